@@ -1,0 +1,1 @@
+//! The core of xfer, as a library so that tests, benchmarks and fuzz targets reach it.

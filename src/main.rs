@@ -1,0 +1,3 @@
+//! The `xfer` program: argv in, exit code and one error line out.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The whole program tried through its binary and real sockets.
