@@ -14,6 +14,7 @@ samples=$(cd "$(dirname "$0")" && pwd)/samples.sh
 unset XFER_HOST XFER_PORT XFER_DOWNLOAD_DIR XFER_LOG_DIR
 
 server=
+client=
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/xfer-demo.XXXXXX")
 
 running() { # a zombie still has its process id, but no longer runs
@@ -39,10 +40,15 @@ stop_server() {
 
 clean_up() {
     status=$?
-    trap '' HUP INT TERM
+    trap '' HUP INT PIPE TERM
     trap - EXIT
+    set +e
+    if [ -n "$client" ]; then
+        kill -TERM "$client" 2>/dev/null
+        wait "$client"
+    fi
     if [ -n "$server" ]; then
-        stop_server || :
+        stop_server
     fi
     cd /
     rm -rf "$scratch"
@@ -51,6 +57,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 141' PIPE
 trap 'exit 143' TERM
 
 fail() {
@@ -82,7 +89,13 @@ for file in small.txt medium.txt large.bin verylarge.bin data.json; do
     echo
     echo "== $file"
     echo "\$ xfer get $file -H $address"
-    "$xfer" get "$file" -H "$address" --progress always || fail "xfer get $file ended with $?"
+    # In the background, since a signal ends `wait` at once, but not a command in the foreground.
+    "$xfer" get "$file" -H "$address" --progress always &
+    client=$!
+    status=0
+    wait "$client" || status=$?
+    client=
+    [ "$status" -eq 0 ] || fail "xfer get $file ended with $status"
     cmp "server_files/$file" "client_downloads/$file" || fail "$file is not what was served"
 done
 [ "$(ls -A client_downloads | wc -l)" -eq 5 ] || fail "client_downloads holds more than the five files: $(ls -A client_downloads)"

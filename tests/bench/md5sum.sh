@@ -21,7 +21,7 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/xfer-bench.XXXXXX")
 
 clean_up() {
     status=$?
-    trap '' HUP INT TERM
+    trap '' HUP INT PIPE TERM
     trap - EXIT
     if [ -n "$server" ]; then
         kill -TERM "$server" 2>/dev/null || :
@@ -34,6 +34,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 141' PIPE
 trap 'exit 143' TERM
 
 fail() {
