@@ -83,7 +83,7 @@ timed md5sum server_files/file.bin >/dev/null
 timed get >/dev/null
 cmp server_files/file.bin client_downloads/file.bin
 
-echo "$mb MiB over loopback, $runs pairs, in milliseconds"
+echo "$mb MiB over loopback, $runs pairs, in milliseconds; load before: $(cut -d " " -f 1 /proc/loadavg)"
 echo "pair  md5sum  xfer get"
 run=1
 while [ "$run" -le "$runs" ]; do
