@@ -70,6 +70,7 @@ sh "$samples" server_files >/dev/null
 
 echo "== the server"
 echo "\$ xfer serve -b 127.0.0.1 -p 0"
+: >listening # so that it is there before the server has begun
 "$xfer" serve -b 127.0.0.1 -p 0 >listening 2>console &
 server=$!
 tries=$((START_SECONDS * 10))

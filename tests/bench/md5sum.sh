@@ -63,6 +63,7 @@ dd if=/dev/urandom of=server_files/file.bin bs=1048576 count="$mb" 2>/dev/null
 sync
 sleep "$SETTLE_SECONDS"
 
+: >listening # so that it is there before the server has begun
 "$xfer" serve -q -b 127.0.0.1 -p 0 --no-log >listening 2>console &
 server=$!
 tries=100
