@@ -16,11 +16,10 @@ use argh::FromArgs;
 use crate::error::{Error, ExitCode, reason};
 use crate::get::{Existing, GetConfig, Output, ProgressMode};
 use crate::logging::{LogTarget, Verbosity};
+use crate::proto::DEFAULT_PORT;
 use crate::serve::{Limits, ServeConfig};
 use crate::text;
 
-/// The port of both ends where none is named, as the first system had it.
-const DEFAULT_PORT: u16 = 9999;
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_ROOT: &str = "server_files";
 const DEFAULT_DOWNLOADS: &str = "client_downloads";
@@ -221,8 +220,10 @@ fn serve(args: &[OsString]) -> Result<Command, Error> {
         Typed::Print(text) => return Ok(Command::Print(text)),
     };
     let defaults = Limits::default();
+    let named = served_dir(args.dir.as_deref())?;
     Ok(Command::Serve(ServeConfig {
-        dir: served_dir(args.dir.as_deref())?,
+        makes_dir: named.is_none(),
+        dir: named.unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)),
         port: args.port.map_or_else(|| env_port(0), Ok)?,
         bind: args.bind,
         hidden: args.hidden,
@@ -237,12 +238,9 @@ fn serve(args: &[OsString]) -> Result<Command, Error> {
     }))
 }
 
-/// The directory to serve. The default one is made; a missing one that was named is an error.
-fn served_dir(named: Option<&str>) -> Result<PathBuf, Error> {
-    let Some(named) = named else {
-        make_default_dir(Path::new(DEFAULT_ROOT))?;
-        return Ok(PathBuf::from(DEFAULT_ROOT));
-    };
+/// The directory to serve, if it was named.
+fn served_dir(named: Option<&str>) -> Result<Option<PathBuf>, Error> {
+    let Some(named) = named else { return Ok(None) };
     let dir = PathBuf::from(decode(named));
     if !dir.exists() && parse_port(named).is_ok() {
         return Err(usage(format!(
@@ -250,17 +248,7 @@ fn served_dir(named: Option<&str>) -> Result<PathBuf, Error> {
             text::quoted(dir.as_os_str().as_bytes())
         )));
     }
-    Ok(dir)
-}
-
-fn make_default_dir(dir: &Path) -> Result<(), Error> {
-    match std::fs::create_dir(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::new(
-            ExitCode::Refused,
-            format!("cannot make the folder {}: {}; name a directory to share", text::path(dir), reason(&error)),
-        )),
-        _ => Ok(()),
-    }
+    Ok(Some(dir))
 }
 
 fn get(args: &[OsString]) -> Result<Command, Error> {
@@ -409,7 +397,9 @@ fn output(dir: Option<String>, path: Option<String>, files: usize) -> Result<Out
         (Some(_), Some(_)) => Err(usage("-o and -d contradict each other; give one of them")),
         (Some(_), None) if files != 1 => Err(usage(format!("-o takes one FILE and {files} are named; use -d DIR"))),
         (Some(path), None) if path == "-" => Ok(Output::Stdout),
-        (Some(path), None) if path.is_empty() => Err(usage("-o needs a path")),
+        (Some(path), None) if path.is_empty() || path.as_bytes().ends_with(b"/") => {
+            Err(usage(format!("-o {} names no file; use -d to save into a folder", text::quoted(path.as_bytes()))))
+        }
         (Some(path), None) => Ok(Output::Path(PathBuf::from(path))),
         (None, Some(dir)) => Ok(Output::Dir(PathBuf::from(decode(&dir)))),
         (None, None) => Ok(Output::Dir(env_path("XFER_DOWNLOAD_DIR").unwrap_or_else(|| DEFAULT_DOWNLOADS.into()))),
@@ -639,6 +629,7 @@ mod tests {
             ("xfer get f nas:8080", "did you mean -H?"),
             ("xfer get f 8080", "did you mean -p?"),
             ("xfer get a b -o x", "-o takes one FILE"),
+            ("xfer get a -o new/", "use -d"),
             ("xfer get a -o x -d y", "-o and -d"),
             ("xfer get a -q -v", "-q and -v"),
             ("xfer get a -H h:1 -p 2", "two ports"),

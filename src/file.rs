@@ -1,5 +1,6 @@
 //! A file that is being served: its version, and reads that do not wait for the disk.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
@@ -9,7 +10,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, Stat};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 /// Bytes between two places that a probe touches. Read-ahead brings whole runs of at least this much, and a probe
 /// of 256 KiB then costs 8 reads of one byte, about 1 µs, beside some 60 µs for sending it.
@@ -63,7 +64,8 @@ impl Version {
     /// change may hide behind the same time stamp.
     pub fn is_younger_than(&self, age: Duration, now: std::time::SystemTime) -> bool {
         let now = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let changed = Duration::from_secs(u64::try_from(self.ctime.0).unwrap_or(0));
+        let nanos = u32::try_from(self.ctime.1).unwrap_or(0);
+        let changed = Duration::new(u64::try_from(self.ctime.0).unwrap_or(0), nanos);
         now < changed.saturating_add(age)
     }
 }
@@ -74,6 +76,8 @@ pub struct ServedFile {
     file: File,
     /// What it was when it was opened.
     pub version: Version,
+    /// Whether its file system has refused to say what is in memory.
+    reads_plainly: Cell<bool>,
     /// One share for each open file: whoever holds the first one counts them.
     _counted: Rc<()>,
 }
@@ -94,7 +98,13 @@ pub enum Ready {
 impl ServedFile {
     /// Takes an open file, whose version is known, and a share of what counts the open files.
     pub fn new(file: File, version: Version, counter: &Rc<()>) -> ServedFile {
-        ServedFile { file, version, _counted: Rc::clone(counter) }
+        ServedFile { file, version, reads_plainly: Cell::new(false), _counted: Rc::clone(counter) }
+    }
+
+    /// Bytes of it that may be sent in one turn, if `budget` is what others get: each may have to come from the disk
+    /// while the thread waits, where the file system cannot say what is in memory.
+    pub fn turn_budget(&self, budget: usize) -> usize {
+        if self.reads_plainly.get() { budget.min(PLAIN_LEN as usize) } else { budget }
     }
 
     /// Whether the file is still what it was when it was opened.
@@ -121,7 +131,7 @@ impl ServedFile {
                     self.ask_for(offset + found);
                     break;
                 }
-                Err(Errno::AGAIN) => return self.not_yet(offset, len, patience),
+                Err(Errno::AGAIN) => return self.not_yet(offset + step - 1, patience),
                 Err(Errno::OPNOTSUPP) => {
                     self.ask_for(offset);
                     found = PLAIN_LEN.min(len);
@@ -137,12 +147,11 @@ impl ServedFile {
 
     /// Reads what can be had without waiting for the disk. What is missing is asked for.
     pub fn read_ready(&self, buffer: &mut [u8], offset: u64, patience: &mut Patience) -> Ready {
-        let len = buffer.len() as u64;
         let result = match self.read_cached(buffer, offset) {
             Err(Errno::OPNOTSUPP) => {
                 self.ask_for(offset);
                 let plain = buffer.len().min(PLAIN_LEN as usize);
-                rustix::io::pread(&self.file, &mut buffer[..plain], offset)
+                self.read_plain(&mut buffer[..plain], offset)
             }
             result => result,
         };
@@ -152,8 +161,7 @@ impl ServedFile {
                 patience.end();
                 Ready::Bytes(n)
             }
-            Err(Errno::AGAIN) => self.not_yet(offset, len, patience),
-            Err(Errno::INTR) => Ready::NotYet,
+            Err(Errno::AGAIN) => self.not_yet(offset, patience),
             Err(error) => Ready::Failed(error.into()),
         }
     }
@@ -165,8 +173,14 @@ impl ServedFile {
     }
 
     fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        let result = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        if self.reads_plainly.get() {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let result = retry_on_intr(|| {
+            rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT)
+        });
         if result == Err(Errno::OPNOTSUPP) {
+            self.reads_plainly.set(true);
             static SAID: Once = Once::new();
             SAID.call_once(|| {
                 log::info!(target: "main", "this file system cannot say what is in memory (RWF_NOWAIT): \
@@ -176,15 +190,19 @@ impl ServedFile {
         result
     }
 
-    /// Nothing is there yet: ask for it, and once patience has run out let a plain read of a little decide.
-    fn not_yet(&self, offset: u64, len: u64, patience: &mut Patience) -> Ready {
+    fn read_plain(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        retry_on_intr(|| rustix::io::pread(&self.file, &mut *buffer, offset))
+    }
+
+    /// The byte at `offset` is not there yet: ask for it, and once patience has run out let a plain read of the page
+    /// that holds it decide.
+    fn not_yet(&self, offset: u64, patience: &mut Patience) -> Ready {
         if !patience.has_run_out() {
             self.ask_for(offset);
             return Ready::NotYet;
         }
         let mut buffer = [0; DECIDING_LEN];
-        let few = DECIDING_LEN.min(usize::try_from(len).unwrap_or(DECIDING_LEN));
-        match rustix::io::pread(&self.file, &mut buffer[..few], offset) {
+        match self.read_plain(&mut buffer, offset - offset % DECIDING_LEN as u64) {
             Ok(0) => Ready::End,
             // Now in memory; the next look finds it, with new patience.
             Ok(_) => {

@@ -108,7 +108,7 @@ impl Logs {
         let _ = dispatch.apply();
         if let Some(warning) = warning {
             log::warn!(target: "main", "{warning}");
-            if console == Console::DebugOnly && verbosity != Verbosity::Verbose {
+            if console == Console::DebugOnly {
                 eprint_line(&format!("xfer: {warning}"));
             }
         }
@@ -135,6 +135,9 @@ impl Logs {
             lock(&self.console).place = Place::Nowhere;
         }
         let end = std::time::Instant::now() + FINISH_TIME;
+        self.flush();
+        lock(&self.file).say_dropped();
+        lock(&self.console).say_dropped();
         self.flush();
         while self.is_waiting() && std::time::Instant::now() < end {
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -198,15 +201,25 @@ impl Sink {
             return;
         }
         if self.waiting.len() + line.len() >= BUFFER_MAX {
-            self.dropped += 1;
-            return;
+            // A file takes bytes at any time; a console in its own.
+            if let Place::File { .. } = self.place {
+                self.flush();
+            } else {
+                self.dropped += 1;
+                return;
+            }
         }
+        self.say_dropped();
+        self.waiting.extend_from_slice(line.as_bytes());
+        self.waiting.push(b'\n');
+    }
+
+    /// Puts in a line about those that were dropped.
+    fn say_dropped(&mut self) {
         if self.dropped > 0 {
             let _ = writeln!(self.waiting, "({} lines dropped: they did not fit)", self.dropped);
             self.dropped = 0;
         }
-        self.waiting.extend_from_slice(line.as_bytes());
-        self.waiting.push(b'\n');
     }
 
     /// Writes what the place takes now. A disk that is full or broken costs lines and nothing else.

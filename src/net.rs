@@ -36,7 +36,9 @@ impl From<io::Error> for Io {
         use io::ErrorKind::*;
         match error.kind() {
             WouldBlock => Io::WouldBlock,
-            ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected => Io::Closed(Closed::Reset),
+            // The last four: nobody answers any more, by the kernel's own time limits or a router's word.
+            ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected | TimedOut | HostUnreachable
+            | NetworkUnreachable | NetworkDown => Io::Closed(Closed::Reset),
             _ => Io::Closed(Closed::Failed(error)),
         }
     }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::file::{ServedFile, Version};
@@ -35,7 +35,6 @@ pub struct Root {
     log: Option<LogFiles>,
     open: HashMap<Version, Weak<ServedFile>>,
     sweep_at: usize,
-    /// Held once here and once by each open file.
     counter: Rc<()>,
 }
 
@@ -43,22 +42,26 @@ pub struct Root {
 struct LogFiles {
     /// The folder that holds them.
     folder: OwnedFd,
-    /// The beginning of their names; empty where everything in the folder is ours.
-    prefix: Vec<u8>,
+    /// The name of the open one, where the folder is the shared directory itself and holds other files too.
+    among_others: Option<Vec<u8>>,
 }
 
 impl Root {
     /// Opens the directory, and tries whether names in it can be confined.
-    pub fn open(path: &Path, hidden: bool, log: Option<&Path>) -> io::Result<Root> {
+    ///
+    /// Each file that it opens takes a share of `counter`, which so counts the files open.
+    pub fn open(path: &Path, hidden: bool, log: Option<&Path>, counter: &Rc<()>) -> io::Result<Root> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty())?;
         beneath(&dir, b".", OFlags::PATH).map_err(|error| match error {
-            Errno::NOSYS => io::Error::other("this kernel has no openat2 (Linux 5.6 or newer is needed)"),
+            Errno::NOSYS => {
+                io::Error::other("no openat2: the kernel is older than Linux 5.6, or a seccomp filter hides it")
+            }
             Errno::PERM => io::Error::other("a seccomp filter forbids openat2 (a container's or a systemd unit's)"),
             error => error.into(),
         })?;
         let log = log.and_then(|log| LogFiles::beneath(path, log));
-        Ok(Root { dir, hidden, log, open: HashMap::new(), sweep_at: SWEEP_MIN, counter: Rc::new(()) })
+        Ok(Root { dir, hidden, log, open: HashMap::new(), sweep_at: SWEEP_MIN, counter: Rc::clone(counter) })
     }
 
     /// Opens the file of a name, or shares it with whoever has the same version open.
@@ -73,27 +76,22 @@ impl Root {
             // Not through the O_PATH descriptor: that would need /proc. Whatever was put in its place meanwhile is not
             // waited for (O_NONBLOCK), does not become our terminal (O_NOCTTY), and is not what we send.
             let file = self.look_up(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-            if self.served_version(&file)?.id() == version.id() {
-                return self.remember(file);
+            let opened = self.served_version(&file)?;
+            if opened.id() == version.id() {
+                return Ok(self.remember(file, opened));
             }
         }
         Err(Refusal::Busy(io::Error::other("the name is being replaced all the time")))
     }
 
-    /// Files open at the moment.
-    pub fn open_files(&self) -> usize {
-        Rc::strong_count(&self.counter) - 1
-    }
-
-    fn remember(&mut self, file: OwnedFd) -> Result<Rc<ServedFile>, Refusal> {
-        let version = Version::of(&stat(&file)?);
+    fn remember(&mut self, file: OwnedFd, version: Version) -> Rc<ServedFile> {
         let file = Rc::new(ServedFile::new(File::from(file), version, &self.counter));
         if self.open.len() >= self.sweep_at {
             self.open.retain(|_, file| file.strong_count() > 0);
             self.sweep_at = SWEEP_MIN.max(2 * self.open.len());
         }
         self.open.insert(version, Rc::downgrade(&file));
-        Ok(file)
+        file
     }
 
     /// What the name alone forbids, before any system call.
@@ -128,7 +126,7 @@ impl Root {
 
     /// The version of an open file, if it is one that we serve.
     fn served_version(&self, file: &OwnedFd) -> Result<Version, Refusal> {
-        let stat = stat(file)?;
+        let stat = rustix::fs::fstat(file)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
             FileType::Directory => return Err(Refusal::NotFound("a directory".to_string())),
@@ -139,10 +137,6 @@ impl Root {
         }
         Ok(Version::of(&stat))
     }
-}
-
-fn stat(file: &OwnedFd) -> Result<Stat, Refusal> {
-    rustix::fs::fstat(file).map_err(Refusal::from)
 }
 
 impl From<Errno> for Refusal {
@@ -182,20 +176,26 @@ impl LogFiles {
         if !folder.starts_with(&root) {
             return None;
         }
-        // A log file right in the root must not hide everything else in it, but what rotation makes of it counts.
-        let prefix = if folder == root { log.file_name()?.as_bytes().to_vec() } else { Vec::new() };
+        let among_others = if folder == root { Some(log.file_name()?.as_bytes().to_vec()) } else { None };
         let folder = rustix::fs::open(&folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        Some(LogFiles { folder, prefix })
+        Some(LogFiles { folder, among_others })
     }
 
     /// Whether an open file is one of them, by whichever links it was reached. What cannot be told counts as one.
     fn contain(&self, file: &OwnedFd) -> bool {
         match (real_path(file), real_path(&self.folder)) {
             (Some(file), Some(folder)) => {
-                file.strip_prefix(&folder).is_ok_and(|rest| rest.as_os_str().as_bytes().starts_with(&self.prefix))
+                file.strip_prefix(&folder).is_ok_and(|rest| self.are_called(rest.as_os_str().as_bytes()))
             }
             _ => true,
         }
+    }
+
+    /// Whether a name in the folder is one of theirs: the open one, what rotation makes of it, and those of other runs.
+    fn are_called(&self, name: &[u8]) -> bool {
+        let Some(open) = &self.among_others else { return true };
+        let of_a_run = [&b"server_"[..], b"client_"].iter().any(|role| name.starts_with(role));
+        name.starts_with(open) || (of_a_run && name.windows(4).any(|window| window == b".log"))
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::link::{Link, Read};
 use super::progress::Progress;
-use super::receive::{Body, Receiver};
-use super::target::{self, Target};
+use super::receive::{Block, Body, Receiver};
+use super::target::{Target, There};
 use super::wait::{Stop, Waits};
 use super::{Existing, GetConfig};
 use crate::error::{Error, ExitCode, reason};
@@ -27,15 +27,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the bar shows how far a local file has been hashed.
 const COMPARE_REFRESH: Duration = Duration::from_millis(100);
 
-/// How a file ended well, with the line that says so.
-pub enum Outcome {
-    /// It was fetched, verified and saved.
-    Saved(String),
-    /// The same content was there.
-    AlreadyThere(String),
-}
-
-/// One attempt; the inner error says that all bytes came and their digest is wrong.
+/// One attempt; the line that says how the file ended well.
 pub fn attempt(
     name: &[u8],
     config: &GetConfig,
@@ -44,17 +36,17 @@ pub fn attempt(
     receiver: &mut Receiver,
     waits: &mut Waits,
     progress: &mut Progress,
-) -> Result<Result<Outcome, String>, Stop> {
+) -> Result<String, Stop> {
     let link = Link::connect(&config.host, config.port, config.timeout, waits)?;
     let mut attempt = Attempt { name, config, link, waits, progress, input: Vec::new() };
     attempt.ask()?;
     let metadata = attempt.answer()?;
     if let Some(line) = attempt.compare(&metadata, target, receiver)? {
-        return Ok(Ok(Outcome::AlreadyThere(line)));
+        return Ok(line);
     }
     let digest = attempt.receive(&metadata, target, receiver)?;
     if digest != metadata.digest {
-        return Ok(Err(format!(
+        return Err(Stop::Mismatch(format!(
             "{} arrived damaged: its MD5 is {digest}, the server said {}",
             text::quoted(name),
             metadata.digest
@@ -63,13 +55,13 @@ pub fn attempt(
     target.commit(config.sync, receiver.writer(), attempt.waits)?;
     attempt.progress.complete();
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Ok(Outcome::Saved(format!(
+    Ok(format!(
         "{} {}: {}, md5 {digest}, verified, {seconds:.1} s, {}",
         if target.is_stream() { "written to" } else { "saved" },
         target.shown(),
         text::size(metadata.size),
         text::speed(metadata.size, seconds)
-    ))))
+    ))
 }
 
 struct Attempt<'a> {
@@ -174,9 +166,9 @@ impl Attempt<'_> {
             return Ok(None);
         }
         let digest = match target.existing(metadata.size) {
-            target::Existing::None => return Ok(None),
-            target::Existing::Hashed(digest) => digest,
-            target::Existing::File(path) => match self.hash(path, metadata.size, receiver)? {
+            There::Nothing => return Ok(None),
+            There::Hashed(digest) => digest,
+            There::File(path) => match self.hash(path, metadata.size, receiver)? {
                 Ok(digest) => digest,
                 Err(error) => {
                     log::info!(target: "main", "cannot compare {}: {}: fetching", target.shown(), reason(&error));
@@ -221,41 +213,43 @@ impl Attempt<'_> {
         while body.received() < metadata.size {
             // A fast server leaves nothing to wait for, and signals would go unseen.
             self.waits.check()?;
-            let mut buffer = body.buffer(self.waits)?;
-            let len = self.fill(&mut buffer, &body, metadata.size)?;
-            body.take(buffer, len);
-            self.progress.advance(body.received());
+            let mut block = body.block(self.waits)?;
+            self.fill(&mut block, &body, metadata.size)?;
+            body.take(block);
         }
         self.expect_end(metadata.size)?;
         body.finish(self.waits)
     }
 
-    /// Fills a buffer as far as bytes are there, waiting only for the first.
-    fn fill(&mut self, buffer: &mut [u8], body: &Body<'_>, size: u64) -> Result<usize, Stop> {
+    /// Fills a block; one for a stream only as far as bytes are there.
+    fn fill(&mut self, block: &mut Block, body: &Body<'_>, size: u64) -> Result<(), Stop> {
         let left = usize::try_from(size - body.received()).unwrap_or(usize::MAX);
-        let room = buffer.len().min(left);
-        let buffer = buffer.get_mut(..room).unwrap_or_default();
-        let mut len = room.min(self.input.len());
-        for (to, from) in buffer.iter_mut().zip(self.input.drain(..len)) {
+        let goal = block.capacity().min(left);
+        let kept = goal.min(self.input.len());
+        for (to, from) in block.room(kept).iter_mut().zip(self.input.drain(..kept)) {
             *to = from;
         }
-        if len == 0 {
+        block.add(kept);
+        while block.len() < goal {
             let timeout = self.config.timeout;
-            len = match self.link.read(buffer, timeout, self.waits)? {
-                Read::Bytes(n) => n,
+            let read = match block.len() > 0 && body.is_stream() {
+                true => self.link.read_now(block.room(goal)),
+                false => self.link.read(block.room(goal), timeout, self.waits)?,
+            };
+            match read {
+                Read::Bytes(n) => block.add(n),
+                // What came is worth having; an end or a reset shows again at the next read.
+                Read::End | Read::Reset if block.len() > 0 => break,
+                Read::Nothing if block.len() > 0 && body.is_stream() => break,
                 Read::End => return Err(self.short("closed the connection", body, size)),
                 Read::Reset => return Err(self.short("cut the connection", body, size)),
                 Read::Nothing => {
                     return Err(self.short(&format!("sent nothing for {} s", timeout.as_secs_f64()), body, size));
                 }
-            };
+            }
+            self.progress.advance(body.received() + block.len() as u64);
         }
-        while let Some(rest) = buffer.get_mut(len..).filter(|rest| !rest.is_empty()) {
-            // An end or a reset shows again at the next read.
-            let Read::Bytes(n) = self.link.read_now(rest) else { break };
-            len += n;
-        }
-        Ok(len)
+        Ok(())
     }
 
     fn short(&self, what: &str, body: &Body<'_>, size: u64) -> Stop {

@@ -123,6 +123,10 @@ fn resolve(host: &str, port: u16, deadline: Instant, waits: &mut Waits) -> Resul
             // "failed to lookup address information: Name or service not known"
             let why = reason(&error);
             let why = why.rsplit(": ").next().unwrap_or(&why);
+            // EAI_AGAIN, as glibc and musl call it (getaddrinfo(3)): a name server that does not answer may do so later.
+            if why == "Temporary failure in name resolution" || why == "Try again" {
+                return Err(Stop::Again { why: format!("cannot find the host {host}: {why}"), connected: false });
+            }
             let message = format!("cannot find the host {host}: {why}; check the name, or give its address with -H");
             Err(Stop::Final(Error::new(ExitCode::Network, message)))
         }

@@ -23,6 +23,9 @@ use progress::Progress;
 use retry::Fetcher;
 use wait::{Stop, Waits, signal_name};
 
+/// Files that are named when they are not tried; the log has them all.
+const NOT_TRIED_SHOWN: usize = 5;
+
 /// What `xfer get` was asked to do.
 #[derive(Debug)]
 pub struct GetConfig {
@@ -127,10 +130,9 @@ fn check_names(config: &GetConfig) -> Result<(), Error> {
 fn fetch_all(config: &GetConfig, logs: &Logs, progress: &mut Progress) -> Result<ExitCode, Error> {
     log::info!(
         target: "main",
-        "fetching {} from {}:{}",
+        "fetching {} from {}",
         text::count(config.files.len() as u64, "file", "files"),
-        config.host,
-        config.port
+        link::server_name(&config.host, config.port)
     );
     let waits = Waits::new(logs.clone())?;
     let mut fetcher = Fetcher::new(config, waits, progress)?;
@@ -152,9 +154,8 @@ fn fetch_all(config: &GetConfig, logs: &Logs, progress: &mut Progress) -> Result
                 let host_is_dead = stop.host_is_dead();
                 let error = stop.into_error();
                 failures.add(&error, fetcher.progress);
-                let left = config.files.len() - index - 1;
-                if host_is_dead && left > 0 {
-                    failures.not_tried = left;
+                if host_is_dead {
+                    failures.leave(config.files.get(index + 1..).unwrap_or_default(), fetcher.progress);
                     break;
                 }
             }
@@ -176,6 +177,19 @@ impl Failures {
         progress.error(&error.to_string());
         self.first.get_or_insert(error.exit);
         self.failed += 1;
+    }
+
+    /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person.
+    fn leave(&mut self, names: &[Vec<u8>], progress: &mut Progress) {
+        self.not_tried = names.len();
+        names.iter().for_each(|name| log::warn!(target: "main", "not tried: {}", text::quoted(name)));
+        let mut shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
+        if names.len() > NOT_TRIED_SHOWN {
+            shown.push(format!("and {} more", names.len() - NOT_TRIED_SHOWN));
+        }
+        if !shown.is_empty() {
+            progress.warn(&format!("not tried, since the server cannot be reached: {}", shown.join(", ")));
+        }
     }
 
     fn summary(&self, files: usize, progress: &mut Progress) -> ExitCode {

@@ -67,7 +67,7 @@ pub fn folder_of(path: &Path) -> &Path {
 }
 
 impl Part {
-    /// Opens and locks the part file of a target, empty.
+    /// Opens and locks the part file of a target, with whatever an earlier run has left in it.
     ///
     /// Between opening and locking, its owner may have renamed it over the target, and a lock on it would be a lock on
     /// the target: so once locked it must still be the file at its path.
@@ -95,7 +95,6 @@ impl Part {
                 Err(error) => return Err(Stop::local(format!("cannot lock {shown}: {}", reason(&error.into())))),
             }
             if is_at(&file, &path).map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))? {
-                file.set_len(0).map_err(|error| Stop::local(format!("cannot empty {shown}: {}", reason(&error))))?;
                 return Ok(Part { file: Arc::new(file), path, target: target.to_path_buf() });
             }
         }
@@ -121,26 +120,34 @@ impl Part {
     /// What makes the part the target: permissions, sync, rename, sync of the folder. Its whole content is verified.
     ///
     /// A new file gets the permissions that any program would give it, one that replaces another keeps that one's.
-    pub fn commit(&self, sync: bool) -> impl FnOnce() -> Result<(), String> + Send + 'static {
-        let (file, path, target) = (Arc::clone(&self.file), self.path.clone(), self.target.clone());
-        let mode = match std::fs::symlink_metadata(&target) {
+    pub fn commit(self, sync: bool) -> impl FnOnce() -> Result<(), String> + Send + 'static {
+        let mode = match std::fs::symlink_metadata(&self.target) {
             Ok(old) if old.is_file() => old.permissions().mode() & 0o777,
             _ => 0o666 & !umask(),
         };
         move || {
-            let failed =
-                |what: &str, error: io::Error| format!("cannot {what} {}: {}", text::path(&target), reason(&error));
-            file.set_permissions(PermissionsExt::from_mode(mode)).map_err(|e| failed("set the permissions of", e))?;
-            if sync {
-                file.sync_all().map_err(|e| failed("sync", e))?;
+            let target = self.target.clone();
+            let failed = |what: &str, error| format!("cannot {what} {}: {}", text::path(&target), reason(&error));
+            if let Err((what, error)) = self.rename(mode, sync) {
+                self.discard();
+                return Err(failed(what, error));
             }
-            std::fs::rename(&path, &target).map_err(|e| failed("replace", e))?;
             if sync {
                 let folder = File::open(folder_of(&target)).and_then(|folder| folder.sync_all());
-                folder.map_err(|e| failed("sync the folder of", e))?;
+                folder.map_err(|error| failed("sync the folder of", error))?;
             }
             Ok(())
         }
+    }
+
+    fn rename(&self, mode: u32, sync: bool) -> Result<(), (&'static str, io::Error)> {
+        self.file
+            .set_permissions(PermissionsExt::from_mode(mode))
+            .map_err(|error| ("set the permissions of", error))?;
+        if sync {
+            self.file.sync_all().map_err(|error| ("sync", error))?;
+        }
+        std::fs::rename(&self.path, &self.target).map_err(|error| ("replace", error))
     }
 
     /// Removes it. Under the lock, so that it is nobody else's.

@@ -84,24 +84,44 @@ impl Sink {
     }
 }
 
-/// A block on its way; its buffer comes back when the last thread lets go of it.
-struct Block {
-    bytes: Vec<u8>,
+/// Room for the next bytes of a file, and then these bytes; its buffer goes home when the last thread lets go of it.
+pub struct Block {
+    buffer: Vec<u8>,
     len: usize,
     home: Sender<Vec<u8>>,
     waker: Arc<Waker>,
 }
 
 impl Block {
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes that it can hold.
+    pub fn capacity(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The place for more bytes, until there are `goal` of them.
+    pub fn room(&mut self, goal: usize) -> &mut [u8] {
+        self.buffer.get_mut(self.len..goal).unwrap_or_default()
+    }
+
+    /// Says that so many bytes were put in there.
+    pub fn add(&mut self, n: usize) {
+        self.len += n;
+    }
+
     fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.buffer.get(..self.len).unwrap_or_default()
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
         // Nobody takes it back at the end of the process.
-        let _ = self.home.send(std::mem::take(&mut self.bytes));
+        let _ = self.home.send(std::mem::take(&mut self.buffer));
         let _ = self.waker.wake();
     }
 }
@@ -142,6 +162,18 @@ impl Receiver {
     /// Waits until nothing of an earlier attempt is still being written: it must not land behind what comes next.
     pub fn settle(&self, waits: &mut Waits) -> Result<(), Stop> {
         self.writer.run(|| ()).wait(waits)
+    }
+
+    /// A free buffer, unless all are under way.
+    fn buffer(&mut self) -> Option<Vec<u8>> {
+        if let Ok(buffer) = self.returns.try_recv() {
+            return Some(buffer);
+        }
+        if self.made == BLOCKS_MAX {
+            return None;
+        }
+        self.made += 1;
+        Some(vec![0; BLOCK_LEN])
     }
 
     /// Begins a file, for which the target is ready.
@@ -203,16 +235,18 @@ impl Body<'_> {
         self.received
     }
 
-    /// A buffer for the next block; waits while all are under way.
-    pub fn buffer(&mut self, waits: &mut Waits) -> Result<Vec<u8>, Stop> {
+    /// Whether bytes go on as they come, in blocks that are not full.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.sink, Sink::Stream { .. })
+    }
+
+    /// An empty block; waits while all are under way.
+    pub fn block(&mut self, waits: &mut Waits) -> Result<Block, Stop> {
         loop {
             self.check()?;
-            if let Ok(buffer) = self.receiver.returns.try_recv() {
-                return Ok(buffer);
-            }
-            if self.receiver.made < BLOCKS_MAX {
-                self.receiver.made += 1;
-                return Ok(vec![0; BLOCK_LEN]);
+            if let Some(buffer) = self.receiver.buffer() {
+                let (home, waker) = (self.receiver.home.clone(), Arc::clone(&self.receiver.waker));
+                return Ok(Block { buffer, len: 0, home, waker });
             }
             waits.wait(None)?;
         }
@@ -226,12 +260,11 @@ impl Body<'_> {
         }
     }
 
-    /// Takes the next `len` bytes of the file, at the beginning of this buffer.
-    pub fn take(&mut self, bytes: Vec<u8>, len: usize) {
-        let (home, waker) = (self.receiver.home.clone(), Arc::clone(&self.receiver.waker));
-        let block = Arc::new(Block { bytes, len, home, waker });
+    /// Takes the next bytes of the file.
+    pub fn take(&mut self, block: Block) {
         let offset = self.received;
-        self.received += len as u64;
+        self.received += block.len() as u64;
+        let block = Arc::new(block);
 
         let (hasher, hashed) = (Arc::clone(&self.hasher), Arc::clone(&block));
         self.receiver.hasher.post(move || lock(&hasher).update(hashed.bytes()));

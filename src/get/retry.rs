@@ -3,14 +3,14 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use super::attempt::{Outcome, attempt};
+use super::attempt::attempt;
 use super::link::server_name;
 use super::progress::Progress;
 use super::receive::Receiver;
 use super::target::Target;
 use super::wait::{Stop, Waits};
 use super::{Existing, GetConfig};
-use crate::error::{Error, ExitCode};
+use crate::error::Error;
 use crate::text;
 
 /// The pause after the first failed attempt; each further one is twice as long.
@@ -83,33 +83,29 @@ impl<'a> Fetcher<'a> {
         if result.is_err() {
             target.discard();
         }
-        match result? {
-            Outcome::Saved(line) => self.progress.note(&line),
-            Outcome::AlreadyThere(line) => self.progress.note(&line),
-        }
+        self.progress.note(&result?);
         Ok(())
     }
 
-    fn attempts(&mut self, name: &[u8], target: &mut Target) -> Result<Outcome, Stop> {
+    fn attempts(&mut self, name: &[u8], target: &mut Target) -> Result<String, Stop> {
         let started = Instant::now();
         let mut backoff = Backoff::new(self.config.attempts, self.config.max_backoff);
-        let mut mismatches = 0;
+        let mut mismatched = false;
         loop {
             let server = server_name(&self.config.host, self.config.port);
             log::info!(target: "main", "{}: {} from {server}", backoff.label(), text::quoted(name));
             let outcome =
                 attempt(name, self.config, started, target, &mut self.receiver, &mut self.waits, self.progress);
-            let why = match outcome {
-                Ok(Ok(outcome)) => return Ok(outcome),
+            let stop = match outcome {
+                Ok(line) => return Ok(line),
                 // A flipped bit on the way: once more from the beginning, and then never again.
-                Ok(Err(mismatch)) if mismatches == 0 && target.can_start_again() && backoff.has_next() => {
-                    mismatches += 1;
-                    Stop::again(mismatch)
+                Err(Stop::Mismatch(why)) if !mismatched && target.can_start_again() && backoff.has_next() => {
+                    mismatched = true;
+                    Stop::again(why)
                 }
-                Ok(Err(mismatch)) => return Err(Stop::Final(Error::new(ExitCode::Integrity, mismatch))),
                 Err(stop) => stop,
             };
-            self.pause(name, why, &mut backoff)?;
+            self.pause(name, stop, &mut backoff)?;
         }
     }
 

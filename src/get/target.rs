@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use super::Output;
 use super::part::{Part, folder_of};
@@ -16,6 +17,9 @@ use crate::proto::digest::Digest;
 use crate::proto::v1::{Metadata, base_name};
 use crate::text;
 
+/// How long a signal lets a file that is whole and verified become the target: it may be done in a moment.
+const COMMIT_GRACE: Duration = Duration::from_millis(300);
+
 /// Where one file goes.
 pub enum Target {
     /// Under a name, once it is verified.
@@ -25,9 +29,9 @@ pub enum Target {
 }
 
 /// What may make fetching unnecessary.
-pub enum Existing {
+pub enum There {
     /// There is no such file.
-    None,
+    Nothing,
     /// There is one, and this is its path.
     File(PathBuf),
     /// There is one with this digest.
@@ -42,7 +46,7 @@ pub struct FileTarget {
     /// From the first metadata on, until the end.
     part: Option<Part>,
     /// The digest of what is there already, once it has been compared: a later attempt need not hash it again.
-    there: Option<Digest>,
+    there: Option<(SystemTime, Digest)>,
 }
 
 /// Something that cannot take a byte back.
@@ -108,20 +112,23 @@ impl Target {
     }
 
     /// A regular file of this size that is there already.
-    pub fn existing(&self, size: u64) -> Existing {
-        let Target::File(target) = self else { return Existing::None };
-        match (target.there, std::fs::symlink_metadata(&target.path)) {
-            (_, Ok(there)) if !there.is_file() || there.len() != size => Existing::None,
-            (_, Err(_)) => Existing::None,
-            (Some(digest), Ok(_)) => Existing::Hashed(digest),
-            (None, Ok(_)) => Existing::File(target.path.clone()),
+    pub fn existing(&self, size: u64) -> There {
+        let Target::File(target) = self else { return There::Nothing };
+        let Ok(there) = std::fs::symlink_metadata(&target.path) else { return There::Nothing };
+        if !there.is_file() || there.len() != size {
+            return There::Nothing;
+        }
+        match (target.there, there.modified()) {
+            (Some((then, digest)), Ok(now)) if then == now => There::Hashed(digest),
+            _ => There::File(target.path.clone()),
         }
     }
 
     /// Remembers the digest of the file that is there already.
     pub fn hashed(&mut self, digest: Digest) {
         if let Target::File(target) = self {
-            target.there = Some(digest);
+            let modified = std::fs::symlink_metadata(&target.path).and_then(|there| there.modified());
+            target.there = modified.ok().map(|modified| (modified, digest));
         }
     }
 
@@ -144,12 +151,9 @@ impl Target {
     /// Ends a file whose bytes are all written and verified.
     pub fn commit(&mut self, sync: bool, worker: &Worker, waits: &mut Waits) -> Result<(), Stop> {
         let Target::File(FileTarget { part, .. }) = self else { return Ok(()) };
-        // `begin` has put it there.
-        let Some(open) = part.as_ref() else { return Ok(()) };
-        worker.run(open.commit(sync)).wait(waits)?.map_err(Stop::local)?;
-        // Only now does it no longer need removing.
-        *part = None;
-        Ok(())
+        // `begin` has put it there. From here on it is the worker's: whatever comes of it, it is not ours to remove.
+        let Some(part) = part.take() else { return Ok(()) };
+        worker.run(part.commit(sync)).wait_through_signal(waits, COMMIT_GRACE)?.map_err(Stop::local)
     }
 
     /// Leaves nothing unverified behind.
@@ -187,6 +191,7 @@ impl FileTarget {
             Some(part) => part,
             None => Part::open(&self.path)?,
         };
+        // Whatever an earlier attempt or an earlier run has left in it.
         let part = self.part.insert(part);
         part.clear().map_err(|error| Stop::local(format!("cannot empty the part of {shown}: {}", reason(&error))))?;
         if let Some(free) = part.free_space()

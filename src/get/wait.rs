@@ -26,6 +26,8 @@ pub enum Stop {
         /// Whether the server answered the connection.
         connected: bool,
     },
+    /// All bytes came, and their digest is wrong; the middle of an error line.
+    Mismatch(String),
     /// Nothing that another attempt would change.
     Final(Error),
     /// A signal asks us to end.
@@ -53,7 +55,7 @@ impl Stop {
         match self {
             Stop::Again { connected, .. } => !connected,
             Stop::Final(error) => error.exit == ExitCode::Network,
-            Stop::Signal(_) => false,
+            Stop::Mismatch(_) | Stop::Signal(_) => false,
         }
     }
 
@@ -61,6 +63,7 @@ impl Stop {
     pub fn into_error(self) -> Error {
         match self {
             Stop::Again { why, .. } => Error::new(ExitCode::Network, why),
+            Stop::Mismatch(why) => Error::new(ExitCode::Integrity, why),
             Stop::Final(error) => error,
             Stop::Signal(signal) => Error::new(ExitCode::Signal(signal), format!("stopped by {}", signal_name(signal))),
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Waker;
 
@@ -63,7 +63,7 @@ impl<T> Pending<T> {
     }
 
     /// Waits for the result, or a signal.
-    pub fn wait(self, waits: &mut Waits) -> Result<T, Stop> {
+    pub fn wait(&self, waits: &mut Waits) -> Result<T, Stop> {
         loop {
             if let Some(result) = self.poll()? {
                 return Ok(result);
@@ -72,8 +72,16 @@ impl<T> Pending<T> {
         }
     }
 
+    /// Waits for the result; after a signal only for this much longer.
+    pub fn wait_through_signal(&self, waits: &mut Waits, grace: Duration) -> Result<T, Stop> {
+        match self.wait(waits) {
+            Err(Stop::Signal(signal)) => self.receiver.recv_timeout(grace).map_err(|_| Stop::Signal(signal)),
+            result => result,
+        }
+    }
+
     /// Waits for the result until this time, or a signal.
-    pub fn wait_until(self, waits: &mut Waits, until: Instant) -> Result<Option<T>, Stop> {
+    pub fn wait_until(&self, waits: &mut Waits, until: Instant) -> Result<Option<T>, Stop> {
         loop {
             if let Some(result) = self.poll()? {
                 return Ok(Some(result));

@@ -9,6 +9,9 @@ pub mod v1;
 
 use std::fmt;
 
+/// The port of both ends where none is named, as the first system had it.
+pub const DEFAULT_PORT: u16 = 9999;
+
 /// Bytes in a name at most: PATH_MAX of Linux. (HTTP servers allow 8 KiB for a whole request line.)
 pub const NAME_MAX: usize = 4096;
 

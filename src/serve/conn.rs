@@ -132,6 +132,8 @@ pub struct Context<'a> {
 pub enum Turn {
     /// Nothing to do before an edge, the end of a digest job, or this time.
     Wait(Instant),
+    /// The disk was asked for what is needed next: to look again in a few milliseconds.
+    Pause(Instant),
     /// The budget is spent and there is more to do: no edge will come for that.
     Yield,
     /// It is over.
@@ -220,6 +222,7 @@ struct Lingering {
 enum Step {
     Next(State),
     Wait(State, Instant),
+    Pause(State, Instant),
     Yield(State),
     Close(Reason),
 }
@@ -251,6 +254,10 @@ impl<T: Transport> Conn<T> {
                     self.state = state;
                     return Turn::Wait(until);
                 }
+                Step::Pause(state, until) => {
+                    self.state = state;
+                    return Turn::Pause(until);
+                }
                 Step::Yield(state) => {
                     self.state = state;
                     return Turn::Yield;
@@ -275,9 +282,13 @@ impl<T: Transport> Conn<T> {
         };
     }
 
-    /// Whether a reply is under way, which a shutdown waits for.
-    pub fn is_replying(&self) -> bool {
-        !matches!(self.state, State::ReadingRequest(_) | State::Closed(_))
+    /// The reason to close now if the server stops; `None` while a reply is under way, which a shutdown waits for.
+    pub fn reason_to_stop(&self) -> Option<Reason> {
+        match &self.state {
+            State::ReadingRequest(_) => Some(Reason::Shutdown),
+            State::Lingering(Lingering { reason, .. }) | State::Closed(reason) => Some(*reason),
+            State::SendingHeader(_) | State::Streaming(_) | State::Refusing(_) => None,
+        }
     }
 
     /// Writes the closing line and lets go of everything.
@@ -371,7 +382,7 @@ impl<T: Transport> Conn<T> {
     }
 
     fn sending_header(&mut self, mut state: SendingHeader, cx: &mut Context<'_>) -> Step {
-        if let Io::Closed(Closed::Reset | Closed::Failed(_)) = self.transport.read(cx.scratch) {
+        if self.is_reset(cx) {
             return self.leave(&state, Reason::ResetByPeer, cx);
         }
         loop {
@@ -401,6 +412,19 @@ impl<T: Transport> Conn<T> {
         }
     }
 
+    /// Whether the peer has cut the connection. What it says meanwhile does not matter, but a reset may stand behind it.
+    fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut discarded = 0;
+        while discarded < LINGER_BYTES_MAX {
+            match self.transport.read(cx.scratch) {
+                Io::Done(n) => discarded += n,
+                Io::WouldBlock | Io::Closed(Closed::EndOfInput) => return false,
+                Io::Closed(_) => return true,
+            }
+        }
+        false
+    }
+
     /// Closes before the digest has come.
     fn leave(&mut self, state: &SendingHeader, reason: Reason, cx: &mut Context<'_>) -> Step {
         cx.digests.leave(&state.reply.file.version, cx.me);
@@ -409,7 +433,7 @@ impl<T: Transport> Conn<T> {
 
     fn streaming(&mut self, mut state: Streaming, cx: &mut Context<'_>) -> Step {
         let size = state.reply.file.version.size;
-        let mut budget = TURN_BUDGET;
+        let mut budget = state.reply.file.turn_budget(TURN_BUDGET);
         while state.offset < size {
             if budget == 0 {
                 self.log_progress(&mut state);
@@ -420,7 +444,7 @@ impl<T: Transport> Conn<T> {
                     Ready::Bytes(n) => state.ready = n,
                     Ready::NotYet => {
                         let until = state.patience.look_again_at(cx.now);
-                        return Step::Wait(State::Streaming(state), until);
+                        return Step::Pause(State::Streaming(state), until);
                     }
                     Ready::End => return self.cut(&state, Reason::FileChanged, "it became shorter"),
                     Ready::Failed(error) => {

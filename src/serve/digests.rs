@@ -295,7 +295,7 @@ mod tests {
         fn file(&self, name: &str, size: u64) -> Rc<ServedFile> {
             let file = fs::File::create(self.0.join(name)).expect("a file can be made");
             file.set_len(size).expect("it can have a size");
-            let mut root = Root::open(&self.0, false, None).expect("the folder can be served");
+            let mut root = Root::open(&self.0, false, None, &Rc::new(())).expect("the folder can be served");
             root.file(name.as_bytes()).expect("it is there")
         }
     }

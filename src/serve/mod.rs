@@ -7,7 +7,8 @@ mod timers;
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use mio::net::TcpListener;
@@ -16,6 +17,7 @@ use rustix::process::{Resource, Rlimit};
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::{Console, LogTarget, Logs, Verbosity};
 use crate::net;
+use crate::proto::DEFAULT_PORT;
 use crate::root::Root;
 use crate::text;
 use reactor::Reactor;
@@ -28,6 +30,8 @@ const BACKLOG: i32 = 4096;
 pub struct ServeConfig {
     /// The directory to share.
     pub dir: PathBuf,
+    /// Whether it is made if it is missing: it was not named.
+    pub makes_dir: bool,
     /// The port to listen on; 0 picks a free one.
     pub port: u16,
     /// The address to listen on; without one, all of them.
@@ -96,11 +100,15 @@ fn as_failure(error: Error) -> Error {
 }
 
 fn serve(config: &ServeConfig, logs: &Logs) -> Result<End, Error> {
-    let root = open_root(config, logs)?;
+    if config.makes_dir {
+        make_dir(&config.dir)?;
+    }
+    // Before the port is taken: a wrong name should not even begin to listen.
+    open_root(config, logs, &Rc::new(()))?;
     let descriptors = raise_descriptor_limit();
     let listener = listen(config)?;
     let address = listener.local_addr().map_err(|error| failure("cannot listen", &error))?;
-    let reactor = Reactor::new(config, logs, root, listener, descriptors)?;
+    let reactor = Reactor::new(config, logs, listener, descriptors)?;
     announce(config, logs, net::canonical(address));
     reactor.run()
 }
@@ -109,9 +117,20 @@ fn failure(what: &str, error: &io::Error) -> Error {
     Error::new(ExitCode::Refused, format!("{what}: {}", reason(error)))
 }
 
+/// Makes the default directory, in which there is nothing to serve yet.
+fn make_dir(dir: &Path) -> Result<(), Error> {
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            let why = io::Error::other(format!("{}; name a directory to share", reason(&error)));
+            Err(failure(&format!("cannot make the directory {}", text::path(dir)), &why))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Opens the shared directory, at the start and after SIGHUP.
-fn open_root(config: &ServeConfig, logs: &Logs) -> Result<Root, Error> {
-    Root::open(&config.dir, config.hidden, logs.path().as_deref())
+fn open_root(config: &ServeConfig, logs: &Logs, open_files: &Rc<()>) -> Result<Root, Error> {
+    Root::open(&config.dir, config.hidden, logs.path().as_deref(), open_files)
         .map_err(|error| failure(&format!("cannot serve the directory {}", text::path(&config.dir)), &error))
 }
 
@@ -162,7 +181,7 @@ fn announce(config: &ServeConfig, logs: &Logs, address: SocketAddr) {
     if let Some(path) = logs.path() {
         log::info!(target: "main", "log file {}", text::path(&path));
     }
-    let port = if address.port() == 9999 { String::new() } else { format!(" -p {}", address.port()) };
+    let port = if address.port() == DEFAULT_PORT { String::new() } else { format!(" -p {}", address.port()) };
     let ip = match address.ip() {
         // Without a route there is no other machine to fetch from.
         ip if ip.is_unspecified() => own_address().unwrap_or(Ipv4Addr::LOCALHOST.into()),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
@@ -63,6 +64,8 @@ pub struct Reactor<'a> {
     /// Who has something to do.
     queue: VecDeque<Token>,
     timers: Timers,
+    /// Who waits for the disk, for milliseconds.
+    pauses: Timers,
     scratch: Box<[u8]>,
     now: Instant,
     /// Connections accepted so far; also numbers them and their generations.
@@ -71,6 +74,8 @@ pub struct Reactor<'a> {
     stopping: Option<Stopping>,
     /// Descriptors that connections and files may use.
     descriptors: usize,
+    /// Shared with each served file that is open.
+    open_files: Rc<()>,
     /// Whether the console is a terminal; asked once, since one that has gone says no.
     on_terminal: bool,
 }
@@ -109,7 +114,6 @@ impl<'a> Reactor<'a> {
     pub fn new(
         config: &'a ServeConfig,
         logs: &'a Logs,
-        root: Root,
         mut socket: TcpListener,
         descriptors: usize,
     ) -> Result<Reactor<'a>, Error> {
@@ -120,6 +124,8 @@ impl<'a> Reactor<'a> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).map_err(failed)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         poll.registry().register(&mut socket, LISTENER, Interest::READABLE).map_err(failed)?;
+        let open_files = Rc::new(());
+        let root = open_root(config, logs, &open_files)?;
         let now = Instant::now();
         Ok(Reactor {
             config,
@@ -132,12 +138,14 @@ impl<'a> Reactor<'a> {
             conns: Slab::new(),
             queue: VecDeque::new(),
             timers: Timers::default(),
+            pauses: Timers::default(),
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
             now,
             accepted: 0,
             totals: Totals { since: now, replies: 0, bytes: 0 },
             stopping: None,
             descriptors: descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 4)),
+            open_files,
             on_terminal: io::stderr().is_terminal(),
         })
     }
@@ -174,6 +182,7 @@ impl<'a> Reactor<'a> {
         let accept = self.listener.as_ref().filter(|listener| listener.is_ready);
         let times = [
             self.timers.next_at(),
+            self.pauses.next_at(),
             self.digests.next_at(self.now),
             accept.map(|listener| listener.resting_until.unwrap_or(self.now)),
             self.stopping.as_ref().map(|stopping| stopping.deadline),
@@ -211,6 +220,9 @@ impl<'a> Reactor<'a> {
     }
 
     fn fire_timers(&mut self) {
+        while let Some((_, who)) = self.pauses.pop_due(self.now) {
+            self.enqueue(Token(who));
+        }
         while let Some((at, who)) = self.timers.pop_due(self.now) {
             let token = Token(who);
             if let Some(entry) = self.entry(token)
@@ -252,6 +264,7 @@ impl<'a> Reactor<'a> {
                     self.timers.set(until, token.0);
                 }
             }
+            Turn::Pause(until) => self.pauses.set(until, token.0),
             Turn::Yield => self.enqueue(token),
             Turn::Close(reason) => self.close(token, reason),
         }
@@ -314,7 +327,8 @@ impl<'a> Reactor<'a> {
     }
 
     fn has_room(&self) -> bool {
-        let used = self.conns.len() + self.root.open_files();
+        // One share of the counter is ours.
+        let used = self.conns.len() + Rc::strong_count(&self.open_files) - 1;
         self.conns.len() < self.config.limits.max_conns.min(KEY_MASK - 1) && used + 2 <= self.descriptors
     }
 
@@ -361,10 +375,14 @@ impl<'a> Reactor<'a> {
 
     fn reload(&mut self) {
         match self.logs.reopen() {
-            Ok(()) => log::info!(target: "main", "log opened again"),
+            Ok(()) => {
+                if self.logs.path().is_some() {
+                    log::info!(target: "main", "log opened again");
+                }
+            }
             Err(error) => log::warn!(target: "main", "{error}; going on with the old one"),
         }
-        match open_root(self.config, self.logs) {
+        match open_root(self.config, self.logs, &self.open_files) {
             Ok(root) => {
                 self.root = root;
                 log::info!(target: "main", "directory opened again");
@@ -382,8 +400,8 @@ impl<'a> Reactor<'a> {
         self.listener = None;
         let drain = self.config.limits.drain;
         self.stopping = Some(Stopping { deadline: self.now + drain, cut: false });
-        for token in self.tokens(|conn| !conn.is_replying()) {
-            self.close(token, Reason::Shutdown);
+        for (token, reason) in self.each(Conn::reason_to_stop) {
+            self.close(token, reason);
         }
         if !self.conns.is_empty() {
             log::info!(
@@ -395,8 +413,9 @@ impl<'a> Reactor<'a> {
         }
     }
 
-    fn tokens(&self, which: impl Fn(&Conn<TcpStream>) -> bool) -> Vec<Token> {
-        self.conns.iter().filter(|(_, entry)| which(&entry.conn)).map(|(_, entry)| entry.token).collect()
+    /// The connections for which there is a reason to close.
+    fn each(&self, reason: impl Fn(&Conn<TcpStream>) -> Option<Reason>) -> Vec<(Token, Reason)> {
+        self.conns.iter().filter_map(|(_, entry)| Some((entry.token, reason(&entry.conn)?))).collect()
     }
 
     /// Whether this pass was the last.
@@ -408,7 +427,7 @@ impl<'a> Reactor<'a> {
             _ if self.conns.is_empty() => (End::Drained, Reason::Shutdown),
             _ => return None,
         };
-        for token in self.tokens(|_| true) {
+        for (token, reason) in self.each(|conn| conn.reason_to_stop().or(Some(reason))) {
             self.close(token, reason);
         }
         log::info!(

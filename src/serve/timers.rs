@@ -7,7 +7,8 @@ use std::time::Instant;
 /// Times, each with the number of what waits for it.
 ///
 /// Nothing is ever removed before its time: whoever is woken looks whether it is time, and sets a new one. A deadline
-/// that moves on with every byte then costs one entry per connection and not one per byte.
+/// that moves on with every byte then costs one entry per connection and not one per byte. Short pauses have a heap of
+/// their own, so that they do not leave deadlines behind.
 #[derive(Default)]
 pub struct Timers {
     heap: BinaryHeap<Reverse<(Instant, usize)>>,
