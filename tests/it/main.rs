@@ -1,1 +1,9 @@
-//! The whole program tried through its binary and real sockets.
+//! The tests of the real binary, on real sockets and real files.
+
+mod harness;
+
+mod old_client;
+mod old_server;
+mod scripted_server;
+
+mod fakes;
