@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::harness::PATIENCE;
-use crate::harness::wire::{read_request, read_to_end};
+use crate::harness::wire::{ClosedPort, read_request, read_to_end};
 
 /// A held connection is let go after this long, so that no test hangs for ever.
 const HOLD: Duration = PATIENCE;
@@ -98,4 +98,17 @@ fn close_softly(stream: &mut TcpStream) {
     if stream.shutdown(Shutdown::Write).is_ok() {
         read_to_end(stream);
     }
+}
+
+/// A listener that accepts nothing and whose queue is full, so that a further connection hangs; and what fills it.
+pub fn full_listener() -> (TcpListener, Vec<TcpStream>) {
+    let listener = ClosedPort::new().open(0);
+    let addr = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    // A queue of "0" holds one; a few more do no harm, and the first that hangs shows that it is full.
+    while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
+        queued.push(stream);
+        assert!(queued.len() < 100, "the queue of a listener with backlog 0 never fills");
+    }
+    (listener, queued)
 }

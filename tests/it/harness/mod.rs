@@ -11,7 +11,7 @@ pub mod wait;
 pub mod wire;
 
 pub use content::{content, md5_hex};
-pub use program::{Outcome, Program, Running, get};
+pub use program::{Outcome, Program, Running, get, plain_get};
 pub use scratch::Scratch;
 pub use server::{Server, serve};
-pub use wait::{PATIENCE, wait_for, wait_for_some};
+pub use wait::{PATIENCE, wait_for};

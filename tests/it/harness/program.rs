@@ -33,12 +33,13 @@ pub struct Program {
 
 /// `xfer get` from `addr` into `out`, logging to `client.log`; the FILEs are for the test to add.
 pub fn get(scratch: &Scratch, addr: SocketAddr) -> Program {
-    Program::xfer(scratch)
-        .args(["get", "-H"])
-        .arg(addr.to_string())
-        .arg("-d")
-        .arg(scratch.out())
-        .log_file(scratch.path("client.log"))
+    plain_get(scratch, addr).arg("-d").arg(scratch.out())
+}
+
+/// The same without `-d`, for tests of `-o` and of the default folder.
+pub fn plain_get(scratch: &Scratch, addr: SocketAddr) -> Program {
+    let program = Program::xfer(scratch).args(["get", "-H"]).arg(addr.to_string());
+    program.log_file(scratch.path("client.log"))
 }
 
 impl Program {
