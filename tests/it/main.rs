@@ -7,11 +7,18 @@ mod old_server;
 mod scripted_server;
 
 mod clock;
+mod digests;
+mod disks;
 mod fakes;
+mod get_signals;
 mod lies;
+mod limits;
+mod logs;
 mod names;
 mod old_peers;
 mod retries;
+mod serve_signals;
 mod strangers;
 mod targets;
 mod transfer;
+mod usage;

@@ -150,7 +150,7 @@ fn a_link_in_place_of_the_part_is_not_followed() {
     // Either the link is out of the way and the file saved, or it is an error of the local disk.
     match outcome.status.code() {
         Some(0) => assert_eq!(fs::read(scratch.out().join("a")).unwrap(), b"new body"),
-        _ => drop(outcome.exits(5).has_one_error_line()),
+        _ => _ = outcome.exits(5).has_one_error_line(),
     }
 }
 

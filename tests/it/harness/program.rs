@@ -68,6 +68,12 @@ impl Program {
         self
     }
 
+    /// Runs somewhere else than in the scratch directory.
+    pub fn in_dir(mut self, dir: &Path) -> Program {
+        self.dir = dir.to_owned();
+        self
+    }
+
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Program {
         self.env.push((name.to_owned(), value.as_ref().to_owned()));
         self
@@ -276,6 +282,11 @@ impl Outcome {
 
     pub fn took_less_than(&self, limit: Duration) -> &Outcome {
         self.assert(self.elapsed < limit, &format!("less than {limit:?} expected"))
+    }
+
+    /// With `-q` a success says nothing.
+    pub fn assert_quiet(&self) -> &Outcome {
+        self.prints_nothing_on_stdout().assert(self.stderr.is_empty(), "stderr must stay empty")
     }
 
     /// One line `xfer: what failed: why`, and nothing else that looks like an error.
