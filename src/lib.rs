@@ -1,1 +1,26 @@
 //! The core of xfer, as a library so that tests, benchmarks and fuzz targets reach it.
+//!
+//! Imports run one way: `main` to [`cli`], from there to [`serve`] and [`get`], which know nothing of each other, and
+//! from these to the rest. [`proto`] imports nothing of ours.
+//!
+//! - [`cli`]: the command line to a configuration.
+//! - [`serve`]: a directory to whoever asks; one thread around an event loop.
+//! - [`get`]: files from a server; verified, or not there at all.
+//! - [`proto`]: bytes to values and back.
+//! - [`net`]: the bytes of a connection, without waiting.
+//! - [`root`]: a name to an open file beneath the shared directory.
+//! - [`mod@file`]: a served file's version, and reads that do not wait.
+//! - [`logging`]: log lines to file and console.
+//! - [`text`]: names, sizes and speeds as people see them.
+//! - [`error`]: what a failed run tells its user.
+
+pub mod cli;
+pub mod error;
+pub mod file;
+pub mod get;
+pub mod logging;
+pub mod net;
+pub mod proto;
+pub mod root;
+pub mod serve;
+pub mod text;

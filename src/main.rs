@@ -1,3 +1,32 @@
 //! The `xfer` program: argv in, exit code and one error line out.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode as Status;
+
+use xfer::cli::{self, Command};
+use xfer::error::{Error, ExitCode};
+use xfer::logging::eprint_line;
+
+fn main() -> Status {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        eprint_line(&format!("xfer: internal error at {place}; please report this line"));
+    }));
+    let exit = run().unwrap_or_else(|error| {
+        eprint_line(&format!("xfer: {error}"));
+        error.exit
+    });
+    Status::from(exit.number())
+}
+
+fn run() -> Result<ExitCode, Error> {
+    match cli::parse(std::env::args_os().collect())? {
+        Command::Serve(config) => xfer::serve::run(config),
+        Command::Get(config) => xfer::get::run(config),
+        Command::Print(text) => {
+            // A reader that has gone, as in `xfer --help | head -1`, has what it wanted.
+            let _ = std::io::stdout().lock().write_all(text.as_bytes());
+            Ok(ExitCode::Done)
+        }
+    }
+}

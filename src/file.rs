@@ -1,0 +1,244 @@
+//! A file that is being served: its version, and reads that do not wait for the disk.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Advice, Stat};
+use rustix::io::{Errno, ReadWriteFlags};
+
+/// Bytes between two places that a probe touches. Read-ahead brings whole runs of at least this much, and a probe
+/// of 256 KiB then costs 8 reads of one byte, about 1 µs, beside some 60 µs for sending it.
+const PROBE_STRIDE: u64 = 32 * 1024;
+
+/// Bytes of a plain read on file systems that know no other (tmpfs, overlayfs on some kernels).
+const PLAIN_LEN: u64 = 64 * 1024;
+
+/// Bytes of the one plain read that decides between data and a read error.
+const DECIDING_LEN: usize = 4096;
+
+/// How long one window may stay unreadable before a plain read decides.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pauses between two looks at a window that is on its way from the disk; the last one repeats.
+const PAUSES_MS: [u64; 4] = [1, 2, 4, 8];
+
+/// What tells two contents under one name apart, as well as the file system can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Version {
+    device: u64,
+    inode: u64,
+    /// Bytes in the file.
+    pub size: u64,
+    mtime: (i64, u64),
+    ctime: (i64, u64),
+}
+
+impl Version {
+    /// The version that a stat describes.
+    pub fn of(stat: &Stat) -> Version {
+        Version {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            // The kernel reports no negative size for a regular file.
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: (stat.st_mtime, stat.st_mtime_nsec),
+            ctime: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    /// Device and inode.
+    pub fn id(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
+    /// Whether the file changed less than `age` before `now` (both in the time of the wall clock): then a second
+    /// change may hide behind the same time stamp.
+    pub fn is_younger_than(&self, age: Duration, now: std::time::SystemTime) -> bool {
+        let now = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let changed = Duration::from_secs(u64::try_from(self.ctime.0).unwrap_or(0));
+        now < changed.saturating_add(age)
+    }
+}
+
+/// A regular file, open for reading.
+#[derive(Debug)]
+pub struct ServedFile {
+    file: File,
+    /// What it was when it was opened.
+    pub version: Version,
+    /// One share for each open file: whoever holds the first one counts them.
+    _counted: Rc<()>,
+}
+
+/// What a look at a part of a file found.
+#[derive(Debug)]
+pub enum Ready {
+    /// This many bytes can be had now.
+    Bytes(usize),
+    /// They are asked for, and on their way.
+    NotYet,
+    /// The file ends before them.
+    End,
+    /// They cannot be read.
+    Failed(io::Error),
+}
+
+impl ServedFile {
+    /// Takes an open file, whose version is known, and a share of what counts the open files.
+    pub fn new(file: File, version: Version, counter: &Rc<()>) -> ServedFile {
+        ServedFile { file, version, _counted: Rc::clone(counter) }
+    }
+
+    /// Whether the file is still what it was when it was opened.
+    pub fn is_unchanged(&self) -> bool {
+        rustix::fs::fstat(&self.file).is_ok_and(|stat| {
+            let now = Version::of(&stat);
+            // A new name, a new link and new permissions change ctime and not the content.
+            (now.size, now.mtime) == (self.version.size, self.version.mtime)
+        })
+    }
+
+    /// How many of the `len` bytes from `offset` on can be sent without waiting for the disk. What is missing is asked for.
+    pub fn probe(&self, offset: u64, len: u64, patience: &mut Patience) -> Ready {
+        let mut byte = [0];
+        let mut found = 0;
+        while found < len {
+            // The last byte of each stride: read-ahead fills from the front.
+            let step = PROBE_STRIDE.min(len - found);
+            match self.read_cached(&mut byte, offset + found + step - 1) {
+                Ok(0) if found == 0 => return Ready::End,
+                Ok(0) => break,
+                Ok(_) => found += step,
+                Err(Errno::AGAIN) if found > 0 => break,
+                Err(Errno::AGAIN) => return self.not_yet(offset, len, patience),
+                Err(Errno::OPNOTSUPP) => {
+                    self.ask_for(offset, PLAIN_LEN.min(len));
+                    found = PLAIN_LEN.min(len);
+                    break;
+                }
+                Err(error) => return Ready::Failed(error.into()),
+            }
+        }
+        patience.end();
+        // `found` is at most the window that the caller asked for, which was a usize.
+        Ready::Bytes(usize::try_from(found).unwrap_or(usize::MAX))
+    }
+
+    /// Reads what can be had without waiting for the disk. What is missing is asked for.
+    pub fn read_ready(&self, buffer: &mut [u8], offset: u64, patience: &mut Patience) -> Ready {
+        let len = buffer.len() as u64;
+        let result = match self.read_cached(buffer, offset) {
+            Err(Errno::OPNOTSUPP) => {
+                self.ask_for(offset, PLAIN_LEN.min(len));
+                let plain = buffer.len().min(PLAIN_LEN as usize);
+                rustix::io::pread(&self.file, &mut buffer[..plain], offset)
+            }
+            result => result,
+        };
+        match result {
+            Ok(0) => Ready::End,
+            Ok(n) => {
+                patience.end();
+                Ready::Bytes(n)
+            }
+            Err(Errno::AGAIN) => self.not_yet(offset, len, patience),
+            Err(Errno::INTR) => Ready::NotYet,
+            Err(error) => Ready::Failed(error.into()),
+        }
+    }
+
+    /// Tells the kernel to bring this part of the file.
+    pub fn ask_for(&self, offset: u64, len: u64) {
+        // An advice that is not taken changes nothing but speed.
+        let _ = rustix::fs::fadvise(&self.file, offset, std::num::NonZeroU64::new(len), Advice::WillNeed);
+    }
+
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let result = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        if result == Err(Errno::OPNOTSUPP) {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                log::info!(target: "main", "this file system cannot say what is in memory (RWF_NOWAIT): \
+                    reading in pieces of {PLAIN_LEN} bytes");
+            });
+        }
+        result
+    }
+
+    /// Nothing is there yet: ask for it, and once patience has run out let a plain read of a little decide.
+    fn not_yet(&self, offset: u64, len: u64, patience: &mut Patience) -> Ready {
+        if !patience.has_run_out() {
+            self.ask_for(offset, len);
+            return Ready::NotYet;
+        }
+        let mut buffer = [0; DECIDING_LEN];
+        let few = DECIDING_LEN.min(usize::try_from(len).unwrap_or(DECIDING_LEN));
+        match rustix::io::pread(&self.file, &mut buffer[..few], offset) {
+            Ok(0) => Ready::End,
+            // Now in memory; the next look finds it, with new patience.
+            Ok(_) => {
+                patience.end();
+                Ready::NotYet
+            }
+            Err(error) => Ready::Failed(error.into()),
+        }
+    }
+}
+
+impl AsFd for ServedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// How long one reader has waited for one window of its file.
+#[derive(Debug, Default)]
+pub struct Patience {
+    /// When it began to wait, and how often it has looked.
+    waiting: Option<(Instant, usize)>,
+    run_out: bool,
+}
+
+impl Patience {
+    /// Says that a look found nothing at `now`; returns when to look again.
+    pub fn look_again_at(&mut self, now: Instant) -> Instant {
+        let (since, looks) = self.waiting.unwrap_or((now, 0));
+        self.waiting = Some((since, looks + 1));
+        self.run_out = now.duration_since(since) >= PATIENCE;
+        let [.., last] = PAUSES_MS;
+        now + Duration::from_millis(PAUSES_MS.get(looks).copied().unwrap_or(last))
+    }
+
+    fn has_run_out(&self) -> bool {
+        self.run_out
+    }
+
+    fn end(&mut self) {
+        *self = Patience::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_patience_runs_out() {
+        let mut patience = Patience::default();
+        let mut now = Instant::now();
+        for pause in [1, 2, 4, 8, 8, 8] {
+            let next = patience.look_again_at(now);
+            assert_eq!(next - now, Duration::from_millis(pause));
+            assert!(!patience.has_run_out());
+            now = next;
+        }
+        patience.look_again_at(now + PATIENCE);
+        assert!(patience.has_run_out());
+        patience.end();
+        assert!(!patience.has_run_out());
+    }
+}

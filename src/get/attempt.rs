@@ -1,0 +1,255 @@
+//! One attempt at one file: ask, read the answer, receive, verify, save (xfer-protocol(5), VERSION 1).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::link::{Link, Read};
+use super::progress::Progress;
+use super::receive::{Body, Receiver};
+use super::target::Target;
+use super::wait::{Stop, Waits};
+use super::{Existing, GetConfig};
+use crate::error::{Error, ExitCode, reason};
+use crate::proto::digest::Digest;
+use crate::proto::v1::{self, Metadata, Status};
+use crate::proto::{MESSAGE_MAX, Malformed, NAME_MAX};
+use crate::text;
+
+/// A server of the first system says `OK`, and then hashes the whole file before its next byte.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long after the last byte of the file the server may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often the bar shows how far a local file has been hashed.
+const COMPARE_REFRESH: Duration = Duration::from_millis(100);
+
+/// How a file ended well, with the line that says so.
+pub enum Outcome {
+    /// It was fetched, verified and saved.
+    Saved(String),
+    /// The same content was there.
+    AlreadyThere(String),
+}
+
+/// One attempt; the inner error says that all bytes came and their digest is wrong.
+pub fn attempt(
+    name: &[u8],
+    config: &GetConfig,
+    started: Instant,
+    target: &mut Target,
+    receiver: &mut Receiver,
+    waits: &mut Waits,
+    progress: &mut Progress,
+) -> Result<Result<Outcome, String>, Stop> {
+    let link = Link::connect(&config.host, config.port, config.timeout, waits)?;
+    let mut attempt = Attempt { name, config, link, waits, progress, input: Vec::new() };
+    attempt.ask()?;
+    let metadata = attempt.answer()?;
+    if let Some(line) = attempt.compare(&metadata, target, receiver)? {
+        return Ok(Ok(Outcome::AlreadyThere(line)));
+    }
+    let digest = attempt.receive(&metadata, target, receiver)?;
+    if digest != metadata.digest {
+        return Ok(Err(format!(
+            "{} arrived damaged: its MD5 is {digest}, the server said {}",
+            text::quoted(name),
+            metadata.digest
+        )));
+    }
+    target.commit(config.sync, receiver.writer(), attempt.waits)?;
+    attempt.progress.complete();
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Ok(Outcome::Saved(format!(
+        "saved {}: {}, md5 {digest}, verified, {seconds:.1} s, {}",
+        target.shown(),
+        text::size(metadata.size),
+        text::speed(metadata.size, seconds)
+    ))))
+}
+
+struct Attempt<'a> {
+    name: &'a [u8],
+    config: &'a GetConfig,
+    link: Link,
+    waits: &'a mut Waits,
+    progress: &'a mut Progress,
+    /// What has arrived and is not used yet.
+    input: Vec<u8>,
+}
+
+impl Attempt<'_> {
+    fn ask(&mut self) -> Result<(), Stop> {
+        // Checked before the first connection.
+        let name = v1::check_name(self.name).map_err(|malformed| self.broken(malformed))?;
+        let request = v1::encode_request(name);
+        self.link.send(&request, self.config.timeout, self.waits)
+    }
+
+    fn broken(&self, malformed: Malformed) -> Stop {
+        Stop::protocol(format!("bad reply from {}: {malformed}", self.link.server()))
+    }
+
+    /// Reads until `parse` has its value.
+    fn read_value<T>(
+        &mut self,
+        timeout: Duration,
+        awaited: &str,
+        parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Malformed>,
+    ) -> Result<T, Stop> {
+        let mut buffer = [0; 2 * NAME_MAX];
+        loop {
+            if let Some((used, value)) = parse(&self.input).map_err(|malformed| self.broken(malformed))? {
+                self.input.drain(..used);
+                return Ok(value);
+            }
+            let server = self.link.server().to_string();
+            match self.link.read(&mut buffer, timeout, self.waits)? {
+                Read::Bytes(n) => self.input.extend_from_slice(&buffer[..n]),
+                Read::End => return Err(Stop::again(format!("{server} closed the connection before {awaited}"))),
+                Read::Reset => return Err(Stop::again(format!("{server} cut the connection before {awaited}"))),
+                Read::Nothing => {
+                    let seconds = timeout.as_secs_f64();
+                    return Err(Stop::again(format!("{server} sent nothing for {seconds} s before {awaited}")));
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self) -> Result<Metadata, Stop> {
+        match self.read_value(self.config.timeout, "its answer", v1::parse_status)? {
+            Status::Ok => {}
+            Status::Error => return Err(self.refusal()),
+        }
+        let metadata =
+            self.read_value(METADATA_TIMEOUT.max(self.config.timeout), "size and digest", v1::parse_metadata)?;
+        let expected = v1::base_name(self.name);
+        if metadata.name != expected {
+            return Err(Stop::protocol(format!(
+                "bad reply from {}: it sends {} and was asked for {}",
+                self.link.server(),
+                text::quoted(&metadata.name),
+                text::quoted(expected)
+            )));
+        }
+        log::debug!(target: "main", "{} has {} bytes, md5 {}", text::quoted(self.name), metadata.size, metadata.digest);
+        Ok(metadata)
+    }
+
+    /// The server's own words, up to the end of input.
+    fn refusal(&mut self) -> Stop {
+        let mut buffer = [0; MESSAGE_MAX];
+        loop {
+            if self.input.len() > MESSAGE_MAX {
+                return self.broken(Malformed::LongMessage);
+            }
+            match self.link.read(&mut buffer, self.config.timeout, self.waits) {
+                Ok(Read::Bytes(n)) => self.input.extend_from_slice(&buffer[..n]),
+                Err(stop) => return stop,
+                // Whatever ended it: what was said was said.
+                Ok(_) => break,
+            }
+        }
+        let message = match text::escaped(&self.input) {
+            message if message.is_empty() => String::from("no reason given"),
+            message => message,
+        };
+        let server = self.link.server();
+        let message = format!("{server} refused {}: {message}", text::quoted(self.name));
+        Stop::Final(Error::new(ExitCode::Refused, message))
+    }
+
+    /// Whether the target holds the same content already; the line that says so. The connection waits meanwhile.
+    fn compare(&mut self, metadata: &Metadata, target: &Target, receiver: &Receiver) -> Result<Option<String>, Stop> {
+        if self.config.existing != Existing::Compare {
+            return Ok(None);
+        }
+        let Some(path) = target.existing(metadata.size) else { return Ok(None) };
+        self.progress.begin(&format!("comparing {}", text::escaped(v1::base_name(self.name))), metadata.size);
+        let done = Arc::new(AtomicU64::new(0));
+        let pending = receiver.hash_file(path, Arc::clone(&done));
+        let result = loop {
+            if let Some(result) = pending.poll()? {
+                break result;
+            }
+            self.waits.wait(Some(Instant::now() + COMPARE_REFRESH))?;
+            self.progress.advance(done.load(Ordering::Relaxed));
+        };
+        self.progress.end();
+        match result {
+            Ok(digest) if digest == metadata.digest => Ok(Some(format!(
+                "{} is already there: {}, md5 {digest}, the same as on the server",
+                target.shown(),
+                text::size(metadata.size)
+            ))),
+            Ok(_) => {
+                log::info!(target: "main", "{} differs from the server's: fetching", target.shown());
+                Ok(None)
+            }
+            Err(error) => {
+                log::info!(target: "main", "cannot compare {}: {}: fetching", target.shown(), reason(&error));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Receives, hashes and writes the whole file.
+    fn receive(&mut self, metadata: &Metadata, target: &mut Target, receiver: &mut Receiver) -> Result<Digest, Stop> {
+        let sink = target.begin(metadata)?;
+        let mut body = receiver.begin(sink, self.config.sync);
+        self.progress.begin(&text::escaped(v1::base_name(self.name)), metadata.size);
+        while body.received() < metadata.size {
+            // A fast server leaves nothing to wait for, and signals would go unseen.
+            self.waits.check()?;
+            let mut buffer = body.buffer(self.waits)?;
+            let len = self.fill(&mut buffer, &body, metadata.size)?;
+            body.take(buffer, len);
+            self.progress.advance(body.received());
+        }
+        self.expect_end(metadata.size)?;
+        body.finish(self.waits)
+    }
+
+    /// Fills a buffer as far as bytes are there, waiting only for the first.
+    fn fill(&mut self, buffer: &mut [u8], body: &Body<'_>, size: u64) -> Result<usize, Stop> {
+        let left = usize::try_from(size - body.received()).unwrap_or(usize::MAX);
+        let room = buffer.len().min(left);
+        let buffer = buffer.get_mut(..room).unwrap_or_default();
+        let mut len = room.min(self.input.len());
+        for (to, from) in buffer.iter_mut().zip(self.input.drain(..len)) {
+            *to = from;
+        }
+        if len == 0 {
+            let timeout = self.config.timeout;
+            len = match self.link.read(buffer, timeout, self.waits)? {
+                Read::Bytes(n) => n,
+                Read::End => return Err(self.short("closed the connection", body, size)),
+                Read::Reset => return Err(self.short("cut the connection", body, size)),
+                Read::Nothing => {
+                    return Err(self.short(&format!("sent nothing for {} s", timeout.as_secs_f64()), body, size));
+                }
+            };
+        }
+        while let Some(rest) = buffer.get_mut(len..).filter(|rest| !rest.is_empty()) {
+            // An end or a reset shows again at the next read.
+            let Read::Bytes(n) = self.link.read_now(rest) else { break };
+            len += n;
+        }
+        Ok(len)
+    }
+
+    fn short(&self, what: &str, body: &Body<'_>, size: u64) -> Stop {
+        Stop::again(format!("{} {what} after {} of {size} bytes", self.link.server(), body.received()))
+    }
+
+    /// The close is part of the reply: a byte more than announced is none of the file's.
+    fn expect_end(&mut self, size: u64) -> Result<(), Stop> {
+        let mut byte = [0];
+        if self.input.is_empty() && !matches!(self.link.read(&mut byte, CLOSE_TIMEOUT, self.waits)?, Read::Bytes(_)) {
+            return Ok(());
+        }
+        let server = self.link.server();
+        Err(Stop::protocol(format!("bad reply from {server}: more bytes than the {size} that it announced")))
+    }
+}

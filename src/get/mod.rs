@@ -1,0 +1,194 @@
+//! `xfer get`: from its configuration to files that are whole and verified.
+
+mod attempt;
+mod link;
+mod part;
+mod progress;
+mod receive;
+mod retry;
+mod target;
+mod wait;
+mod workers;
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, ExitCode};
+use crate::logging::{Console, LogTarget, Logs, Verbosity};
+use crate::proto::v1;
+use crate::text;
+use progress::Progress;
+use retry::Fetcher;
+use wait::{Stop, Waits};
+
+/// What `xfer get` was asked to do.
+#[derive(Debug)]
+pub struct GetConfig {
+    /// The server's name or address.
+    pub host: String,
+    /// Its port, never 0.
+    pub port: u16,
+    /// Names on the server, as typed; at least one.
+    pub files: Vec<Vec<u8>>,
+    /// Where the files go.
+    pub output: Output,
+    /// Attempts in all for a file; without a number, until it is there.
+    pub attempts: Option<NonZeroU32>,
+    /// Without a byte, after which an attempt ends.
+    pub timeout: Duration,
+    /// Between two attempts, at most.
+    pub max_backoff: Duration,
+    /// What happens to a target that exists.
+    pub existing: Existing,
+    /// Whether a file counts as saved only when the disk has it.
+    pub sync: bool,
+    /// When a bar is drawn.
+    pub progress: ProgressMode,
+    /// Where the log goes.
+    pub log: LogTarget,
+    /// How much is said.
+    pub verbosity: Verbosity,
+}
+
+/// Where files go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Into this folder, each under the last component of its name.
+    Dir(PathBuf),
+    /// The one file, as this path.
+    Path(PathBuf),
+    /// The one file, to standard output.
+    Stdout,
+}
+
+/// What happens to a target that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// The same content is kept, another replaced.
+    Compare,
+    /// It is fetched again and replaced.
+    Fetch,
+    /// It is kept.
+    Keep,
+}
+
+/// When a bar is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressMode {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Fetches all files; the first failure decides the exit code, and has been reported.
+pub fn run(config: GetConfig) -> Result<ExitCode, Error> {
+    check_names(&config)?;
+    let logs = Logs::start("client", &config.log, config.verbosity, Console::DebugOnly)?;
+    let mut progress = Progress::new(config.progress, config.verbosity);
+    let result = fetch_all(&config, &logs, &mut progress);
+    if let Err(error) = &result {
+        log::error!(target: "main", "{error}");
+    }
+    logs.finish(true);
+    result
+}
+
+/// Refuses, before anything else happens, names that no file here may get.
+fn check_names(config: &GetConfig) -> Result<(), Error> {
+    let usage = |message: String| Err(Error::new(ExitCode::Usage, message));
+    let mut saved_as = HashSet::new();
+    for name in &config.files {
+        let shown = text::quoted(name);
+        if let Err(malformed) = v1::check_name(name) {
+            return usage(format!("cannot ask for {shown}: {malformed}"));
+        }
+        let base = v1::base_name(name);
+        if matches!(base, b"" | b"." | b"..") {
+            return usage(format!("{shown} names a directory; name a file"));
+        }
+        if base.ends_with(b".xfer-part") || base.ends_with(b".xfer-part.state") {
+            return usage(format!(
+                "{shown} has a name that xfer keeps for unfinished files; save it from another name"
+            ));
+        }
+        if matches!(config.output, Output::Dir(_)) && !saved_as.insert(base) {
+            let base = text::quoted(base);
+            return usage(format!("two files would be saved as {base}; fetch them one by one with -o or -d"));
+        }
+    }
+    Ok(())
+}
+
+fn fetch_all(config: &GetConfig, logs: &Logs, progress: &mut Progress) -> Result<ExitCode, Error> {
+    log::info!(
+        target: "main",
+        "fetching {} from {}:{}",
+        text::count(config.files.len() as u64, "file", "files"),
+        config.host,
+        config.port
+    );
+    let waits = Waits::new(logs.clone())?;
+    let mut fetcher = Fetcher::new(config, waits, progress)?;
+    let mut failures = Failures::default();
+    for (index, name) in config.files.iter().enumerate() {
+        match fetcher.fetch(name) {
+            Ok(()) => {}
+            Err(Stop::Signal(signal)) => {
+                fetcher.progress.error(&format!("stopped by signal {signal}: {} not saved", text::quoted(name)));
+                return Ok(ExitCode::Signal(signal));
+            }
+            // Whoever read our output has seen enough: no failure to speak of.
+            Err(Stop::Final(error)) if error.exit == ExitCode::ClosedPipe => return Ok(ExitCode::ClosedPipe),
+            Err(stop) => {
+                let host_is_dead = stop.host_is_dead();
+                let error = stop.into_error();
+                failures.add(&error, fetcher.progress);
+                let left = config.files.len() - index - 1;
+                if host_is_dead && left > 0 {
+                    failures.not_tried = left;
+                    break;
+                }
+            }
+        }
+    }
+    Ok(failures.summary(config.files.len(), progress))
+}
+
+/// What went wrong so far.
+#[derive(Default)]
+struct Failures {
+    first: Option<ExitCode>,
+    failed: usize,
+    not_tried: usize,
+}
+
+impl Failures {
+    fn add(&mut self, error: &Error, progress: &mut Progress) {
+        progress.error(&error.to_string());
+        self.first.get_or_insert(error.exit);
+        self.failed += 1;
+    }
+
+    fn summary(&self, files: usize, progress: &mut Progress) -> ExitCode {
+        if files > 1 {
+            let saved = files - self.failed - self.not_tried;
+            let mut line = format!("{saved} of {files} saved");
+            if self.failed > 0 {
+                line.push_str(&format!(", {} failed", self.failed));
+            }
+            if self.not_tried > 0 {
+                line.push_str(&format!(", {} not tried", self.not_tried));
+            }
+            match self.failed {
+                0 => progress.note(&line),
+                _ => progress.warn(&line),
+            }
+        }
+        self.first.unwrap_or(ExitCode::Done)
+    }
+}

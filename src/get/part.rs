@@ -1,0 +1,202 @@
+//! The part file: unverified bytes beside the target, locked, and either renamed over it whole or gone.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::wait::Stop;
+use crate::error::reason;
+use crate::proto::digest::Hasher;
+use crate::text;
+
+/// Bytes of a file name at most, on every file system in use (NAME_MAX of Linux).
+const FILE_NAME_MAX: usize = 255;
+
+/// The longest suffix that a name gets while the file is unfinished.
+const LONGEST_SUFFIX: &str = ".xfer-part.state";
+
+/// Nobody else reads bytes that are not verified.
+const PART_MODE: u32 = 0o600;
+
+/// How often a part file is opened again that was renamed or removed in the moment between opening and locking.
+const OPENS_MAX: u32 = 64;
+
+/// A part file that is ours alone until it is dropped.
+pub struct Part {
+    file: Arc<File>,
+    path: PathBuf,
+    target: PathBuf,
+}
+
+/// The part file's path: `.NAME.xfer-part` beside the target; a name too long for that is shortened with its digest.
+fn part_path(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().as_bytes();
+    let mut part = vec![b'.'];
+    if 1 + name.len() + LONGEST_SUFFIX.len() <= FILE_NAME_MAX {
+        part.extend_from_slice(name);
+    } else {
+        let mut hasher = Hasher::new();
+        hasher.update(name);
+        let digest = hasher.finish().to_string();
+        let keep = FILE_NAME_MAX - LONGEST_SUFFIX.len() - digest.len() - 2;
+        // Not in the middle of a character: some file systems take only whole ones.
+        let mut end = keep.min(name.len());
+        while end > 0 && name.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
+            end -= 1;
+        }
+        part.extend_from_slice(name.get(..end).unwrap_or_default());
+        part.push(b'-');
+        part.extend_from_slice(digest.as_bytes());
+    }
+    part.extend_from_slice(b".xfer-part");
+    target.with_file_name(std::ffi::OsString::from_vec(part))
+}
+
+/// The folder that holds a path.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+impl Part {
+    /// Opens and locks the part file of a target, empty.
+    ///
+    /// Between opening and locking, its owner may have renamed it over the target, and a lock on it would be a lock on
+    /// the target: so once locked it must still be the file at its path.
+    pub fn open(target: &Path) -> Result<Part, Stop> {
+        let path = part_path(target);
+        let shown = text::path(&path);
+        for _ in 0..OPENS_MAX {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(PART_MODE)
+                .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+                .open(&path)
+                .map_err(|error| match Errno::from_io_error(&error) {
+                    Some(Errno::LOOP) => Stop::local(format!("{shown} is a symbolic link; remove it")),
+                    _ => Stop::local(format!("cannot write {shown}: {}", reason(&error))),
+                })?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    let target = text::path(target);
+                    return Err(Stop::local(format!(
+                        "another xfer is fetching {target}; wait for it, or use -o or -d"
+                    )));
+                }
+                Err(error) => return Err(Stop::local(format!("cannot lock {shown}: {}", reason(&error.into())))),
+            }
+            if is_at(&file, &path).map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))? {
+                file.set_len(0).map_err(|error| Stop::local(format!("cannot empty {shown}: {}", reason(&error))))?;
+                return Ok(Part { file: Arc::new(file), path, target: target.to_path_buf() });
+            }
+        }
+        Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
+    }
+
+    /// The file to write to.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Forgets what was written.
+    pub fn clear(&self) -> io::Result<()> {
+        self.file.set_len(0)
+    }
+
+    /// Bytes free for it on its disk.
+    pub fn free_space(&self) -> Option<u64> {
+        let stat = rustix::fs::fstatvfs(&self.file).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// What makes the part the target: permissions, sync, rename, sync of the folder. Its whole content is verified.
+    ///
+    /// A new file gets the permissions that any program would give it, one that replaces another keeps that one's.
+    pub fn commit(&self, sync: bool) -> impl FnOnce() -> Result<(), String> + Send + 'static {
+        let (file, path, target) = (Arc::clone(&self.file), self.path.clone(), self.target.clone());
+        let mode = match std::fs::symlink_metadata(&target) {
+            Ok(old) if old.is_file() => old.permissions().mode() & 0o777,
+            _ => 0o666 & !umask(),
+        };
+        move || {
+            let failed =
+                |what: &str, error: io::Error| format!("cannot {what} {}: {}", text::path(&target), reason(&error));
+            file.set_permissions(PermissionsExt::from_mode(mode)).map_err(|e| failed("set the permissions of", e))?;
+            if sync {
+                file.sync_all().map_err(|e| failed("sync", e))?;
+            }
+            std::fs::rename(&path, &target).map_err(|e| failed("replace", e))?;
+            if sync {
+                let folder = File::open(folder_of(&target)).and_then(|folder| folder.sync_all());
+                folder.map_err(|e| failed("sync the folder of", e))?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Removes it. Under the lock, so that it is nobody else's.
+    pub fn discard(self) {
+        // What cannot be removed is emptied by the next run.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Whether an open file is still the one at its path; an error if it is none that we may write to.
+fn is_at(file: &File, path: &Path) -> Result<bool, String> {
+    let ours = file.metadata().map_err(|error| reason(&error))?;
+    let there = match std::fs::symlink_metadata(path) {
+        Ok(there) => there,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(reason(&error)),
+    };
+    if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+        return Ok(false);
+    }
+    if !ours.is_file() {
+        return Err("it is not a regular file".to_string());
+    }
+    if ours.nlink() != 1 {
+        return Err("it has more than one name".to_string());
+    }
+    if ours.uid() != rustix::process::geteuid().as_raw() {
+        return Err("it belongs to another user".to_string());
+    }
+    Ok(true)
+}
+
+/// The process's umask, which can only be read by setting it. No other thread of ours makes files.
+fn umask() -> u32 {
+    let mask = rustix::process::umask(Mode::from_raw_mode(0o077));
+    rustix::process::umask(mask);
+    mask.as_raw_mode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn part_names_fit_and_stay_apart() {
+        assert_eq!(part_path(Path::new("d/a.bin")), Path::new("d/.a.bin.xfer-part"));
+        for name in ["x".repeat(238), "x".repeat(239), "x".repeat(255), "✓".repeat(85)] {
+            let part = part_path(Path::new(&name));
+            let part = part.to_str().expect("whole characters only");
+            assert!(part.len() + ".state".len() <= FILE_NAME_MAX, "{} bytes", part.len());
+            assert!(part.starts_with('.') && part.ends_with(".xfer-part"));
+        }
+        let [a, b] = ["a", "b"].map(|end| part_path(Path::new(&("x".repeat(250) + end))));
+        assert_ne!(a, b);
+    }
+}

@@ -1,0 +1,128 @@
+//! What a person sees of a transfer, on standard error: the only file that knows pbr.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use pbr::{ProgressBar, Units};
+
+use super::ProgressMode;
+use crate::logging::{Verbosity, eprint_line};
+
+/// How often the bar is drawn at most.
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// Columns that a name gets at most.
+const NAME_COLUMNS: usize = 32;
+
+/// Columns of the bar where there is no terminal to ask.
+const DEFAULT_COLUMNS: u16 = 80;
+
+/// A bar while bytes come, and lines.
+pub struct Progress {
+    draws: bool,
+    is_quiet: bool,
+    bar: Option<ProgressBar<Stderr>>,
+}
+
+/// Standard error for pbr, which panics when a write fails.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Progress {
+    /// Decides once whether there is a bar.
+    pub fn new(mode: ProgressMode, verbosity: Verbosity) -> Progress {
+        let is_quiet = verbosity == Verbosity::Quiet;
+        let draws = match mode {
+            ProgressMode::Always => true,
+            ProgressMode::Never => false,
+            ProgressMode::Auto => io::stderr().is_terminal() && !is_quiet,
+        };
+        Progress { draws, is_quiet, bar: None }
+    }
+
+    /// Shows a bar of `total` bytes; there is none for an empty file.
+    pub fn begin(&mut self, label: &str, total: u64) {
+        self.end();
+        if !self.draws || total == 0 {
+            return;
+        }
+        let mut bar = ProgressBar::on(Stderr, total);
+        bar.set_units(Units::Bytes);
+        bar.set_max_refresh_rate(Some(REFRESH));
+        bar.message(&format!("{} ", shortened(label)));
+        bar.set_width(Some(columns()));
+        bar.set(0);
+        self.bar = Some(bar);
+    }
+
+    /// Moves the bar to this many bytes.
+    pub fn advance(&mut self, done: u64) {
+        if let Some(bar) = &mut self.bar {
+            bar.set(done.min(bar.total));
+        }
+    }
+
+    /// Leaves the bar on the screen, full: all bytes came and are verified.
+    pub fn complete(&mut self) {
+        if let Some(mut bar) = self.bar.take() {
+            bar.set(bar.total);
+            let _ = Stderr.write(b"\n");
+        }
+    }
+
+    /// Takes the bar off the screen.
+    pub fn end(&mut self) {
+        if self.bar.take().is_some() {
+            // To the beginning of the line, and erase it (ECMA-48, EL).
+            let _ = Stderr.write(if io::stderr().is_terminal() { b"\r\x1b[K" } else { b"\n" });
+        }
+    }
+
+    /// A line that says what was done.
+    pub fn note(&mut self, line: &str) {
+        log::info!(target: "main", "{line}");
+        self.end();
+        if !self.is_quiet {
+            eprint_line(line);
+        }
+    }
+
+    /// A line about something that went wrong and may yet go right.
+    pub fn warn(&mut self, line: &str) {
+        log::warn!(target: "main", "{line}");
+        self.end();
+        eprint_line(&format!("xfer: {line}"));
+    }
+
+    /// A line about something that failed.
+    pub fn error(&mut self, line: &str) {
+        log::error!(target: "main", "{line}");
+        self.end();
+        eprint_line(&format!("xfer: {line}"));
+    }
+}
+
+/// Columns for a bar: one less than the terminal has, since some begin a new line when the last one is filled.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
+    let columns = size.map_or(DEFAULT_COLUMNS, |size| size.ws_col);
+    usize::from(if columns == 0 { DEFAULT_COLUMNS } else { columns }) - 1
+}
+
+fn shortened(label: &str) -> String {
+    if label.chars().count() <= NAME_COLUMNS {
+        return label.to_string();
+    }
+    let end: String = label.chars().rev().take(NAME_COLUMNS - 3).collect();
+    format!("...{}", end.chars().rev().collect::<String>())
+}

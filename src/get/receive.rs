@@ -1,0 +1,272 @@
+//! The way of received bytes: while the network brings the next block, one thread hashes the last and one writes it.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver as Returns, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mio::Waker;
+use rustix::io::Errno;
+
+use super::wait::{Stop, Waits};
+use super::workers::{Pending, Worker};
+use crate::error::{Error, ExitCode, reason};
+use crate::proto::digest::{Digest, Hasher};
+
+/// Bytes of a block: small writes cost twice as much CPU on ext4.
+const BLOCK_LEN: usize = 1 << 20;
+
+/// Blocks between network, digest and disk at most; with all of them under way, the network waits.
+const BLOCKS_MAX: usize = 8;
+
+/// Bytes after which those written so far are synced, so that the last sync is short.
+const SYNC_EVERY: u64 = 32 << 20;
+
+/// Where blocks are written.
+#[derive(Clone)]
+pub enum Sink {
+    /// A file, each byte at its place.
+    File {
+        /// The file.
+        file: Arc<File>,
+        /// What error lines call it.
+        shown: String,
+    },
+    /// Something that takes each byte once.
+    Stream {
+        /// It.
+        file: Arc<File>,
+        /// Bytes it has taken.
+        written: Arc<AtomicU64>,
+        /// What error lines call it.
+        shown: String,
+    },
+}
+
+impl Sink {
+    fn write(&self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
+        match self {
+            Sink::File { file, .. } => file.write_all_at(bytes, offset),
+            Sink::Stream { file, written, .. } => {
+                let skip = written.load(Ordering::Acquire).saturating_sub(offset);
+                bytes = usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)).unwrap_or_default();
+                while !bytes.is_empty() {
+                    match (&**file).write(bytes) {
+                        Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                        Ok(n) => {
+                            written.fetch_add(n as u64, Ordering::AcqRel);
+                            bytes = bytes.get(n..).unwrap_or_default();
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What a failed write means for the user.
+    fn failure(&self, error: &io::Error) -> Stop {
+        let (Sink::File { shown, .. } | Sink::Stream { shown, .. }) = self;
+        match (Errno::from_io_error(error), self) {
+            (Some(Errno::PIPE), Sink::Stream { .. }) => {
+                Stop::Final(Error::new(ExitCode::ClosedPipe, format!("{shown} was closed")))
+            }
+            (Some(Errno::NOSPC | Errno::DQUOT), _) => {
+                Stop::local(format!("cannot write {shown}: the disk is full; make room, or save elsewhere with -d"))
+            }
+            _ => Stop::local(format!("cannot write {shown}: {}", reason(error))),
+        }
+    }
+}
+
+/// A block on its way; its buffer comes back when the last thread lets go of it.
+struct Block {
+    bytes: Vec<u8>,
+    len: usize,
+    home: Sender<Vec<u8>>,
+    waker: Arc<Waker>,
+}
+
+impl Block {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // Nobody takes it back at the end of the process.
+        let _ = self.home.send(std::mem::take(&mut self.bytes));
+        let _ = self.waker.wake();
+    }
+}
+
+/// The threads and buffers, which serve one file after the other.
+pub struct Receiver {
+    hasher: Worker,
+    writer: Worker,
+    syncer: Worker,
+    home: Sender<Vec<u8>>,
+    returns: Returns<Vec<u8>>,
+    /// Buffers made; at most [`BLOCKS_MAX`].
+    made: usize,
+    waker: Arc<Waker>,
+}
+
+impl Receiver {
+    /// Starts the threads.
+    pub fn start(waits: &Waits) -> Result<Receiver, Stop> {
+        let waker = waits.waker();
+        let (home, returns) = channel();
+        Ok(Receiver {
+            hasher: Worker::start("hash", Arc::clone(&waker))?,
+            writer: Worker::start("write", Arc::clone(&waker))?,
+            syncer: Worker::start("sync", Arc::clone(&waker))?,
+            home,
+            returns,
+            made: 0,
+            waker,
+        })
+    }
+
+    /// The thread that writes, for whatever must come after the writing.
+    pub fn writer(&self) -> &Worker {
+        &self.writer
+    }
+
+    /// Begins a file.
+    pub fn begin(&mut self, sink: Sink, sync: bool) -> Body<'_> {
+        let syncs = sync && matches!(sink, Sink::File { .. });
+        Body {
+            receiver: self,
+            sink,
+            hasher: Arc::new(Mutex::new(Hasher::new())),
+            failure: Arc::new(Mutex::new(None)),
+            received: 0,
+            syncs,
+            sync_at: SYNC_EVERY,
+            syncing: None,
+        }
+    }
+
+    /// Hashes a local file; `done` counts its bytes.
+    pub fn hash_file(&self, path: PathBuf, done: Arc<AtomicU64>) -> Pending<io::Result<Digest>> {
+        self.hasher.run(move || {
+            let mut file = File::open(path)?;
+            let mut hasher = Hasher::new();
+            let mut buffer = vec![0; BLOCK_LEN];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => return Ok(hasher.finish()),
+                    n => {
+                        hasher.update(buffer.get(..n).unwrap_or_default());
+                        done.fetch_add(n as u64, Ordering::Relaxed);
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// What two threads share here is whole after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One file on its way through.
+pub struct Body<'a> {
+    receiver: &'a mut Receiver,
+    sink: Sink,
+    hasher: Arc<Mutex<Hasher>>,
+    failure: Arc<Mutex<Option<io::Error>>>,
+    /// Bytes taken so far.
+    received: u64,
+    syncs: bool,
+    /// When this many bytes have been taken, those before are synced.
+    sync_at: u64,
+    syncing: Option<Pending<()>>,
+}
+
+impl Body<'_> {
+    /// Bytes taken so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// A buffer for the next block; waits while all are under way.
+    pub fn buffer(&mut self, waits: &mut Waits) -> Result<Vec<u8>, Stop> {
+        loop {
+            self.check()?;
+            if let Ok(buffer) = self.receiver.returns.try_recv() {
+                return Ok(buffer);
+            }
+            if self.receiver.made < BLOCKS_MAX {
+                self.receiver.made += 1;
+                return Ok(vec![0; BLOCK_LEN]);
+            }
+            waits.wait(None)?;
+        }
+    }
+
+    /// Fails if a write has failed.
+    fn check(&self) -> Result<(), Stop> {
+        match &*lock(&self.failure) {
+            Some(error) => Err(self.sink.failure(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the next `len` bytes of the file, at the beginning of this buffer.
+    pub fn take(&mut self, bytes: Vec<u8>, len: usize) {
+        let (home, waker) = (self.receiver.home.clone(), Arc::clone(&self.receiver.waker));
+        let block = Arc::new(Block { bytes, len, home, waker });
+        let offset = self.received;
+        self.received += len as u64;
+
+        let (hasher, hashed) = (Arc::clone(&self.hasher), Arc::clone(&block));
+        self.receiver.hasher.post(move || lock(&hasher).update(hashed.bytes()));
+
+        let (sink, failure) = (self.sink.clone(), Arc::clone(&self.failure));
+        self.receiver.writer.post(move || {
+            // After a failed write the rest has no place.
+            if lock(&failure).is_none()
+                && let Err(error) = sink.write(block.bytes(), offset)
+            {
+                *lock(&failure) = Some(error);
+            }
+        });
+        self.sync_early();
+    }
+
+    /// Every now and then, lets the disk have what is written, while more comes in.
+    fn sync_early(&mut self) {
+        if !self.syncs || self.received < self.sync_at {
+            return;
+        }
+        if self.syncing.as_ref().is_some_and(|syncing| matches!(syncing.poll(), Ok(None))) {
+            return;
+        }
+        self.sync_at = self.received + SYNC_EVERY;
+        if let Sink::File { file, .. } = &self.sink {
+            let file = Arc::clone(file);
+            // If it fails, the last sync fails too, and is heard.
+            self.syncing = Some(self.receiver.syncer.run(move || drop(file.sync_data())));
+        }
+    }
+
+    /// Waits until all that was taken is hashed and written.
+    pub fn finish(self, waits: &mut Waits) -> Result<Digest, Stop> {
+        let hasher = Arc::clone(&self.hasher);
+        let hashed = self.receiver.hasher.run(move || lock(&hasher).clone().finish());
+        let written = self.receiver.writer.run(|| ());
+        let digest = hashed.wait(waits)?;
+        written.wait(waits)?;
+        self.check()?;
+        Ok(digest)
+    }
+}

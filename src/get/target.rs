@@ -1,0 +1,187 @@
+//! Where a file's bytes go: a part file that becomes the target, or a stream that takes them as they come.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Output;
+use super::part::{Part, folder_of};
+use super::receive::Sink;
+use super::wait::{Stop, Waits};
+use super::workers::Worker;
+use crate::error::{Error, ExitCode, reason};
+use crate::proto::v1::{Metadata, base_name};
+use crate::text;
+
+/// Where one file goes.
+pub enum Target {
+    /// Under a name, once it is verified.
+    File(FileTarget),
+    /// To standard output, a pipe or a device.
+    Stream(StreamTarget),
+}
+
+/// A name in a folder.
+pub struct FileTarget {
+    path: PathBuf,
+    /// Whether the folder is ours to make.
+    makes_folder: bool,
+    /// From the first metadata on, until the end.
+    part: Option<Part>,
+}
+
+/// Something that cannot take a byte back.
+pub struct StreamTarget {
+    file: Arc<File>,
+    shown: String,
+    /// Bytes it has taken. A later attempt goes on behind them.
+    written: Arc<AtomicU64>,
+    /// What the first attempt began to write: a later one must bring the same.
+    promised: Option<Metadata>,
+}
+
+impl Target {
+    /// Where the file of this name goes. Opening a pipe waits for its reader, so `worker` does it.
+    pub fn new(output: &Output, name: &[u8], worker: &Worker, waits: &mut Waits) -> Result<Target, Stop> {
+        match output {
+            Output::Dir(dir) => {
+                let path = dir.join(std::ffi::OsStr::from_bytes(base_name(name)));
+                Ok(Target::File(FileTarget { path, makes_folder: true, part: None }))
+            }
+            Output::Path(path) => match std::fs::metadata(path) {
+                Ok(there) if there.is_dir() => {
+                    let message = format!("{} is a directory; use -d to save into it", text::path(path));
+                    Err(Stop::Final(Error::new(ExitCode::Usage, message)))
+                }
+                Ok(there) if !there.is_file() => stream(path, worker, waits),
+                _ => Ok(Target::File(FileTarget { path: path.clone(), makes_folder: false, part: None })),
+            },
+            Output::Stdout => {
+                let stdout = rustix::io::dup(rustix::stdio::stdout()).map(File::from);
+                let stdout = stdout.map_err(|error| {
+                    Stop::local(format!("cannot write to standard output: {}", reason(&error.into())))
+                })?;
+                Ok(Target::stream_to(stdout, "standard output".to_string()))
+            }
+        }
+    }
+
+    fn stream_to(file: File, shown: String) -> Target {
+        let written = Arc::new(AtomicU64::new(0));
+        Target::Stream(StreamTarget { file: Arc::new(file), shown, written, promised: None })
+    }
+
+    /// The target as lines for a person name it.
+    pub fn shown(&self) -> String {
+        match self {
+            Target::File(target) => text::path(&target.path),
+            Target::Stream(target) => target.shown.clone(),
+        }
+    }
+
+    /// Whether there is something under the name.
+    pub fn exists(&self) -> bool {
+        match self {
+            Target::File(target) => std::fs::symlink_metadata(&target.path).is_ok(),
+            Target::Stream(_) => false,
+        }
+    }
+
+    /// The path of a regular file of this size that is there already.
+    pub fn existing(&self, size: u64) -> Option<PathBuf> {
+        let Target::File(target) = self else { return None };
+        let there = std::fs::symlink_metadata(&target.path).ok()?;
+        (there.is_file() && there.len() == size).then(|| target.path.clone())
+    }
+
+    /// Gets ready for the bytes of a file, from the first one on.
+    pub fn begin(&mut self, metadata: &Metadata) -> Result<Sink, Stop> {
+        match self {
+            Target::File(target) => target.begin(metadata.size),
+            Target::Stream(target) => target.begin(metadata),
+        }
+    }
+
+    /// Whether bytes that proved wrong can still be replaced.
+    pub fn can_start_again(&self) -> bool {
+        match self {
+            Target::File(_) => true,
+            Target::Stream(target) => target.written.load(Ordering::Acquire) == 0,
+        }
+    }
+
+    /// Ends a file whose bytes are all written and verified.
+    pub fn commit(&mut self, sync: bool, worker: &Worker, waits: &mut Waits) -> Result<(), Stop> {
+        let Target::File(FileTarget { part, .. }) = self else { return Ok(()) };
+        // `begin` has put it there.
+        let Some(open) = part.as_ref() else { return Ok(()) };
+        worker.run(open.commit(sync)).wait(waits)?.map_err(Stop::local)?;
+        // Only now does it no longer need removing.
+        *part = None;
+        Ok(())
+    }
+
+    /// Leaves nothing unverified behind.
+    pub fn discard(&mut self) {
+        if let Target::File(FileTarget { part, .. }) = self
+            && let Some(part) = part.take()
+        {
+            part.discard();
+        }
+    }
+}
+
+/// A pipe, a device or a terminal, opened for writing.
+fn stream(path: &Path, worker: &Worker, waits: &mut Waits) -> Result<Target, Stop> {
+    let shown = text::path(path);
+    let owned = path.to_path_buf();
+    let opened = worker.run(move || OpenOptions::new().write(true).open(owned)).wait(waits)?;
+    let file = opened.map_err(|error| Stop::local(format!("cannot write to {shown}: {}", reason(&error))))?;
+    Ok(Target::stream_to(file, shown))
+}
+
+impl FileTarget {
+    fn begin(&mut self, size: u64) -> Result<Sink, Stop> {
+        let shown = text::path(&self.path);
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|there| there.is_dir()) {
+            return Err(Stop::local(format!("cannot save {shown}: it is a directory; use -o or -d")));
+        }
+        if self.makes_folder {
+            let folder = folder_of(&self.path);
+            std::fs::create_dir_all(folder).map_err(|error| {
+                Stop::local(format!("cannot make the folder {}: {}", text::path(folder), reason(&error)))
+            })?;
+        }
+        let part = match self.part.take() {
+            Some(part) => part,
+            None => Part::open(&self.path)?,
+        };
+        let part = self.part.insert(part);
+        part.clear().map_err(|error| Stop::local(format!("cannot empty the part of {shown}: {}", reason(&error))))?;
+        if let Some(free) = part.free_space()
+            && free < size
+        {
+            return Err(Stop::local(format!(
+                "not enough space for {shown}: it needs {}, and {} are free; make room, or save elsewhere with -d",
+                text::size(size),
+                text::size(free)
+            )));
+        }
+        Ok(Sink::File { file: Arc::clone(part.file()), shown })
+    }
+}
+
+impl StreamTarget {
+    fn begin(&mut self, metadata: &Metadata) -> Result<Sink, Stop> {
+        let written = self.written.load(Ordering::Acquire);
+        if written > 0 && self.promised.as_ref().is_some_and(|promised| promised != metadata) {
+            let message =
+                format!("the file changed on the server after {} went to {}", text::size(written), self.shown);
+            return Err(Stop::Final(Error::new(ExitCode::Network, message)));
+        }
+        self.promised = Some(metadata.clone());
+        Ok(Sink::Stream { file: Arc::clone(&self.file), written: Arc::clone(&self.written), shown: self.shown.clone() })
+    }
+}

@@ -1,0 +1,144 @@
+//! The one place where the client waits: for its socket, its workers, a time, or a signal.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::error::{Error, ExitCode, reason};
+use crate::logging::Logs;
+
+const SIGNALS: Token = Token(0);
+const WAKER: Token = Token(1);
+/// What a connection registers as.
+pub const SOCKET: Token = Token(2);
+
+/// Why a file, or one attempt at it, is given up.
+#[derive(Debug)]
+pub enum Stop {
+    /// The network or the server failed in a way that may pass; why, and whether there was a connection at all.
+    Again {
+        /// The middle of an error line.
+        why: String,
+        /// Whether the server answered the connection.
+        connected: bool,
+    },
+    /// Nothing that another attempt would change.
+    Final(Error),
+    /// A signal asks us to end.
+    Signal(u8),
+}
+
+impl Stop {
+    /// A failure of a connection that was there.
+    pub fn again(why: impl Into<String>) -> Stop {
+        Stop::Again { why: why.into(), connected: true }
+    }
+
+    /// Bytes that no server of this protocol sends.
+    pub fn protocol(message: impl Into<String>) -> Stop {
+        Stop::Final(Error::new(ExitCode::Integrity, message))
+    }
+
+    /// A failure of this machine.
+    pub fn local(message: impl Into<String>) -> Stop {
+        Stop::Final(Error::new(ExitCode::Local, message))
+    }
+
+    /// Whether other files cannot be had from this host either.
+    pub fn host_is_dead(&self) -> bool {
+        match self {
+            Stop::Again { connected, .. } => !connected,
+            Stop::Final(error) => error.exit == ExitCode::Network,
+            Stop::Signal(_) => false,
+        }
+    }
+
+    /// The error that ends a file.
+    pub fn into_error(self) -> Error {
+        match self {
+            Stop::Again { why, .. } => Error::new(ExitCode::Network, why),
+            Stop::Final(error) => error,
+            Stop::Signal(signal) => Error::new(ExitCode::Signal(signal), format!("stopped by signal {signal}")),
+        }
+    }
+}
+
+/// The client's poll.
+pub struct Waits {
+    poll: Poll,
+    events: Events,
+    signals: Signals,
+    waker: Arc<Waker>,
+    logs: Logs,
+    signal: Option<u8>,
+}
+
+impl Waits {
+    /// Sets up the poll, and catches SIGINT, SIGTERM and SIGHUP as far as they are not ignored (nohup(1)).
+    pub fn new(logs: Logs) -> Result<Waits, Error> {
+        let failed =
+            |error: io::Error| Error::new(ExitCode::Local, format!("cannot set up the event loop: {}", reason(&error)));
+        let poll = Poll::new().map_err(failed)?;
+        let ignored = ignored_signals();
+        let caught = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let mut signals = Signals::new(caught).map_err(failed)?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
+        Ok(Waits { poll, events: Events::with_capacity(16), signals, waker, logs, signal: None })
+    }
+
+    /// Where a connection registers, as [`SOCKET`].
+    pub fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
+    /// What a worker calls when it has done something.
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Waits until something may have changed, or until this time. A signal ends all waiting from now on.
+    pub fn wait(&mut self, until: Option<Instant>) -> Result<(), Stop> {
+        self.logs.flush();
+        if let Some(signal) = self.signal {
+            return Err(Stop::Signal(signal));
+        }
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                return Err(Stop::local(format!("cannot wait for events: {}", reason(&error))));
+            }
+            _ => {}
+        }
+        // The numbers of these three signals are below 16.
+        self.signal = self.signals.pending().next().and_then(|signal| u8::try_from(signal).ok());
+        match self.signal {
+            Some(signal) => Err(Stop::Signal(signal)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a signal has come, without waiting.
+    pub fn check(&mut self) -> Result<(), Stop> {
+        self.wait(Some(Instant::now()))
+    }
+
+    /// Waits for this time, whatever else happens but a signal.
+    pub fn pause(&mut self, until: Instant) -> Result<(), Stop> {
+        while Instant::now() < until {
+            self.wait(Some(until))?;
+        }
+        Ok(())
+    }
+}
+
+/// The mask of ignored signals, bit 0 for signal 1 (proc(5), SigIgn); without /proc, none.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}

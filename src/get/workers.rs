@@ -1,0 +1,87 @@
+//! Threads for what may block: hashing, writing, syncing, looking up names.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread;
+use std::time::Instant;
+
+use mio::Waker;
+
+use super::wait::{Stop, Waits};
+use crate::error::reason;
+
+/// A thread that does one job after the other, in order. It ends with the process: nobody waits for a hung disk.
+pub struct Worker {
+    jobs: Sender<Box<dyn FnOnce() + Send>>,
+    waker: Arc<Waker>,
+}
+
+impl Worker {
+    /// Starts a thread of this name.
+    pub fn start(name: &str, waker: Arc<Waker>) -> Result<Worker, Stop> {
+        let (jobs, todo) = channel::<Box<dyn FnOnce() + Send>>();
+        thread::Builder::new()
+            .name(name.to_string())
+            .spawn(move || todo.into_iter().for_each(|job| job()))
+            .map_err(|error: io::Error| Stop::local(format!("cannot start a thread: {}", reason(&error))))?;
+        Ok(Worker { jobs, waker })
+    }
+
+    /// Does this after all that was given before; nobody waits for it.
+    pub fn post(&self, job: impl FnOnce() + Send + 'static) {
+        // Were the thread gone, the next `run` would tell: its job is dropped, and with it the sender.
+        let _ = self.jobs.send(Box::new(job));
+    }
+
+    /// Does this after all that was given before, for a result.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
+        let (sender, receiver) = channel();
+        let waker = Arc::clone(&self.waker);
+        self.post(move || {
+            // Nobody may want the result any more, and the main thread may be past all waiting.
+            let _ = sender.send(job());
+            let _ = waker.wake();
+        });
+        Pending { receiver }
+    }
+}
+
+/// The result of a job, to come.
+pub struct Pending<T> {
+    receiver: Receiver<T>,
+}
+
+impl<T> Pending<T> {
+    /// The result, if the job is done.
+    pub fn poll(&self) -> Result<Option<T>, Stop> {
+        match self.receiver.try_recv() {
+            Ok(result) => Ok(Some(result)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Stop::local("a worker thread has failed; please report this")),
+        }
+    }
+
+    /// Waits for the result, or a signal.
+    pub fn wait(self, waits: &mut Waits) -> Result<T, Stop> {
+        loop {
+            if let Some(result) = self.poll()? {
+                return Ok(result);
+            }
+            waits.wait(None)?;
+        }
+    }
+
+    /// Waits for the result until this time, or a signal.
+    pub fn wait_until(self, waits: &mut Waits, until: Instant) -> Result<Option<T>, Stop> {
+        loop {
+            if let Some(result) = self.poll()? {
+                return Ok(Some(result));
+            }
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            waits.wait(Some(until))?;
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Log lines to a file and to standard error, without ever waiting for either: the only file that knows fern.
+//!
+//! Lines gather in bounded buffers. [`Logs::flush`] writes out what the file and the console take; what does not fit
+//! is dropped and counted. fern panics when its sink fails, so its sinks here never fail.
+
+use std::fmt::Arguments;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::{LevelFilter, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+
+use crate::error::{Error, ExitCode, reason};
+use crate::text;
+
+/// Bytes of lines that wait for a sink at most: some thousand lines, and no burden for any machine.
+const BUFFER_MAX: usize = 256 * 1024;
+
+/// Bytes written to the console after each time that poll said it takes some: PIPE_BUF, which a pipe then takes whole.
+const CONSOLE_CHUNK: usize = 4096;
+
+/// How long the end of a run waits for a console that takes no bytes.
+const FINISH_TIME: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Log files can name files and hosts: not for everyone on the machine.
+const LOG_MODE: u32 = 0o640;
+
+/// Where the log file goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// A folder that nobody named: if it cannot be written, one warning, and on.
+    Default(PathBuf),
+    /// A folder that was named: a new file in it, called after the time.
+    Dir(PathBuf),
+    /// This file, appended to.
+    File(PathBuf),
+    /// No log file.
+    Off,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Warnings and errors only.
+    Quiet,
+    /// What an operator wants to see.
+    Normal,
+    /// Debug messages too.
+    Verbose,
+}
+
+/// Which log lines also go to standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// All that the verbosity lets through: a server's console is its log.
+    Lines,
+    /// Debug lines, if those are asked for; all else that a person sees is printed by other means.
+    DebugOnly,
+}
+
+/// The two sinks. Clones share them.
+#[derive(Clone)]
+pub struct Logs {
+    file: Arc<Mutex<Sink>>,
+    console: Arc<Mutex<Sink>>,
+}
+
+/// Lines on their way to one place.
+struct Sink {
+    place: Place,
+    waiting: Vec<u8>,
+    /// Lines dropped since the last one that was taken.
+    dropped: u64,
+}
+
+enum Place {
+    Nowhere,
+    File { file: File, path: PathBuf },
+    Console(File),
+}
+
+impl Logs {
+    /// Opens the log file and makes both sinks the process's logger. `role` is `server` or `client`.
+    pub fn start(role: &str, target: &LogTarget, verbosity: Verbosity, console: Console) -> Result<Logs, Error> {
+        let (place, warning) = open(role, target)?;
+        let logs = Logs { file: Sink::shared(place), console: Sink::shared(console_place()) };
+        let (file_level, console_level) = match (verbosity, console) {
+            (Verbosity::Verbose, _) => (LevelFilter::Debug, LevelFilter::Debug),
+            (_, Console::DebugOnly) => (LevelFilter::Info, LevelFilter::Off),
+            (Verbosity::Normal, Console::Lines) => (LevelFilter::Info, LevelFilter::Info),
+            (Verbosity::Quiet, Console::Lines) => (LevelFilter::Info, LevelFilter::Warn),
+        };
+        let dispatch = fern::Dispatch::new()
+            .level_for("mio", LevelFilter::Warn)
+            .format(|out, message, record| out.finish(format_args!("{}", line(message, record))))
+            .chain(fern::Dispatch::new().level(file_level).chain(sink_output(&logs.file)))
+            .chain(
+                fern::Dispatch::new()
+                    .level(console_level)
+                    .filter(move |line| console == Console::Lines || line.level() == log::Level::Debug)
+                    .chain(sink_output(&logs.console)),
+            );
+        // Only a second call in one process could fail, and then the first logger goes on.
+        let _ = dispatch.apply();
+        if let Some(warning) = warning {
+            log::warn!(target: "main", "{warning}");
+            if console == Console::DebugOnly && verbosity != Verbosity::Verbose {
+                eprint_line(&format!("xfer: {warning}"));
+            }
+        }
+        Ok(logs)
+    }
+
+    /// The log file's path, if there is one.
+    pub fn path(&self) -> Option<PathBuf> {
+        match &lock(&self.file).place {
+            Place::File { path, .. } => Some(path.clone()),
+            _ => None,
+        }
+    }
+
+    /// Writes out what the file and the console take now.
+    pub fn flush(&self) {
+        lock(&self.file).flush();
+        lock(&self.console).flush();
+    }
+
+    /// Writes out the rest at the end of a run, as long as the sinks take it within a moment.
+    pub fn finish(&self, with_console: bool) {
+        if !with_console {
+            lock(&self.console).place = Place::Nowhere;
+        }
+        let end = std::time::Instant::now() + FINISH_TIME;
+        self.flush();
+        while self.is_waiting() && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            self.flush();
+        }
+    }
+
+    /// Whether lines wait for a console that takes none at the moment.
+    pub fn is_waiting(&self) -> bool {
+        let console = lock(&self.console);
+        !matches!(console.place, Place::Nowhere) && !console.waiting.is_empty()
+    }
+
+    /// Opens the log file again under its name, for log rotation. On failure the old file goes on.
+    pub fn reopen(&self) -> Result<(), Error> {
+        let mut sink = lock(&self.file);
+        sink.flush();
+        let Place::File { path, .. } = &sink.place else { return Ok(()) };
+        let path = path.clone();
+        let file = append(&path, false).map_err(|error| {
+            Error::new(
+                ExitCode::Refused,
+                format!("cannot reopen the log file {}: {}", text::path(&path), reason(&error)),
+            )
+        })?;
+        sink.place = Place::File { file, path };
+        Ok(())
+    }
+}
+
+/// Prints a line on standard error, and does not mind when nobody can read it.
+pub fn eprint_line(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// A sink is plain data that is whole after every statement: a panic elsewhere leaves it usable.
+fn lock(sink: &Mutex<Sink>) -> MutexGuard<'_, Sink> {
+    sink.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn sink_output(sink: &Arc<Mutex<Sink>>) -> fern::Output {
+    let sink = Arc::clone(sink);
+    fern::Output::call(move |record| lock(&sink).push(&record.args().to_string()))
+}
+
+/// `2026-01-15 20:10:33.123 - conn-12 - INFO - message`, in local time; who speaks is the record's target.
+fn line(message: &Arguments<'_>, record: &Record<'_>) -> String {
+    let speaker = if record.target().starts_with("conn-") { record.target() } else { "main" };
+    let now = jiff::Zoned::now();
+    format!("{} - {speaker} - {} - {message}", now.strftime("%Y-%m-%d %H:%M:%S%.3f"), record.level())
+}
+
+impl Sink {
+    fn shared(place: Place) -> Arc<Mutex<Sink>> {
+        Arc::new(Mutex::new(Sink { place, waiting: Vec::new(), dropped: 0 }))
+    }
+
+    /// Takes a whole line or drops it.
+    fn push(&mut self, line: &str) {
+        if matches!(self.place, Place::Nowhere) {
+            return;
+        }
+        if self.waiting.len() + line.len() >= BUFFER_MAX {
+            self.dropped += 1;
+            return;
+        }
+        if self.dropped > 0 {
+            let _ = writeln!(self.waiting, "({} lines dropped: they did not fit)", self.dropped);
+            self.dropped = 0;
+        }
+        self.waiting.extend_from_slice(line.as_bytes());
+        self.waiting.push(b'\n');
+    }
+
+    /// Writes what the place takes now. A disk that is full or broken costs lines and nothing else.
+    fn flush(&mut self) {
+        match &mut self.place {
+            Place::Nowhere => {}
+            Place::File { file, .. } => {
+                if !self.waiting.is_empty() && file.write_all(&self.waiting).is_err() {
+                    self.dropped += lines_in(&self.waiting);
+                }
+                self.waiting.clear();
+            }
+            Place::Console(console) => match write_ready(console, &self.waiting) {
+                Ok(written) => {
+                    self.waiting.drain(..written);
+                }
+                Err(_) => {
+                    self.waiting = Vec::new();
+                    self.place = Place::Nowhere;
+                }
+            },
+        }
+    }
+}
+
+fn lines_in(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum()
+}
+
+/// Writes as long as poll says that the console takes bytes; returns how many it took. An error: nobody reads it.
+fn write_ready(mut console: &File, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        let mut polled = [PollFd::new(console, PollFlags::OUT)];
+        match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        match console.write(&rest[..rest.len().min(CONSOLE_CHUNK)]) {
+            Ok(0) => break,
+            Ok(n) => written += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}
+
+/// Standard error, opened anew where that gives a descriptor of our own that never blocks (terminals and pipes).
+///
+/// Setting O_NONBLOCK on the inherited one would change it for every process that shares it.
+fn console_place() -> Place {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let stderr = rustix::stdio::stderr();
+    let reopened = match rustix::fs::fstat(stderr).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode)) {
+        Ok(rustix::fs::FileType::CharacterDevice | rustix::fs::FileType::Fifo) => {
+            OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open("/proc/self/fd/2").ok()
+        }
+        _ => None,
+    };
+    match reopened.map_or_else(|| rustix::io::dup(stderr).map(File::from), Ok) {
+        Ok(console) => Place::Console(console),
+        Err(_) => Place::Nowhere,
+    }
+}
+
+/// Opens what the log goes to; with it comes a warning, if nobody named the folder and it cannot be written.
+fn open(role: &str, target: &LogTarget) -> Result<(Place, Option<String>), Error> {
+    let (folder, named) = match target {
+        LogTarget::Off => return Ok((Place::Nowhere, None)),
+        LogTarget::File(path) => {
+            return append(path, false).map(|file| (placed(file, path), None)).map_err(|e| failed(path, &e));
+        }
+        LogTarget::Default(folder) => (folder, false),
+        LogTarget::Dir(folder) => (folder, true),
+    };
+    match open_in(folder, role) {
+        Ok(place) => Ok((place, None)),
+        Err(error) if named => Err(failed(folder, &error)),
+        Err(error) => {
+            let why = reason(&error);
+            let warning =
+                format!("no log file: cannot write in {}: {why}; name a folder with --log-dir", text::path(folder));
+            Ok((Place::Nowhere, Some(warning)))
+        }
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Error {
+    let message =
+        format!("cannot write a log in {}: {}; name another, or use --no-log", text::path(path), reason(error));
+    Error::new(ExitCode::Local, message)
+}
+
+/// Creates `ROLE_YYYYMMDD_HHMMSS.log`, or with `_PID` behind it where that name is taken.
+fn open_in(folder: &Path, role: &str) -> io::Result<Place> {
+    std::fs::create_dir_all(folder)?;
+    let stamp = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S").to_string();
+    let path = folder.join(format!("{role}_{stamp}.log"));
+    match append(&path, true) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let path = folder.join(format!("{role}_{stamp}_{}.log", std::process::id()));
+            append(&path, false).map(|file| placed(file, &path))
+        }
+        file => file.map(|file| placed(file, &path)),
+    }
+}
+
+fn placed(file: File, path: &Path) -> Place {
+    Place::File { file, path: path.to_path_buf() }
+}
+
+/// Opens for appending, and never waits: a FIFO without a reader is an error.
+fn append(path: &Path, create_new: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .create_new(create_new)
+        .mode(LOG_MODE)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_sink_drops_whole_lines_and_says_how_many() {
+        let Place::Console(_) = console_place() else { panic!("no standard error to test with") };
+        let mut sink = Sink { place: console_place(), waiting: Vec::new(), dropped: 0 };
+        let long = "x".repeat(1000);
+        for _ in 0..300 {
+            sink.push(&long);
+        }
+        assert!(sink.waiting.len() <= BUFFER_MAX);
+        assert_eq!(sink.dropped + lines_in(&sink.waiting), 300);
+        let dropped = sink.dropped;
+        sink.waiting.clear();
+        sink.push("again");
+        assert_eq!(sink.waiting, format!("({dropped} lines dropped: they did not fit)\nagain\n").as_bytes());
+    }
+
+    #[test]
+    fn a_disk_that_is_full_costs_lines_only() {
+        let path = Path::new("/dev/full");
+        let file = append(path, false).expect("/dev/full can be opened");
+        let mut sink = Sink { place: placed(file, path), waiting: Vec::new(), dropped: 0 };
+        sink.push("lost");
+        sink.flush();
+        assert_eq!((sink.waiting.len(), sink.dropped), (0, 1));
+    }
+}

@@ -1,0 +1,125 @@
+//! A connection's bytes: read, write and send a file, each done, not yet, or closed.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use rustix::fs::sendfile;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+/// What a call on a transport came to.
+#[derive(Debug)]
+pub enum Io {
+    /// This many bytes went through; more may follow at once.
+    Done(usize),
+    /// Nothing goes now; an edge will tell when it does.
+    WouldBlock,
+    /// Nothing will go any more.
+    Closed(Closed),
+}
+
+/// Why nothing goes through any more.
+#[derive(Debug)]
+pub enum Closed {
+    /// The peer has sent all that it wanted to send.
+    EndOfInput,
+    /// The peer, or somebody on the way, has cut the connection.
+    Reset,
+    /// Something else, such as a read error of the file that was to be sent.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Io {
+    fn from(error: io::Error) -> Io {
+        use io::ErrorKind::*;
+        match error.kind() {
+            WouldBlock => Io::WouldBlock,
+            ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected => Io::Closed(Closed::Reset),
+            _ => Io::Closed(Closed::Failed(error)),
+        }
+    }
+}
+
+/// A non-blocking, ordered stream of bytes in both directions.
+pub trait Transport {
+    /// Reads what has arrived.
+    fn read(&mut self, buffer: &mut [u8]) -> Io;
+    /// Writes what fits.
+    fn write(&mut self, bytes: &[u8]) -> Io;
+    /// Sends up to `count` bytes of a file from `offset` on; `Done(0)` says that the file ends before it.
+    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io;
+    /// Says that nothing more will be written.
+    fn finish(&mut self);
+    /// Makes the closing a reset, so that no byte still unsent keeps memory or a descriptor.
+    fn abort(&mut self);
+}
+
+/// Repeats a call that a signal interrupted.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+impl Transport for TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> Io {
+        match uninterrupted(|| Read::read(self, buffer)) {
+            Ok(0) => Io::Closed(Closed::EndOfInput),
+            Ok(n) => Io::Done(n),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Io {
+        match uninterrupted(|| Write::write(self, bytes)) {
+            Ok(n) => Io::Done(n),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io {
+        let sent = uninterrupted(|| {
+            let mut offset = offset;
+            self.try_io(|| Ok(sendfile(self.as_fd(), file, Some(&mut offset), count)?))
+        });
+        match sent {
+            Ok(n) => Io::Done(n),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn finish(&mut self) {
+        // The peer may be gone already; then there is nobody to tell.
+        let _ = self.shutdown(Shutdown::Write);
+    }
+
+    fn abort(&mut self) {
+        let _ = sockopt::set_socket_linger(self.as_fd(), Some(Duration::ZERO));
+    }
+}
+
+/// Listens on an address with a backlog of our choice: mio's own is short.
+///
+/// An unspecified IPv6 address accepts IPv4 as well.
+pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.ip() == IpAddr::from([0u16; 8]) {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, backlog)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// An address as people write it: IPv4 as such, also where it came through an IPv6 socket.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

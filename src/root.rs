@@ -1,0 +1,208 @@
+//! The shared directory: a name to an open regular file beneath it, or nothing.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::rc::{Rc, Weak};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use crate::file::{ServedFile, Version};
+
+/// How often a look-up is tried again that a rename elsewhere has disturbed (openat2(2), EAGAIN).
+const DISTURBED_MAX: u32 = 16;
+
+/// Versions remembered as open before those that are not any more are forgotten.
+const SWEEP_MIN: usize = 64;
+
+/// Why a name leads to no file. A peer never learns which of the first two it was.
+#[derive(Debug)]
+pub enum Refusal {
+    /// There is no such file, or it is none that we serve; the log says why.
+    NotFound(String),
+    /// The file may well be there, but not now: descriptors, memory or a lease.
+    Busy(io::Error),
+}
+
+/// A directory, and which of what lies beneath it is served.
+pub struct Root {
+    dir: OwnedFd,
+    hidden: bool,
+    log: Option<LogFiles>,
+    open: HashMap<Version, Weak<ServedFile>>,
+    sweep_at: usize,
+    /// Held once here and once by each open file.
+    counter: Rc<()>,
+}
+
+/// Log files that lie beneath the root, which are never served.
+struct LogFiles {
+    /// The folder that holds them.
+    folder: OwnedFd,
+    /// The beginning of their names; empty where everything in the folder is ours.
+    prefix: Vec<u8>,
+}
+
+impl Root {
+    /// Opens the directory, and tries whether names in it can be confined.
+    pub fn open(path: &Path, hidden: bool, log: Option<&Path>) -> io::Result<Root> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, Mode::empty())?;
+        beneath(&dir, b".", OFlags::PATH).map_err(|error| match error {
+            Errno::NOSYS => io::Error::other("this kernel has no openat2 (Linux 5.6 or newer is needed)"),
+            Errno::PERM => io::Error::other("a seccomp filter forbids openat2 (a container's or a systemd unit's)"),
+            error => error.into(),
+        })?;
+        let log = log.and_then(|log| LogFiles::beneath(path, log));
+        Ok(Root { dir, hidden, log, open: HashMap::new(), sweep_at: SWEEP_MIN, counter: Rc::new(()) })
+    }
+
+    /// Opens the file of a name, or shares it with whoever has the same version open.
+    pub fn file(&mut self, name: &[u8]) -> Result<Rc<ServedFile>, Refusal> {
+        self.check(name)?;
+        for _ in 0..DISTURBED_MAX {
+            let path = self.look_up(name, OFlags::PATH)?;
+            let version = self.served_version(&path)?;
+            if let Some(file) = self.open.get(&version).and_then(Weak::upgrade) {
+                return Ok(file);
+            }
+            // Not through the O_PATH descriptor: that would need /proc. Whatever was put in its place meanwhile is not
+            // waited for (O_NONBLOCK), does not become our terminal (O_NOCTTY), and is not what we send.
+            let file = self.look_up(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+            if self.served_version(&file)?.id() == version.id() {
+                return self.remember(file);
+            }
+        }
+        Err(Refusal::Busy(io::Error::other("the name is being replaced all the time")))
+    }
+
+    /// Files open at the moment.
+    pub fn open_files(&self) -> usize {
+        Rc::strong_count(&self.counter) - 1
+    }
+
+    fn remember(&mut self, file: OwnedFd) -> Result<Rc<ServedFile>, Refusal> {
+        let version = Version::of(&stat(&file)?);
+        let file = Rc::new(ServedFile::new(File::from(file), version, &self.counter));
+        if self.open.len() >= self.sweep_at {
+            self.open.retain(|_, file| file.strong_count() > 0);
+            self.sweep_at = SWEEP_MIN.max(2 * self.open.len());
+        }
+        self.open.insert(version, Rc::downgrade(&file));
+        Ok(file)
+    }
+
+    /// What the name alone forbids, before any system call.
+    fn check(&self, name: &[u8]) -> Result<(), Refusal> {
+        let refuse = |why: &str| Err(Refusal::NotFound(why.to_string()));
+        if name.first() == Some(&b'/') {
+            return refuse("absolute name");
+        }
+        for component in name.split(|byte| *byte == b'/') {
+            match component {
+                b"" => return refuse("empty component"),
+                b".." => return refuse("parent directory"),
+                b"." => {}
+                _ if is_part(component) => return refuse("part file of a download"),
+                [b'.', ..] if !self.hidden => return refuse("hidden name; see --hidden"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn look_up(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Refusal> {
+        for _ in 0..DISTURBED_MAX {
+            match beneath(&self.dir, name, flags) {
+                Ok(file) => return Ok(file),
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+
+    /// The version of an open file, if it is one that we serve.
+    fn served_version(&self, file: &OwnedFd) -> Result<Version, Refusal> {
+        let stat = stat(file)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Directory => return Err(Refusal::NotFound("a directory".to_string())),
+            _ => return Err(Refusal::NotFound("not a regular file".to_string())),
+        }
+        if self.log.as_ref().is_some_and(|log| log.contain(file)) {
+            return Err(Refusal::NotFound("our own log".to_string()));
+        }
+        Ok(Version::of(&stat))
+    }
+}
+
+fn stat(file: &OwnedFd) -> Result<Stat, Refusal> {
+    rustix::fs::fstat(file).map_err(Refusal::from)
+}
+
+impl From<Errno> for Refusal {
+    fn from(error: Errno) -> Refusal {
+        match error {
+            // EAGAIN: disturbed too often, or a lease (fcntl(2)) that is being broken.
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::INTR => Refusal::Busy(error.into()),
+            Errno::XDEV => Refusal::NotFound("leads out of the shared directory".to_string()),
+            Errno::LOOP => Refusal::NotFound("a magic link, or too many links".to_string()),
+            error => Refusal::NotFound(crate::error::reason(&error.into())),
+        }
+    }
+}
+
+/// `.NAME.xfer-part` and what lies beside it: not whole, or not a file of the user's.
+fn is_part(component: &[u8]) -> bool {
+    component.first() == Some(&b'.') && component.windows(10).any(|window| window == b".xfer-part")
+}
+
+/// Opens a name so that no link, `..` or magic link leads out of the directory (openat2(2)).
+fn beneath(dir: &OwnedFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(
+        dir,
+        Path::new(std::ffi::OsStr::from_bytes(name)),
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )
+}
+
+impl LogFiles {
+    /// The log files, if they lie beneath the root. `log` is the open log file's path.
+    fn beneath(root: &Path, log: &Path) -> Option<LogFiles> {
+        let root = root.canonicalize().ok()?;
+        let folder = log.canonicalize().ok()?.parent()?.to_path_buf();
+        if !folder.starts_with(&root) {
+            return None;
+        }
+        // A log file right in the root must not hide everything else in it, but what rotation makes of it counts.
+        let prefix = if folder == root { log.file_name()?.as_bytes().to_vec() } else { Vec::new() };
+        let folder = rustix::fs::open(&folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        Some(LogFiles { folder, prefix })
+    }
+
+    /// Whether an open file is one of them, by whichever links it was reached. What cannot be told counts as one.
+    fn contain(&self, file: &OwnedFd) -> bool {
+        match (real_path(file), real_path(&self.folder)) {
+            (Some(file), Some(folder)) => {
+                file.strip_prefix(&folder).is_ok_and(|rest| rest.as_os_str().as_bytes().starts_with(&self.prefix))
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The path of an open file as the kernel knows it (proc(5), /proc/pid/fd).
+fn real_path(file: &impl AsFd) -> Option<PathBuf> {
+    use std::os::fd::AsRawFd;
+    let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    let path = rustix::fs::readlink(link, Vec::new()).ok()?;
+    Some(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
+}

@@ -1,0 +1,272 @@
+//! Digest jobs: each version of a file is hashed once, in slices, for all who wait for it; finished digests are kept.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::file::{Patience, Ready, ServedFile, Version};
+use crate::proto::digest::{Digest, Hasher};
+
+/// Bytes hashed between two looks at the clock: 0.2 ms of MD5. A file of up to this size that is in memory is hashed
+/// on the spot, without a job.
+const CHUNK: usize = 128 * 1024;
+
+/// Jobs hashed at the same time, each of which keeps a file open; the rest queue.
+const RUNNING_MAX: usize = 64;
+
+/// Jobs that go on although nobody waits for them any more: their next client finds the digest ready.
+const UNWAITED_MAX: usize = 8;
+
+/// Finished digests kept, at some 200 bytes each.
+const CACHE_MAX: usize = 4096;
+
+/// A file that changed less than this before hashing began may have changed again within the same time stamp: the
+/// coarsest that file systems in use have is 2 s (FAT).
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Who waits for a digest: the reactor's number for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiter(pub usize);
+
+/// Why a digest cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The file is not what it was when hashing began.
+    Changed,
+    /// It cannot be read, and why.
+    Unreadable(String),
+}
+
+/// A job that has ended, with all who waited for it.
+#[derive(Debug)]
+pub struct Finished {
+    /// In the order in which they asked.
+    pub waiters: Vec<Waiter>,
+    /// The digest, or why there is none.
+    pub outcome: Result<Digest, Failure>,
+}
+
+/// All jobs and all finished digests.
+pub struct Digests {
+    jobs: HashMap<Version, Job>,
+    /// In turn; at most [`RUNNING_MAX`].
+    running: VecDeque<Version>,
+    /// In the order of arrival; each has a waiter.
+    queued: VecDeque<Version>,
+    cache: Cache,
+    buffer: Box<[u8]>,
+}
+
+struct Job {
+    file: Rc<ServedFile>,
+    hasher: Hasher,
+    /// Bytes hashed; 0 <= offset <= size.
+    offset: u64,
+    waiters: Vec<Waiter>,
+    patience: Patience,
+    /// Not to be looked at before this, since its bytes are on their way from the disk.
+    paused_until: Option<Instant>,
+    settled: bool,
+}
+
+impl Default for Digests {
+    fn default() -> Digests {
+        Digests {
+            jobs: HashMap::new(),
+            running: VecDeque::new(),
+            queued: VecDeque::new(),
+            cache: Cache::default(),
+            buffer: vec![0; CHUNK].into_boxed_slice(),
+        }
+    }
+}
+
+impl Digests {
+    /// The digest of a file, if it is known (from at most `max_age` ago) or quickly made. Otherwise `None`: a job makes
+    /// it, and `waiter` will be among those of its [`Finished`].
+    pub fn request(
+        &mut self,
+        file: &Rc<ServedFile>,
+        waiter: Waiter,
+        max_age: Duration,
+        now: Instant,
+    ) -> Option<Digest> {
+        let version = file.version;
+        if let Some(digest) = self.cache.get(&version, max_age, now) {
+            return Some(digest);
+        }
+        if let Some(job) = self.jobs.get_mut(&version) {
+            job.waiters.push(waiter);
+            return None;
+        }
+        let mut job = Job::new(Rc::clone(file), waiter);
+        if version.size <= CHUNK as u64 {
+            // One step reads all there is of it.
+            if let Some(Ok(digest)) = job.step(&mut self.buffer, now) {
+                self.cache.keep(&job, digest, now);
+                return Some(digest);
+            }
+        }
+        self.jobs.insert(version, job);
+        match self.running.len() < RUNNING_MAX {
+            true => self.running.push_back(version),
+            false => self.queued.push_back(version),
+        }
+        None
+    }
+
+    /// Says that a connection waits no longer.
+    pub fn leave(&mut self, version: &Version, waiter: Waiter) {
+        let Some(job) = self.jobs.get_mut(version) else { return };
+        job.waiters.retain(|other| *other != waiter);
+        if !job.waiters.is_empty() {
+            return;
+        }
+        if let Some(at) = self.queued.iter().position(|queued| queued == version) {
+            self.queued.remove(at);
+            self.jobs.remove(version);
+            return;
+        }
+        let is_unwaited = |version: &Version| self.jobs.get(version).is_some_and(|job| job.waiters.is_empty());
+        let unwaited: Vec<Version> = self.running.iter().copied().filter(is_unwaited).collect();
+        if unwaited.len() > UNWAITED_MAX {
+            // The one with the most left to do is the least likely to be of use before it is dropped anyway.
+            let left = |version: &Version| self.jobs.get(version).map(|job| version.size - job.offset);
+            if let Some(longest) = unwaited.into_iter().max_by_key(left) {
+                self.end(&longest);
+            }
+        }
+    }
+
+    /// Jobs under way or queued.
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether there is no job.
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// When a job can go on: at once (`now`), later, or, without any job, never.
+    pub fn next_at(&self, now: Instant) -> Option<Instant> {
+        let at = |version| self.jobs.get(version).map(|job: &Job| job.paused_until.unwrap_or(now));
+        self.running.iter().filter_map(at).min()
+    }
+
+    /// Hashes for about `budget`; returns the jobs that ended. `clock` is read between chunks.
+    pub fn run(&mut self, budget: Duration, mut clock: impl FnMut() -> Instant) -> Vec<Finished> {
+        let mut finished = Vec::new();
+        let mut now = clock();
+        let end = now + budget;
+        while now < end {
+            let Some(version) = self.next_job(now) else { break };
+            // `next_job` names only jobs that exist.
+            let Some(job) = self.jobs.get_mut(&version) else { break };
+            if let Some(outcome) = job.step(&mut self.buffer, now) {
+                if let Ok(digest) = outcome {
+                    self.cache.keep(job, digest, now);
+                }
+                finished.push(Finished { waiters: std::mem::take(&mut job.waiters), outcome });
+                self.end(&version);
+            }
+            now = clock();
+        }
+        finished
+    }
+
+    /// The next job in turn that can go on: one that someone waits for, if there is any.
+    fn next_job(&mut self, now: Instant) -> Option<Version> {
+        let can_go = |version: &Version, waited: bool| {
+            self.jobs.get(version).is_some_and(|job| {
+                job.paused_until.is_none_or(|until| until <= now) && job.waiters.is_empty() != waited
+            })
+        };
+        let find = |waited| self.running.iter().position(|version| can_go(version, waited));
+        let at = find(true).or_else(|| find(false))?;
+        let version = self.running.remove(at)?;
+        self.running.push_back(version);
+        Some(version)
+    }
+
+    /// Forgets a running job, and starts one from the queue in its place.
+    fn end(&mut self, version: &Version) {
+        self.jobs.remove(version);
+        self.running.retain(|running| running != version);
+        if let Some(next) = self.queued.pop_front() {
+            self.running.push_back(next);
+        }
+    }
+}
+
+impl Job {
+    fn new(file: Rc<ServedFile>, waiter: Waiter) -> Job {
+        let settled = !file.version.is_younger_than(SETTLED, SystemTime::now());
+        Job {
+            file,
+            hasher: Hasher::new(),
+            offset: 0,
+            waiters: vec![waiter],
+            patience: Patience::default(),
+            paused_until: None,
+            settled,
+        }
+    }
+
+    /// Hashes one chunk; `Some` once the job has ended.
+    fn step(&mut self, buffer: &mut [u8], now: Instant) -> Option<Result<Digest, Failure>> {
+        let size = self.file.version.size;
+        let len = usize::try_from(size - self.offset).unwrap_or(CHUNK).min(CHUNK);
+        let chunk = buffer.get_mut(..len)?;
+        if !chunk.is_empty() {
+            match self.file.read_ready(chunk, self.offset, &mut self.patience) {
+                Ready::Bytes(n) => {
+                    self.paused_until = None;
+                    self.hasher.update(chunk.get(..n)?);
+                    self.offset += n as u64;
+                }
+                Ready::NotYet => {
+                    self.paused_until = Some(self.patience.look_again_at(now));
+                    return None;
+                }
+                Ready::End => return Some(Err(Failure::Changed)),
+                Ready::Failed(error) => return Some(Err(Failure::Unreadable(crate::error::reason(&error)))),
+            }
+        }
+        if self.offset < size {
+            return None;
+        }
+        match self.file.is_unchanged() {
+            true => Some(Ok(self.hasher.clone().finish())),
+            false => Some(Err(Failure::Changed)),
+        }
+    }
+}
+
+/// Finished digests, the oldest dropped first.
+#[derive(Default)]
+struct Cache {
+    digests: HashMap<Version, (Digest, Instant)>,
+    order: VecDeque<Version>,
+}
+
+impl Cache {
+    fn get(&self, version: &Version, max_age: Duration, now: Instant) -> Option<Digest> {
+        let (digest, made) = self.digests.get(version)?;
+        (now.duration_since(*made) <= max_age).then_some(*digest)
+    }
+
+    fn keep(&mut self, job: &Job, digest: Digest, now: Instant) {
+        if !job.settled {
+            return;
+        }
+        if self.digests.insert(job.file.version, (digest, now)).is_none() {
+            self.order.push_back(job.file.version);
+        }
+        if self.order.len() > CACHE_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.digests.remove(&oldest);
+        }
+    }
+}

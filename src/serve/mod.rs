@@ -1,0 +1,186 @@
+//! `xfer serve`: from its configuration to a running reactor, and what it says on the way.
+
+mod conn;
+mod digests;
+mod reactor;
+mod timers;
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mio::net::TcpListener;
+use rustix::process::{Resource, Rlimit};
+
+use crate::error::{Error, ExitCode, reason};
+use crate::logging::{Console, LogTarget, Logs, Verbosity};
+use crate::net;
+use crate::root::Root;
+use crate::text;
+use reactor::Reactor;
+
+/// Connections that the kernel completes before we accept them. The kernel lowers it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// What `xfer serve` was asked to do.
+#[derive(Debug)]
+pub struct ServeConfig {
+    /// The directory to share.
+    pub dir: PathBuf,
+    /// The port to listen on; 0 picks a free one.
+    pub port: u16,
+    /// The address to listen on; without one, all of them.
+    pub bind: Option<IpAddr>,
+    /// Whether names with a component that begins with a dot are served.
+    pub hidden: bool,
+    /// What an operator may change of the limits.
+    pub limits: Limits,
+    /// Where the log goes.
+    pub log: LogTarget,
+    /// How much is said.
+    pub verbosity: Verbosity,
+}
+
+/// Limits that an operator may change.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at once. The descriptor limit may allow fewer.
+    pub max_conns: usize,
+    /// From accepting a connection to its whole request; trickling does not extend it. (nginx: client_header_timeout 60 s.)
+    pub request_timeout: Duration,
+    /// Without a byte taken by the peer. (nginx: send_timeout 60 s.)
+    pub idle_timeout: Duration,
+    /// For running replies at shutdown.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_conns: 20_000,
+            request_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How a server that ran came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything under way was finished, or had its time.
+    Drained,
+    /// A second signal cut it short.
+    Cut,
+}
+
+/// Runs a server until a signal ends it.
+pub fn run(config: ServeConfig) -> Result<ExitCode, Error> {
+    let logs = Logs::start("server", &config.log, config.verbosity, Console::Lines).map_err(as_failure)?;
+    let result = serve(&config, &logs);
+    if let Err(error) = &result {
+        log::error!(target: "main", "{error}");
+    }
+    // An error line is printed by main; said twice on one console it would only puzzle.
+    logs.finish(result.is_ok());
+    result.map(|end| match end {
+        End::Drained => ExitCode::Done,
+        End::Cut => ExitCode::Signal(2),
+    })
+}
+
+/// Any failure of a server has one exit code.
+fn as_failure(error: Error) -> Error {
+    Error::new(ExitCode::Refused, error.to_string())
+}
+
+fn serve(config: &ServeConfig, logs: &Logs) -> Result<End, Error> {
+    let root = open_root(config, logs)?;
+    let descriptors = raise_descriptor_limit();
+    let listener = listen(config)?;
+    let address = listener.local_addr().map_err(|error| failure("cannot listen", &error))?;
+    let reactor = Reactor::new(config, logs, root, listener, descriptors)?;
+    announce(config, logs, net::canonical(address));
+    reactor.run()
+}
+
+fn failure(what: &str, error: &io::Error) -> Error {
+    Error::new(ExitCode::Refused, format!("{what}: {}", reason(error)))
+}
+
+/// Opens the shared directory, at the start and after SIGHUP.
+fn open_root(config: &ServeConfig, logs: &Logs) -> Result<Root, Error> {
+    Root::open(&config.dir, config.hidden, logs.path().as_deref())
+        .map_err(|error| failure(&format!("cannot serve the directory {}", text::path(&config.dir)), &error))
+}
+
+/// Allows as many descriptors as the hard limit does; returns how many that is.
+fn raise_descriptor_limit() -> usize {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = match rustix::process::setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    now.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
+fn listen(config: &ServeConfig) -> Result<TcpListener, Error> {
+    let port = config.port;
+    let (address, result) = match config.bind {
+        Some(ip) => (SocketAddr::new(ip, port), net::listen(SocketAddr::new(ip, port), BACKLOG)),
+        None => {
+            let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+            match net::listen(any, BACKLOG) {
+                Err(error)
+                    if error.kind() != io::ErrorKind::AddrInUse && error.kind() != io::ErrorKind::PermissionDenied =>
+                {
+                    // A machine without IPv6.
+                    let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+                    (any, net::listen(any, BACKLOG))
+                }
+                result => (any, result),
+            }
+        }
+    };
+    result.map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AddrInUse => "choose another port with -p, or stop the program that has it",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another with -p",
+            io::ErrorKind::AddrNotAvailable => "no interface of this machine has it; choose another with -b",
+            _ => "choose another with -b and -p",
+        };
+        failure(&format!("cannot listen on {address}"), &io::Error::other(format!("{}; {advice}", reason(&error))))
+    })
+}
+
+/// Says where the server listens, who can read what, and what to type on another machine.
+fn announce(config: &ServeConfig, logs: &Logs, address: SocketAddr) {
+    let dir = config.dir.canonicalize().unwrap_or_else(|_| config.dir.clone());
+    log::info!(target: "main", "serving {} on {address}: whoever reaches this port can read it, unencrypted", text::path(&dir));
+    if let Some(path) = logs.path() {
+        log::info!(target: "main", "log file {}", text::path(&path));
+    }
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => own_address().unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()),
+        ip => ip,
+    };
+    let port = if address.port() == 9999 { String::new() } else { format!(" -p {}", address.port()) };
+    log::info!(target: "main", "to fetch from another machine: xfer get FILE -H {host}{port}");
+    logs.flush();
+    // Programs wait for this line; one that has closed the pipe does not want it.
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
+}
+
+/// The address that this machine uses towards others. Connecting a datagram socket only asks the routing table.
+fn own_address() -> Option<IpAddr> {
+    // TEST-NET-1 and the documentation prefix (RFC 5737, RFC 3849): addresses of nobody.
+    let probes = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    probes.into_iter().find_map(|(from, to)| {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    })
+}

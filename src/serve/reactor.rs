@@ -1,0 +1,437 @@
+//! The one thread: readiness, turns, timers, signals, digest jobs and new connections, in passes that never wait.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IsTerminal};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook_mio::v1_0::Signals;
+use slab::Slab;
+
+use super::conn::{Conn, Context, Reason, Turn};
+use super::digests::{Digests, Waiter};
+use super::timers::Timers;
+use super::{End, ServeConfig, open_root};
+use crate::error::{Error, ExitCode, reason};
+use crate::logging::Logs;
+use crate::net;
+use crate::root::Root;
+use crate::text;
+
+const LISTENER: Token = Token(usize::MAX);
+const SIGNALS: Token = Token(usize::MAX - 1);
+
+/// A token is a slab key below, and above the generation that tells a new connection from an old one under its key.
+const KEY_BITS: u32 = usize::BITS / 2;
+const KEY_MASK: usize = (1 << KEY_BITS) - 1;
+
+/// Readiness events taken in one poll.
+const EVENTS_MAX: usize = 1024;
+
+/// Connections accepted in one pass at most, so that a storm of them does not hold up those who are being served.
+const ACCEPTS_MAX: usize = 64;
+
+/// Turns and digest jobs alternate in slices: who waits for a digest gets a quarter of a busy thread.
+const TURNS_SLICE: Duration = Duration::from_millis(3);
+const DIGEST_SLICE: Duration = Duration::from_millis(1);
+
+/// How long the listener rests when it cannot accept, unless a connection ends before.
+const REST: Duration = Duration::from_secs(1);
+
+/// How often a console that takes no bytes is looked at.
+const CONSOLE_RETRY: Duration = Duration::from_millis(100);
+
+/// Descriptors kept for log, root, epoll, signals, standard streams and what libraries open.
+const RESERVED_DESCRIPTORS: usize = 64;
+
+/// Bytes read from a peer at a time.
+const SCRATCH_LEN: usize = 16 * 1024;
+
+/// The server's event loop.
+pub struct Reactor<'a> {
+    config: &'a ServeConfig,
+    logs: &'a Logs,
+    poll: Poll,
+    signals: Signals,
+    listener: Option<Listener>,
+    root: Root,
+    digests: Digests,
+    conns: Slab<Entry>,
+    /// Who has something to do.
+    queue: VecDeque<Token>,
+    timers: Timers,
+    scratch: Box<[u8]>,
+    now: Instant,
+    /// Connections accepted so far; also numbers them and their generations.
+    accepted: u64,
+    totals: Totals,
+    stopping: Option<Stopping>,
+    /// Descriptors that connections and files may use.
+    descriptors: usize,
+}
+
+struct Listener {
+    socket: TcpListener,
+    /// Whether somebody may wait to be accepted: no edge tells again.
+    is_ready: bool,
+    resting_until: Option<Instant>,
+    /// Whether the log knows that it rests.
+    said: bool,
+}
+
+struct Entry {
+    conn: Conn<TcpStream>,
+    token: Token,
+    is_queued: bool,
+    /// The earliest timer set for it.
+    timer: Option<Instant>,
+}
+
+struct Totals {
+    since: Instant,
+    replies: u64,
+    bytes: u64,
+}
+
+struct Stopping {
+    deadline: Instant,
+    /// A second signal came.
+    cut: bool,
+}
+
+impl<'a> Reactor<'a> {
+    /// Puts everything in place, so that from here on connections are taken.
+    pub fn new(
+        config: &'a ServeConfig,
+        logs: &'a Logs,
+        root: Root,
+        mut socket: TcpListener,
+        descriptors: usize,
+    ) -> Result<Reactor<'a>, Error> {
+        let failed = |error: io::Error| {
+            Error::new(ExitCode::Refused, format!("cannot set up the event loop: {}", reason(&error)))
+        };
+        let poll = Poll::new().map_err(failed)?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).map_err(failed)?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
+        poll.registry().register(&mut socket, LISTENER, Interest::READABLE).map_err(failed)?;
+        let now = Instant::now();
+        Ok(Reactor {
+            config,
+            logs,
+            poll,
+            signals,
+            listener: Some(Listener { socket, is_ready: false, resting_until: None, said: false }),
+            root,
+            digests: Digests::default(),
+            conns: Slab::new(),
+            queue: VecDeque::new(),
+            timers: Timers::default(),
+            scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
+            now,
+            accepted: 0,
+            totals: Totals { since: now, replies: 0, bytes: 0 },
+            stopping: None,
+            descriptors: descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 4)),
+        })
+    }
+
+    /// Serves until a signal ends it.
+    pub fn run(mut self) -> Result<End, Error> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            let timeout = self.timeout();
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != ErrorKind::Interrupted
+            {
+                return Err(Error::new(ExitCode::Refused, format!("cannot wait for events: {}", reason(&error))));
+            }
+            self.now = Instant::now();
+            self.take_events(&events);
+            self.fire_timers();
+            self.run_turns();
+            self.run_digests();
+            self.accept();
+            let end = self.end();
+            self.logs.flush();
+            if let Some(end) = end {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// How long the next poll may wait: not at all while anything can go on.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.queue.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let accept = self.listener.as_ref().filter(|listener| listener.is_ready);
+        let times = [
+            self.timers.next_at(),
+            self.digests.next_at(self.now),
+            accept.map(|listener| listener.resting_until.unwrap_or(self.now)),
+            self.stopping.as_ref().map(|stopping| stopping.deadline),
+            self.logs.is_waiting().then(|| self.now + CONSOLE_RETRY),
+        ];
+        times.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn take_events(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                LISTENER => {
+                    if let Some(listener) = &mut self.listener {
+                        listener.is_ready = true;
+                    }
+                }
+                SIGNALS => self.take_signals(),
+                token => self.enqueue(token),
+            }
+        }
+    }
+
+    /// Gives a connection a turn in this or the next pass. A token of one that has ended means nobody.
+    fn enqueue(&mut self, token: Token) {
+        if let Some(entry) = self.entry(token)
+            && !entry.is_queued
+        {
+            entry.is_queued = true;
+            self.queue.push_back(token);
+        }
+    }
+
+    fn entry(&mut self, token: Token) -> Option<&mut Entry> {
+        self.conns.get_mut(token.0 & KEY_MASK).filter(|entry| entry.token == token)
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((at, who)) = self.timers.pop_due(self.now) {
+            let token = Token(who);
+            if let Some(entry) = self.entry(token)
+                && entry.timer == Some(at)
+            {
+                entry.timer = None;
+                self.enqueue(token);
+            }
+        }
+    }
+
+    /// One turn for everybody who is queued now, as far as the slice goes.
+    fn run_turns(&mut self) {
+        let end = self.now + TURNS_SLICE;
+        for _ in 0..self.queue.len() {
+            let Some(token) = self.queue.pop_front() else { break };
+            self.turn(token);
+            if Instant::now() >= end {
+                break;
+            }
+        }
+    }
+
+    fn turn(&mut self, token: Token) {
+        let Some(entry) = self.conns.get_mut(token.0 & KEY_MASK).filter(|entry| entry.token == token) else { return };
+        entry.is_queued = false;
+        let mut context = Context {
+            now: self.now,
+            me: Waiter(token.0),
+            root: &mut self.root,
+            digests: &mut self.digests,
+            limits: &self.config.limits,
+            scratch: &mut self.scratch,
+        };
+        match entry.conn.turn(&mut context) {
+            Turn::Wait(until) => {
+                if entry.timer.is_none_or(|timer| until < timer) {
+                    entry.timer = Some(until);
+                    self.timers.set(until, token.0);
+                }
+            }
+            Turn::Yield => self.enqueue(token),
+            Turn::Close(reason) => self.close(token, reason),
+        }
+    }
+
+    fn close(&mut self, token: Token, reason: Reason) {
+        if self.entry(token).is_none() {
+            return;
+        }
+        let conn = self.conns.remove(token.0 & KEY_MASK).conn;
+        self.totals.replies += conn.replies;
+        self.totals.bytes += conn.bytes;
+        conn.close(reason, &mut self.digests, Waiter(token.0), self.now);
+        if let Some(listener) = &mut self.listener {
+            listener.resting_until = None;
+        }
+    }
+
+    fn run_digests(&mut self) {
+        if self.digests.is_empty() {
+            return;
+        }
+        for finished in self.digests.run(DIGEST_SLICE, Instant::now) {
+            for Waiter(who) in finished.waiters {
+                if let Some(entry) = self.entry(Token(who)) {
+                    entry.conn.digest_done(&finished.outcome);
+                    self.enqueue(Token(who));
+                }
+            }
+        }
+    }
+
+    /// Takes new connections, after those that we have got their turns.
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_MAX {
+            let has_room = self.has_room();
+            let Some(listener) = &mut self.listener else { return };
+            if !listener.is_ready || listener.resting_until.is_some_and(|until| self.now < until) {
+                return;
+            }
+            if !has_room {
+                return listener.rest(self.now, "as many connections as the limits allow");
+            }
+            match listener.socket.accept() {
+                Ok((stream, peer)) => {
+                    self.open(stream, net::canonical(peer));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    listener.is_ready = false;
+                    listener.resting_until = None;
+                    listener.said = false;
+                    return;
+                }
+                Err(error) if is_shortage(&error) => return listener.rest(self.now, &reason(&error)),
+                // Somebody who gave up before we came (accept(2)): the next one may not have.
+                Err(error) => log::debug!(target: "main", "a connection was gone: {}", reason(&error)),
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let used = self.conns.len() + self.root.open_files();
+        self.conns.len() < self.config.limits.max_conns.min(KEY_MASK - 1) && used + 2 <= self.descriptors
+    }
+
+    fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+        self.accepted += 1;
+        let vacant = self.conns.vacant_entry();
+        // Generations may repeat after 2^32 connections (2^16 on 32-bit machines): no event is that old.
+        let generation = (self.accepted as usize) & KEY_MASK;
+        let token = Token(generation << KEY_BITS | vacant.key());
+        // Both directions, once and for all: edges are remembered by the queue.
+        if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
+            log::warn!(target: "main", "cannot take a connection from {peer}: {}", reason(&error));
+            return;
+        }
+        // Fields of a header go out when they are written; without this only a little later.
+        let _ = stream.set_nodelay(true);
+        let conn = Conn::new(stream, peer, self.accepted, self.now);
+        vacant.insert(Entry { conn, token, is_queued: false, timer: None });
+        self.enqueue(token);
+    }
+
+    fn take_signals(&mut self) {
+        let pending: Vec<i32> = self.signals.pending().collect();
+        for signal in pending {
+            match signal {
+                SIGUSR1 => self.log_status(),
+                // The terminal is gone. Elsewhere the signal is how log rotation and releases call.
+                SIGHUP if !io::stderr().is_terminal() => self.reload(),
+                _ => self.stop(),
+            }
+        }
+    }
+
+    fn log_status(&self) {
+        log::info!(
+            target: "main",
+            "status: {}, {} sent, {}, up {:.0} s",
+            text::count(self.conns.len() as u64, "connection", "connections"),
+            text::size(self.totals.bytes + self.conns.iter().map(|(_, entry)| entry.conn.bytes).sum::<u64>()),
+            text::count(self.digests.len() as u64, "digest job", "digest jobs"),
+            self.now.duration_since(self.totals.since).as_secs_f64(),
+        );
+    }
+
+    fn reload(&mut self) {
+        if let Err(error) = self.logs.reopen() {
+            log::warn!(target: "main", "{error}; going on with the old one");
+        }
+        match open_root(self.config, self.logs) {
+            Ok(root) => {
+                self.root = root;
+                log::info!(target: "main", "log and directory opened again");
+            }
+            Err(error) => log::warn!(target: "main", "{error}; going on with the old one"),
+        }
+    }
+
+    /// The first signal lets running replies finish; the second does not.
+    fn stop(&mut self) {
+        if let Some(stopping) = &mut self.stopping {
+            stopping.cut = true;
+            return;
+        }
+        self.listener = None;
+        let drain = self.config.limits.drain;
+        self.stopping = Some(Stopping { deadline: self.now + drain, cut: false });
+        for token in self.tokens(|conn| !conn.is_replying()) {
+            self.close(token, Reason::Shutdown);
+        }
+        if !self.conns.is_empty() {
+            log::info!(
+                target: "main",
+                "shutting down: waiting up to {} s for {}; a second signal ends at once",
+                drain.as_secs_f64(),
+                text::count(self.conns.len() as u64, "running reply", "running replies"),
+            );
+        }
+    }
+
+    fn tokens(&self, which: impl Fn(&Conn<TcpStream>) -> bool) -> Vec<Token> {
+        self.conns.iter().filter(|(_, entry)| which(&entry.conn)).map(|(_, entry)| entry.token).collect()
+    }
+
+    /// Whether this pass was the last.
+    fn end(&mut self) -> Option<End> {
+        let stopping = self.stopping.as_ref()?;
+        let (end, reason) = match stopping {
+            Stopping { cut: true, .. } => (End::Cut, Reason::Shutdown),
+            Stopping { deadline, .. } if self.now >= *deadline => (End::Drained, Reason::DrainTimeout),
+            _ if self.conns.is_empty() => (End::Drained, Reason::Shutdown),
+            _ => return None,
+        };
+        for token in self.tokens(|_| true) {
+            self.close(token, reason);
+        }
+        log::info!(
+            target: "main",
+            "stopped: {}, {}, {} bytes, {:.1} s",
+            text::count(self.accepted, "connection", "connections"),
+            text::count(self.totals.replies, "reply", "replies"),
+            self.totals.bytes,
+            self.now.duration_since(self.totals.since).as_secs_f64(),
+        );
+        Some(end)
+    }
+}
+
+impl Listener {
+    /// Accepts nothing for a while; says so once for as long as it lasts.
+    fn rest(&mut self, now: Instant, why: &str) {
+        self.resting_until = Some(now + REST);
+        if !self.said {
+            self.said = true;
+            log::warn!(target: "main", "accepting no connections for the moment: {why}");
+        }
+    }
+}
+
+/// Whether accepting failed for want of something that may come back.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
+}
