@@ -35,13 +35,25 @@ fn an_output_path_that_cannot_be_written() {
     let scratch = Scratch::new();
     scratch.share("a", b"body");
     scratch.write("file", b"in the way");
-    fs::create_dir(scratch.path("dir")).unwrap();
     let server = Server::of(&scratch);
-    for path in ["file/a", "missing/a", "/proc/a", "dir"] {
+    for path in ["file/a", "missing/a", "/proc/a"] {
         let outcome = plain_get(&scratch, server.addr).args(["-o", path, "a"]).run();
         assert_local_error(&outcome);
     }
-    assert!(scratch.names("dir").is_empty() && !scratch.path("missing").exists());
+    assert!(!scratch.path("missing").exists());
+    server.stop();
+}
+
+#[test]
+fn an_output_path_that_is_a_directory() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    fs::create_dir(scratch.path("dir")).unwrap();
+    let server = Server::of(&scratch);
+    let outcome = plain_get(&scratch, server.addr).args(["-o", "dir", "a"]).run();
+    outcome.assert(matches!(outcome.status.code(), Some(2 | 5)), "a mistake, or an error of the local disk");
+    outcome.has_one_error_line().stderr_has("dir is a directory");
+    assert!(scratch.names("dir").is_empty());
     server.stop();
 }
 

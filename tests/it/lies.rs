@@ -237,7 +237,8 @@ fn closing_in_the_middle_of_the_status() {
 
 #[test]
 fn a_status_that_is_none() {
-    for status in ["HTTP/1.1 400 Bad Request\r\n\r\n", "ok", "OKAY", "ERRO!", "\0\0\0\0", "\x1b[2J\x1b[31m"] {
+    for status in ["HTTP/1.1 400 Bad Request\r\n\r\n", "ok", "OKAY, all right", "ERRO!", "\0\0\0\0", "\x1b[2J\x1b[31m"]
+    {
         let scratch = Scratch::new();
         let liar = ScriptedServer::new(move |_, stream: &mut TcpStream| {
             read_request(stream);

@@ -348,7 +348,7 @@ fn quiet_and_verbose() {
     outcome.exits(1).has_one_error_line();
     let served = server.stop();
     served.assert(!served.stderr.contains(" - INFO - "), "no INFO on the console with -q");
-    let server = Server::start(serve(&scratch).arg("-v"));
+    let server = Server::start(serve(&scratch).log_file(scratch.path("verbose.log")).arg("-v"));
     get(&scratch, server.addr).args(["-v", "--force", "a"]).run().exits(0).stderr_has("saved ");
     server.stop();
 }

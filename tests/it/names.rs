@@ -199,7 +199,7 @@ fn hidden_files_are_served_on_demand_only() {
         assert_not_found(server.addr, name);
     }
     server.stop();
-    let server = Server::start(serve(&scratch).arg("--hidden"));
+    let server = Server::start(serve(&scratch).log_file(scratch.path("hidden.log")).arg("--hidden"));
     assert_served(server.addr, ".secret", b"hidden");
     assert_served(server.addr, ".dir/f", b"hidden too");
     for name in parts.into_iter().chain(["..", "../files/.secret", ".dir/../.secret"]) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::harness::{Scratch, Server, content, cores, get};
+use crate::harness::{Scratch, Server, content, cores, get, plain_get};
 use crate::old_client::{self, Fetched};
 use crate::old_server::OldServer;
 
@@ -133,7 +133,7 @@ fn fetch_with_old_client(addr: SocketAddr) -> impl Fn(&str, &Path) -> Result<(),
 
 fn fetch_with_our_client(scratch: &Scratch, addr: SocketAddr) -> impl Fn(&str, &Path) -> Result<(), String> + Sync {
     move |name, dir| {
-        let outcome = get(scratch, addr).arg("-d").arg(dir).arg(name).run();
+        let outcome = plain_get(scratch, addr).arg("-d").arg(dir).arg(name).run();
         if outcome.status.success() { Ok(()) } else { Err(outcome.report()) }
     }
 }

@@ -233,8 +233,9 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() && !self.reported {
-            let (stdout, stderr, log) = (self.stdout(), self.stderr(), self.log());
-            eprintln!("{}", report(&self.shown, "killed at the end of the test", &stdout, &stderr, &log));
+            // The log is shown with the scratch directory.
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            eprintln!("{}", report(&self.shown, "killed at the end of the test", &stdout, &stderr, ""));
         }
     }
 }
@@ -291,7 +292,9 @@ impl Outcome {
 
     /// One line `xfer: what failed: why`, and nothing else that looks like an error.
     pub fn has_one_error_line(&self) -> &Outcome {
-        let errors = self.stderr.lines().filter(|line| line.starts_with("xfer: ")).count();
+        // A retry has its line too, which says that another attempt follows.
+        let is_final = |line: &&str| line.starts_with("xfer: ") && !line.contains(" before attempt ");
+        let errors = self.stderr.lines().filter(is_final).count();
         self.assert(errors == 1, "exactly one line `xfer: what failed: why` expected on stderr")
     }
 
