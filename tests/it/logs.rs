@@ -268,7 +268,11 @@ fn a_log_at_its_size_limit_stops_no_transfer() {
     let server = Server::of(&scratch);
     let limit = Rlimit { current: Some(2000), maximum: Some(2000) };
     prlimit(Some(server.process()), Resource::Fsize, limit).unwrap();
-    (0..40).for_each(|_| assert_served(server.addr, "a", b"body"));
+    for _ in 0..100 {
+        let reply = ask(server.addr, b"none");
+        assert!(reply.starts_with(b"ERROR"), "{}", reply.escape_ascii());
+    }
+    assert_served(server.addr, "a", b"body");
     server.into_running().finish_after(Signal::TERM).exits(0);
     assert!(fs::metadata(scratch.path("server.log")).unwrap().len() <= 2000);
 }
