@@ -203,7 +203,13 @@ fn typed<T: FromArgs>(command: &str, args: &[OsString]) -> Result<Typed<T>, Erro
 
 /// argh's message as the middle of one of our error lines.
 fn argh_sentence(output: &str) -> String {
-    let output = text::escaped(&decode(output.trim()).into_vec()).replace("\\n", " ");
+    let output = text::escaped(&decode(output.trim().trim_end_matches('.')).into_vec()).replace("\\n", " ");
+    // "Error parsing option '-p' with value 'x': bad port 'x': ...": our own message says the value again.
+    if let Some((before, ours)) = output.split_once("': bad ")
+        && let Some((option, _)) = before.strip_prefix("Error parsing option '").and_then(|rest| rest.split_once('\''))
+    {
+        return format!("{option}: bad {ours}");
+    }
     let mut chars = output.chars();
     let first = chars.next().map(|c| c.to_ascii_lowercase());
     first.into_iter().chain(chars).collect()
@@ -613,7 +619,8 @@ mod tests {
             ("xfer", "no command"),
             ("xfer put", "unknown command 'put'"),
             ("xfer get", "no file named"),
-            ("xfer get f -p 70000", "bad port '70000'"),
+            ("xfer get f -p 70000", "-p: bad port '70000': give"),
+            ("xfer get f -p", "no value provided for option '-p';"),
             ("xfer get f -p 0", "bad port '0'"),
             ("xfer get f --timeout 0", "bad time '0'"),
             ("xfer get f --timeout nan", "bad time 'nan'"),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Once;
@@ -13,6 +14,9 @@ use rustix::io::{Errno, ReadWriteFlags};
 /// Bytes between two places that a probe touches. Read-ahead brings whole runs of at least this much, and a probe
 /// of 256 KiB then costs 8 reads of one byte, about 1 µs, beside some 60 µs for sending it.
 const PROBE_STRIDE: u64 = 32 * 1024;
+
+/// Bytes asked for at a time from the disk, so that a wait of a millisecond brings more than one window.
+const AHEAD: u64 = 1024 * 1024;
 
 /// Bytes of a plain read on file systems that know no other (tmpfs, overlayfs on some kernels).
 const PLAIN_LEN: u64 = 64 * 1024;
@@ -113,10 +117,13 @@ impl ServedFile {
                 Ok(0) if found == 0 => return Ready::End,
                 Ok(0) => break,
                 Ok(_) => found += step,
-                Err(Errno::AGAIN) if found > 0 => break,
+                Err(Errno::AGAIN) if found > 0 => {
+                    self.ask_for(offset + found);
+                    break;
+                }
                 Err(Errno::AGAIN) => return self.not_yet(offset, len, patience),
                 Err(Errno::OPNOTSUPP) => {
-                    self.ask_for(offset, PLAIN_LEN.min(len));
+                    self.ask_for(offset);
                     found = PLAIN_LEN.min(len);
                     break;
                 }
@@ -133,7 +140,7 @@ impl ServedFile {
         let len = buffer.len() as u64;
         let result = match self.read_cached(buffer, offset) {
             Err(Errno::OPNOTSUPP) => {
-                self.ask_for(offset, PLAIN_LEN.min(len));
+                self.ask_for(offset);
                 let plain = buffer.len().min(PLAIN_LEN as usize);
                 rustix::io::pread(&self.file, &mut buffer[..plain], offset)
             }
@@ -151,10 +158,10 @@ impl ServedFile {
         }
     }
 
-    /// Tells the kernel to bring this part of the file.
-    pub fn ask_for(&self, offset: u64, len: u64) {
+    /// Tells the kernel to bring what comes next of the file.
+    fn ask_for(&self, offset: u64) {
         // An advice that is not taken changes nothing but speed.
-        let _ = rustix::fs::fadvise(&self.file, offset, std::num::NonZeroU64::new(len), Advice::WillNeed);
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(AHEAD), Advice::WillNeed);
     }
 
     fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
@@ -172,7 +179,7 @@ impl ServedFile {
     /// Nothing is there yet: ask for it, and once patience has run out let a plain read of a little decide.
     fn not_yet(&self, offset: u64, len: u64, patience: &mut Patience) -> Ready {
         if !patience.has_run_out() {
-            self.ask_for(offset, len);
+            self.ask_for(offset);
             return Ready::NotYet;
         }
         let mut buffer = [0; DECIDING_LEN];

@@ -196,6 +196,7 @@ impl Attempt<'_> {
 
     /// Receives, hashes and writes the whole file.
     fn receive(&mut self, metadata: &Metadata, target: &mut Target, receiver: &mut Receiver) -> Result<Digest, Stop> {
+        receiver.settle(self.waits)?;
         let sink = target.begin(metadata)?;
         let mut body = receiver.begin(sink, self.config.sync);
         self.progress.begin(&text::escaped(v1::base_name(self.name)), metadata.size);

@@ -21,7 +21,7 @@ use crate::proto::v1;
 use crate::text;
 use progress::Progress;
 use retry::Fetcher;
-use wait::{Stop, Waits};
+use wait::{Stop, Waits, signal_name};
 
 /// What `xfer get` was asked to do.
 #[derive(Debug)]
@@ -139,7 +139,11 @@ fn fetch_all(config: &GetConfig, logs: &Logs, progress: &mut Progress) -> Result
         match fetcher.fetch(name) {
             Ok(()) => {}
             Err(Stop::Signal(signal)) => {
-                fetcher.progress.error(&format!("stopped by signal {signal}: {} not saved", text::quoted(name)));
+                fetcher.progress.error(&format!(
+                    "stopped by {}: {} not saved",
+                    signal_name(signal),
+                    text::quoted(name)
+                ));
                 return Ok(ExitCode::Signal(signal));
             }
             // Whoever read our output has seen enough: no failure to speak of.

@@ -83,10 +83,7 @@ impl Part {
                 .mode(PART_MODE)
                 .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
                 .open(&path)
-                .map_err(|error| match Errno::from_io_error(&error) {
-                    Some(Errno::LOOP) => Stop::local(format!("{shown} is a symbolic link; remove it")),
-                    _ => Stop::local(format!("cannot write {shown}: {}", reason(&error))),
-                })?;
+                .map_err(|error| cannot_open(&path, target, &error))?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
@@ -151,6 +148,17 @@ impl Part {
         // What cannot be removed is emptied by the next run.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
+    let shown = text::path(target);
+    Stop::local(match Errno::from_io_error(error) {
+        Some(Errno::LOOP) => format!("cannot save {shown}: {} is a symbolic link; remove it", text::path(part)),
+        Some(Errno::NOENT) => {
+            format!("cannot save {shown}: there is no folder {}; make it, or use -d", text::path(folder_of(target)))
+        }
+        _ => format!("cannot save {shown}: {}; save elsewhere with -o or -d", reason(error)),
+    })
 }
 
 /// Whether an open file is still the one at its path; an error if it is none that we may write to.

@@ -139,7 +139,12 @@ impl Receiver {
         &self.writer
     }
 
-    /// Begins a file.
+    /// Waits until nothing of an earlier attempt is still being written: it must not land behind what comes next.
+    pub fn settle(&self, waits: &mut Waits) -> Result<(), Stop> {
+        self.writer.run(|| ()).wait(waits)
+    }
+
+    /// Begins a file, for which the target is ready.
     pub fn begin(&mut self, sink: Sink, sync: bool) -> Body<'_> {
         let syncs = sync && matches!(sink, Sink::File { .. });
         Body {

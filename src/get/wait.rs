@@ -62,8 +62,18 @@ impl Stop {
         match self {
             Stop::Again { why, .. } => Error::new(ExitCode::Network, why),
             Stop::Final(error) => error,
-            Stop::Signal(signal) => Error::new(ExitCode::Signal(signal), format!("stopped by signal {signal}")),
+            Stop::Signal(signal) => Error::new(ExitCode::Signal(signal), format!("stopped by {}", signal_name(signal))),
         }
+    }
+}
+
+/// A signal as people know it.
+pub fn signal_name(signal: u8) -> &'static str {
+    match i32::from(signal) {
+        SIGINT => "Ctrl-C (SIGINT)",
+        SIGTERM => "SIGTERM",
+        SIGHUP => "SIGHUP",
+        _ => "a signal",
     }
 }
 

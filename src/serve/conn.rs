@@ -600,3 +600,7 @@ impl Streaming {
         self.progress = now;
     }
 }
+
+#[cfg(test)]
+#[path = "conn_tests.rs"]
+mod tests;

@@ -270,3 +270,112 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::PathBuf;
+
+    use crate::root::Root;
+
+    const AGE: Duration = Duration::from_secs(600);
+
+    /// A folder with a file of zeros in it, which may look old.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(test: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("xfer-digests-{test}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).expect("the temporary folder can be made");
+            Folder(path)
+        }
+
+        fn file(&self, name: &str, size: u64) -> Rc<ServedFile> {
+            let file = fs::File::create(self.0.join(name)).expect("a file can be made");
+            file.set_len(size).expect("it can have a size");
+            let mut root = Root::open(&self.0, false, None).expect("the folder can be served");
+            root.file(name.as_bytes()).expect("it is there")
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn run_all(digests: &mut Digests) -> Vec<Finished> {
+        std::iter::from_fn(|| (!digests.is_empty()).then(|| digests.run(DIGEST_SLICE, Instant::now)))
+            .flatten()
+            .collect()
+    }
+
+    const DIGEST_SLICE: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn one_job_serves_all_who_wait_for_the_same_version() {
+        let folder = Folder::new("shared");
+        let (file, other) = (folder.file("a", 3 << 20), folder.file("b", 2 << 20));
+        let mut digests = Digests::default();
+        let now = Instant::now();
+        for waiter in 0..20 {
+            assert_eq!(digests.request(&file, Waiter(waiter), AGE, now), None);
+        }
+        assert_eq!(digests.request(&other, Waiter(99), AGE, now), None);
+        assert_eq!(digests.len(), 2);
+        let mut finished = run_all(&mut digests);
+        finished.sort_by_key(|finished| finished.waiters.len());
+        assert_eq!(finished[0].waiters, [Waiter(99)]);
+        assert_eq!(finished[1].waiters, (0..20).map(Waiter).collect::<Vec<_>>());
+        let digest = finished[1].outcome.clone().expect("a digest");
+        assert_eq!(digest.to_string(), "d1dd210d6b1312cb342b56d02bd5e651", "MD5 of 3 MiB of zeros");
+    }
+
+    #[test]
+    fn what_has_just_changed_is_not_kept_and_what_is_kept_grows_old() {
+        let folder = Folder::new("kept");
+        let file = folder.file("a", 1000);
+        let mut digests = Digests::default();
+        let now = Instant::now();
+        assert!(digests.request(&file, Waiter(1), AGE, now).is_some(), "small: on the spot");
+        assert!(digests.cache.digests.is_empty(), "its last change is less than {SETTLED:?} ago");
+        let mut job = Job::new(file, Waiter(1));
+        job.settled = true;
+        let digest = Hasher::new().finish();
+        digests.cache.keep(&job, digest, now);
+        let version = job.file.version;
+        assert_eq!(digests.cache.get(&version, AGE, now + AGE), Some(digest));
+        assert_eq!(digests.cache.get(&version, AGE, now + AGE + DIGEST_SLICE), None);
+    }
+
+    #[test]
+    fn jobs_that_nobody_waits_for_are_few() {
+        let folder = Folder::new("unwaited");
+        let mut digests = Digests::default();
+        let now = Instant::now();
+        let files: Vec<_> = (0..RUNNING_MAX + 20).map(|n| folder.file(&n.to_string(), 1 << 20)).collect();
+        for (n, file) in files.iter().enumerate() {
+            assert_eq!(digests.request(file, Waiter(n), AGE, now), None);
+        }
+        assert_eq!((digests.running.len(), digests.queued.len()), (RUNNING_MAX, 20));
+        for (n, file) in files.iter().enumerate() {
+            digests.leave(&file.version, Waiter(n));
+        }
+        assert!(digests.len() <= UNWAITED_MAX, "{} jobs", digests.len());
+        assert_eq!(digests.len(), digests.running.len());
+        assert!(run_all(&mut digests).iter().all(|finished| finished.waiters.is_empty()));
+    }
+
+    #[test]
+    fn a_file_that_changes_under_a_job_has_no_digest() {
+        let folder = Folder::new("changed");
+        let file = folder.file("a", 1 << 20);
+        let mut digests = Digests::default();
+        digests.request(&file, Waiter(1), AGE, Instant::now());
+        folder.file("a", 1000);
+        let finished = run_all(&mut digests);
+        assert_eq!(finished[0].outcome, Err(Failure::Changed));
+    }
+}

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
@@ -72,6 +71,8 @@ pub struct Reactor<'a> {
     stopping: Option<Stopping>,
     /// Descriptors that connections and files may use.
     descriptors: usize,
+    /// Whether the console is a terminal; asked once, since one that has gone says no.
+    on_terminal: bool,
 }
 
 struct Listener {
@@ -137,6 +138,7 @@ impl<'a> Reactor<'a> {
             totals: Totals { since: now, replies: 0, bytes: 0 },
             stopping: None,
             descriptors: descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 4)),
+            on_terminal: io::stderr().is_terminal(),
         })
     }
 
@@ -303,9 +305,10 @@ impl<'a> Reactor<'a> {
                     listener.said = false;
                     return;
                 }
-                Err(error) if is_shortage(&error) => return listener.rest(self.now, &reason(&error)),
-                // Somebody who gave up before we came (accept(2)): the next one may not have.
-                Err(error) => log::debug!(target: "main", "a connection was gone: {}", reason(&error)),
+                // Somebody who gave up before we came; the next one may not have.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // Out of descriptors or memory, mostly, which may come back (accept(2)).
+                Err(error) => return listener.rest(self.now, &reason(&error)),
             }
         }
     }
@@ -339,7 +342,7 @@ impl<'a> Reactor<'a> {
             match signal {
                 SIGUSR1 => self.log_status(),
                 // The terminal is gone. Elsewhere the signal is how log rotation and releases call.
-                SIGHUP if !io::stderr().is_terminal() => self.reload(),
+                SIGHUP if !self.on_terminal => self.reload(),
                 _ => self.stop(),
             }
         }
@@ -428,10 +431,4 @@ impl Listener {
             log::warn!(target: "main", "accepting no connections for the moment: {why}");
         }
     }
-}
-
-/// Whether accepting failed for want of something that may come back.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
 }

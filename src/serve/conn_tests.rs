@@ -1,0 +1,342 @@
+//! Connections driven without sockets or a clock: a scripted peer, a time that the test sets, real files.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use super::*;
+
+/// What the far end does, and what it got.
+#[derive(Default)]
+struct Peer {
+    /// Pieces that arrive; an empty one stands for "nothing yet".
+    input: VecDeque<Vec<u8>>,
+    ended: bool,
+    reset: bool,
+    /// Bytes that still fit on the way to it.
+    room: usize,
+    /// One entry a write.
+    writes: Vec<Vec<u8>>,
+    finished: bool,
+    aborted: bool,
+}
+
+impl Transport for &mut Peer {
+    fn read(&mut self, buffer: &mut [u8]) -> Io {
+        if self.reset {
+            return Io::Closed(Closed::Reset);
+        }
+        match self.input.pop_front() {
+            Some(piece) if piece.is_empty() => Io::WouldBlock,
+            Some(mut piece) => {
+                let n = piece.len().min(buffer.len());
+                let rest = piece.split_off(n);
+                buffer[..n].copy_from_slice(&piece);
+                if !rest.is_empty() {
+                    self.input.push_front(rest);
+                }
+                Io::Done(n)
+            }
+            None if self.ended => Io::Closed(Closed::EndOfInput),
+            None => Io::WouldBlock,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Io {
+        let n = bytes.len().min(self.room);
+        if n == 0 {
+            return Io::WouldBlock;
+        }
+        self.room -= n;
+        self.writes.push(bytes[..n].to_vec());
+        Io::Done(n)
+    }
+
+    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io {
+        let mut bytes = vec![0; count.min(self.room)];
+        if bytes.is_empty() {
+            return Io::WouldBlock;
+        }
+        match rustix::io::pread(file, &mut bytes, offset) {
+            Ok(n) => {
+                bytes.truncate(n);
+                self.write(&bytes);
+                Io::Done(n)
+            }
+            Err(error) => Io::from(std::io::Error::from(error)),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    fn abort(&mut self) {
+        self.aborted = true;
+    }
+}
+
+/// A shared directory, digest jobs, limits and a time: all that connections need.
+struct World {
+    dir: PathBuf,
+    root: Root,
+    digests: Digests,
+    limits: Limits,
+    start: Instant,
+    now: Instant,
+    scratch: Vec<u8>,
+}
+
+impl World {
+    fn new(test: &str) -> World {
+        let dir = std::env::temp_dir().join(format!("xfer-conn-{test}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("the temporary folder can be made");
+        let root = Root::open(&dir, false, None).expect("it can be served");
+        let now = Instant::now();
+        let limits = Limits::default();
+        World { dir, root, digests: Digests::default(), limits, start: now, now, scratch: vec![0; 4096] }
+    }
+
+    /// A file of this size, all zeros.
+    fn file(&self, name: &str, size: u64) {
+        fs::File::create(self.dir.join(name)).and_then(|file| file.set_len(size)).expect("a file can be made");
+    }
+
+    fn at(&mut self, seconds: f64) {
+        self.now = self.start + Duration::from_secs_f64(seconds);
+    }
+
+    fn conn<'a>(&self, peer: &'a mut Peer) -> Conn<&'a mut Peer> {
+        Conn::new(peer, SocketAddr::from(([127, 0, 0, 1], 1)), 1, self.now)
+    }
+
+    fn turn(&mut self, conn: &mut Conn<&mut Peer>) -> Turn {
+        let mut context = Context {
+            now: self.now,
+            me: Waiter(1),
+            root: &mut self.root,
+            digests: &mut self.digests,
+            limits: &self.limits,
+            scratch: &mut self.scratch,
+        };
+        conn.turn(&mut context)
+    }
+
+    /// Runs all digest jobs to their end, and delivers.
+    fn hash(&mut self, conn: &mut Conn<&mut Peer>) {
+        while !self.digests.is_empty() {
+            for finished in self.digests.run(Duration::from_millis(10), Instant::now) {
+                assert_eq!(finished.waiters, [Waiter(1)]);
+                conn.digest_done(&finished.outcome);
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn peer_asking(name: &str) -> Peer {
+    Peer { input: [v1::encode_request(name)].into(), room: usize::MAX, ..Peer::default() }
+}
+
+#[test]
+fn ok_goes_out_alone_and_the_metadata_whole_after_the_gap() {
+    let mut world = World::new("gap");
+    world.file("a", 5);
+    let mut peer = peer_asking("a");
+    let mut conn = world.conn(&mut peer);
+    let gap_ends = world.start + V1_GAP;
+    assert_eq!(world.turn(&mut conn), Turn::Wait(gap_ends));
+    world.at(0.249);
+    assert_eq!(world.turn(&mut conn), Turn::Wait(gap_ends));
+    assert_eq!(conn.transport.writes, [b"OK".to_vec()]);
+    world.at(0.25);
+    assert!(matches!(world.turn(&mut conn), Turn::Wait(_)), "lingering");
+    let [_, metadata, body] = &conn.transport.writes[..] else { panic!("{:?}", conn.transport.writes) };
+    assert_eq!(metadata.len(), 4 + 1 + 8 + 32);
+    assert_eq!(body, &[0; 5]);
+    assert!(conn.transport.finished);
+    conn.transport.ended = true;
+    assert_eq!(world.turn(&mut conn), Turn::Close(Reason::Complete));
+}
+
+#[test]
+fn while_a_file_is_hashed_its_fields_go_out_one_by_one() {
+    let mut world = World::new("fields");
+    world.file("big", 1 << 20);
+    let mut peer = peer_asking("big");
+    let mut conn = world.conn(&mut peer);
+    let steps = [(0.0, 1), (7.9, 1), (8.0, 2), (15.9, 2), (16.0, 3), (24.0, 4), (40.0, 4), (90.0, 4)];
+    for (seconds, writes) in steps {
+        world.at(seconds);
+        let turn = world.turn(&mut conn);
+        assert!(matches!(turn, Turn::Wait(until) if until > world.now), "at {seconds} s: {turn:?}");
+        assert_eq!(conn.transport.writes.len(), writes, "at {seconds} s");
+    }
+    world.hash(&mut conn);
+    world.turn(&mut conn);
+    let writes = &conn.transport.writes;
+    assert_eq!(writes[..4], [b"OK".to_vec(), vec![0, 0, 0, 3], b"big".to_vec(), (1u64 << 20).to_be_bytes().to_vec()]);
+    assert_eq!(writes[4], b"b6d81b360a5672d80c27430f39153e2c", "MD5 of a MiB of zeros");
+}
+
+#[test]
+fn a_huge_file_holds_even_ok_back_until_a_field_is_due() {
+    let mut world = World::new("hold");
+    world.file("huge", V1_HOLD_OK_FROM);
+    let mut peer = peer_asking("huge");
+    let mut conn = world.conn(&mut peer);
+    for (seconds, writes) in [(0.0, 0), (7.9, 0), (8.0, 1), (15.9, 1), (16.0, 2), (32.0, 3)] {
+        world.at(seconds);
+        world.turn(&mut conn);
+        assert_eq!(conn.transport.writes.len(), writes, "at {seconds} s");
+    }
+}
+
+#[test]
+fn a_header_goes_through_the_narrowest_door() {
+    let mut world = World::new("narrow");
+    world.file("name", 300_000);
+    let mut peer = peer_asking("name");
+    let mut conn = world.conn(&mut peer);
+    conn.transport.room = 0;
+    world.turn(&mut conn);
+    world.hash(&mut conn);
+    let mut seconds = 0.0;
+    while !conn.transport.finished {
+        seconds += 1.0;
+        world.at(seconds);
+        conn.transport.room = if seconds < 60.0 { 1 } else { 100_000 };
+        assert!(matches!(world.turn(&mut conn), Turn::Wait(_) | Turn::Yield));
+    }
+    let sent = conn.transport.writes.concat();
+    assert_eq!(sent.len(), 2 + 4 + 4 + 8 + 32 + 300_000);
+    assert!(sent.starts_with(b"OK\0\0\0\x04name"));
+}
+
+#[test]
+fn a_request_may_come_byte_by_byte_but_only_for_so_long() {
+    let mut world = World::new("trickle");
+    world.file("a", 5);
+    let request = v1::encode_request("a");
+    let mut peer = Peer { room: usize::MAX, ..Peer::default() };
+    let mut conn = world.conn(&mut peer);
+    let deadline = world.start + world.limits.request_timeout;
+    for byte in &request[..request.len() - 1] {
+        conn.transport.input.push_back(vec![*byte]);
+        assert_eq!(world.turn(&mut conn), Turn::Wait(deadline), "trickling does not move the deadline");
+    }
+    world.at(10.0);
+    assert_eq!(world.turn(&mut conn), Turn::Close(Reason::RequestTimeout));
+    // Whole in time, in whichever pieces.
+    for split in 1..request.len() {
+        let mut peer = Peer { room: usize::MAX, ..Peer::default() };
+        peer.input = [request[..split].to_vec(), vec![], request[split..].to_vec()].into();
+        let mut conn = world.conn(&mut peer);
+        world.turn(&mut conn);
+        assert!(!conn.is_replying());
+        world.turn(&mut conn);
+        assert!(conn.is_replying());
+        assert_eq!(conn.transport.writes, [b"OK".to_vec()]);
+    }
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_cut_and_one_that_takes_little_is_not() {
+    let mut world = World::new("idle");
+    world.file("big", 600_000);
+    let mut peer = peer_asking("big");
+    let mut conn = world.conn(&mut peer);
+    world.turn(&mut conn);
+    world.hash(&mut conn);
+    conn.transport.room = 1000;
+    for (seconds, room) in [(1.0, 1), (60.0, 1), (119.0, 1)] {
+        world.at(seconds);
+        conn.transport.room += room;
+        assert!(matches!(world.turn(&mut conn), Turn::Wait(_)), "at {seconds} s");
+    }
+    world.at(178.9);
+    assert!(matches!(world.turn(&mut conn), Turn::Wait(_)));
+    world.at(179.0);
+    assert_eq!(world.turn(&mut conn), Turn::Close(Reason::IdleTimeout));
+}
+
+#[test]
+fn a_file_that_changes_is_never_sent_whole() {
+    let mut world = World::new("changed");
+    world.file("big", 600_000);
+    for change in ["shorter", "written"] {
+        world.file("big", 600_000);
+        let mut peer = peer_asking("big");
+        let mut conn = world.conn(&mut peer);
+        world.turn(&mut conn);
+        world.hash(&mut conn);
+        world.at(1.0);
+        assert_eq!(world.turn(&mut conn), Turn::Yield);
+        let path = world.dir.join("big");
+        match change {
+            "shorter" => fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(300_000)),
+            _ => fs::write(path, vec![1; 600_000]),
+        }
+        .expect("the file can be changed");
+        let reason = loop {
+            match world.turn(&mut conn) {
+                Turn::Close(reason) => break reason,
+                Turn::Yield => {}
+                Turn::Wait(_) => panic!("{change}: waits"),
+            }
+        };
+        assert_eq!(reason, Reason::FileChanged, "{change}");
+        assert!(conn.bytes < 600_000, "{change}: {} bytes", conn.bytes);
+        world.now = world.start;
+    }
+}
+
+#[test]
+fn a_reset_while_waiting_for_the_digest_frees_the_job() {
+    let mut world = World::new("reset");
+    world.file("big", 1 << 20);
+    let mut peer = peer_asking("big");
+    let mut conn = world.conn(&mut peer);
+    world.turn(&mut conn);
+    conn.transport.reset = true;
+    assert_eq!(world.turn(&mut conn), Turn::Close(Reason::ResetByPeer));
+    let finished = world.digests.run(Duration::from_secs(10), Instant::now);
+    assert!(finished.iter().all(|finished| finished.waiters.is_empty()), "{finished:?}");
+}
+
+#[test]
+fn the_end_of_a_reply_discards_only_so_much() {
+    let mut world = World::new("linger");
+    let mut peer = peer_asking("missing");
+    peer.input.extend((0..40).map(|_| vec![b'x'; 4096]));
+    let mut conn = world.conn(&mut peer);
+    assert_eq!(world.turn(&mut conn), Turn::Close(Reason::Refused));
+    assert_eq!(conn.transport.writes.concat(), b"ERRORFile 'missing' not found on server");
+    let left: usize = conn.transport.input.iter().map(Vec::len).sum();
+    assert!(left >= 40 * 4096 - LINGER_BYTES_MAX - 2 * 4096, "{left} bytes left");
+    // And waits only so long.
+    let mut peer = peer_asking("missing");
+    let mut conn = world.conn(&mut peer);
+    assert_eq!(world.turn(&mut conn), Turn::Wait(world.start + LINGER_TIME));
+    world.at(2.0);
+    assert_eq!(world.turn(&mut conn), Turn::Close(Reason::Refused));
+}
+
+#[test]
+fn only_the_first_byte_of_version_1_is_taken() {
+    let mut world = World::new("first");
+    for first in 1..=255u8 {
+        let mut peer = Peer { input: [vec![first, 0, 0, 0]].into(), room: usize::MAX, ..Peer::default() };
+        peer.ended = true;
+        let mut conn = world.conn(&mut peer);
+        assert_eq!(world.turn(&mut conn), Turn::Close(Reason::UnknownProtocol), "0x{first:02x}");
+        assert!(conn.transport.writes.concat().starts_with(b"ERRORBad request"));
+    }
+}
