@@ -1,4 +1,4 @@
-//! What can only be seen by waiting: the tests that run on the real clock for ten seconds or more.
+//! What can only be seen by waiting: scenarios that run on the real clock for ten seconds or more.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,24 @@ use crate::harness::wire::ClosedPort;
 use crate::harness::{Scratch, Server, content, get};
 use crate::old_client::{self, Fetched};
 use crate::old_server::OldServer;
+
+/// They hardly use a core, so they all wait at the same time instead of one after the other.
+#[test]
+fn all_that_takes_its_time() {
+    let scenarios: [(&str, fn()); 5] = [
+        ("an old client waits 25 s for a digest", an_old_client_waits_25_s_for_a_digest),
+        ("an old client waits 25 s for a larger file", an_old_client_waits_25_s_for_the_digest_of_a_larger_file),
+        ("our client waits 15 s for an old server", our_client_waits_15_s_for_an_old_server_to_hash),
+        ("five attempts take 15 s", five_attempts_take_15_s),
+        ("a request has 10 s by default", a_request_has_10_s_by_default),
+    ];
+    std::thread::scope(|scope| {
+        for (name, scenario) in scenarios {
+            // The name stands in the message of a panic.
+            std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, scenario).unwrap();
+        }
+    });
+}
 
 /// A slowed process runs this long at a time, and then stands still this long: it gets a fortieth of a core.
 const RUN: Duration = Duration::from_millis(2);
@@ -50,18 +68,15 @@ fn old_client_gets_a_file_of(size: u64) {
     server.stop_content();
 }
 
-#[test]
 fn an_old_client_waits_25_s_for_a_digest() {
     old_client_gets_a_file_of(800_000_000);
 }
 
 /// From 1 GiB on the server may hold back `OK` as well.
-#[test]
 fn an_old_client_waits_25_s_for_the_digest_of_a_larger_file() {
     old_client_gets_a_file_of(1_200_000_000);
 }
 
-#[test]
 fn our_client_waits_15_s_for_an_old_server_to_hash() {
     let scratch = Scratch::new();
     let body = content(1, 100_000);
@@ -73,7 +88,6 @@ fn our_client_waits_15_s_for_an_old_server_to_hash() {
 }
 
 /// 1, 2, 4 and 8 s between the five attempts.
-#[test]
 fn five_attempts_take_15_s() {
     let scratch = Scratch::new();
     let port = ClosedPort::new();
@@ -90,7 +104,6 @@ fn five_attempts_take_15_s() {
 }
 
 /// 10 s after it was opened, a connection without a whole request is closed.
-#[test]
 fn a_request_has_10_s_by_default() {
     let scratch = Scratch::new();
     let server = Server::of(&scratch);

@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
+
 use crate::harness::wire::{ask, dial, read_array, read_head, request};
 use crate::harness::{Scratch, Server, content, cores, md5_hex, process, wait_for};
 
@@ -158,6 +160,8 @@ fn a_digest_that_nobody_waits_for_ends() {
         })
         .collect();
     wait_for("the files to be hashed", || process::user_time(server.pid()) > Duration::from_millis(300));
+    // A reset says that nobody reads any more; a plain close could as well mean that nobody writes any more.
+    streams.iter().for_each(|stream| sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap());
     drop(streams);
     wait_for("the connections to close", || server.log().matches("reason: ").count() == 20);
     // Beyond eight, jobs without a waiter are dropped; the others may go on, but not in the way of the living.

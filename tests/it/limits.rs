@@ -4,8 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::wire::{ask, dial, dial_slowly, drain, read_head, read_to_end, request};
-use crate::harness::{Scratch, Server, cores, get, process, serve, wait_for};
+use crate::harness::wire::{ask, dial, dial_slowly, drain, metadata, read_head, read_to_end, request};
+use crate::harness::{Running, Scratch, Server, cores, get, process, serve, wait_for};
+use crate::scripted_server::ScriptedServer;
 
 /// More than the kernel takes in for a reader that does not read.
 const BIG: u64 = 50_000_000;
@@ -108,7 +109,32 @@ fn past_the_limit_of_connections_the_next_one_waits_for_a_slot() {
     drop(first);
     third.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
     assert!(read_to_end(&mut third).ends_with(b"body"));
+    drop(third);
     server.stop();
+}
+
+/// Nothing to do is no work, on either side: a server without clients, and clients of a server that says nothing.
+#[test]
+fn at_rest_nobody_spins() {
+    let _cores = cores::quiet_cores();
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    get(&scratch, server.addr).arg("a").run().exits(0);
+    let body = [b"OK".to_vec(), metadata("b", &[0; 5000]), vec![0; 1000]].concat();
+    let stalling = [Vec::new(), b"OK".to_vec(), body].map(ScriptedServer::stalling_after);
+    let clients = stalling.each_ref().map(|stalling| get(&scratch, stalling.addr).args(["--force", "b"]).spawn());
+    for stalling in &stalling {
+        wait_for("the client", || stalling.connections() == 1);
+    }
+    let pids: Vec<u32> = clients.iter().map(Running::pid).chain([server.pid()]).collect();
+    let before: Vec<Duration> = pids.iter().map(|pid| process::cpu_time(*pid)).collect();
+    std::thread::sleep(Duration::from_millis(1500));
+    for (pid, before) in pids.iter().zip(before) {
+        let used = process::cpu_time(*pid) - before;
+        assert!(used < AT_REST, "{used:?} of a core in 1.5 s, with nothing to do");
+    }
+    server.stop_content();
 }
 
 /// At the limit the listener rests: no spinning on an event that cannot be dealt with.

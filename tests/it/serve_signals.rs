@@ -98,6 +98,7 @@ fn a_reply_that_waits_for_its_digest_is_completed() {
     assert_eq!(status, *b"OK");
     server.signal(Signal::INT);
     assert!(drain(&mut reader) > BIG);
+    drop(reader);
     server.into_running().finish().exits(0).log_has("reason: complete");
 }
 
@@ -147,6 +148,7 @@ fn sigusr1_prints_one_line_of_status() {
     }
     held.write_all(&request(b"a")).unwrap();
     assert!(read_to_end(&mut held).ends_with(b"body"));
+    drop(held);
     assert_eq!(server.log().lines().filter(|line| line.contains(&message)).count(), 1);
     server.stop_content();
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::harness::wire::{ClosedPort, metadata};
-use crate::harness::{Program, Scratch, Server, content, cores, get, plain_get, wait_for};
+use crate::harness::{Program, Scratch, Server, content, cores, get, plain_get, process, wait_for};
 use crate::scripted_server::ScriptedServer;
 
 fn get_to(scratch: &Scratch, server: &Server, path: impl AsRef<std::ffi::OsStr>) -> Program {
@@ -104,6 +104,18 @@ fn stdout_with_a_wrong_digest_exits_4() {
     let server = ScriptedServer::answering(metadata("a", b"body"), b"bode".to_vec());
     let outcome = plain_get(&scratch, server.addr).args(["--max-backoff", "0.01", "-o", "-", "a"]).run();
     outcome.exits(4).assert(b"bode".starts_with(&outcome.stdout), "never written twice");
+}
+
+/// As any other program would have made it; a part that nobody else could read would become such a file.
+#[test]
+fn the_mode_of_a_new_file_is_the_usual_one() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    get(&scratch, server.addr).arg("a").run().exits(0);
+    let mode = fs::metadata(scratch.out().join("a")).unwrap().mode() & 0o7777;
+    assert_eq!(mode, 0o666 & !process::umask(), "mode {mode:o}");
+    server.stop_content();
 }
 
 #[test]

@@ -167,6 +167,26 @@ fn one_missing_file_does_not_keep_the_others_from_being_saved() {
     server.stop();
 }
 
+/// Without a terminal there is no bar, unless it is asked for; and in no mode a byte on stdout.
+#[test]
+fn progress_in_every_mode() {
+    let scratch = Scratch::new();
+    let body = content(1, 5_000_000);
+    scratch.share("a", &body);
+    let server = Server::of(&scratch);
+    for mode in ["auto", "always", "never", "json"] {
+        let outcome = get(&scratch, server.addr).args(["--force", "--progress", mode, "a"]).run();
+        assert_saved(&outcome, &scratch, "a", &body);
+        let json = outcome.stderr.lines().filter(|line| line.starts_with('{') && line.ends_with('}')).count();
+        outcome.assert((json > 0) == (mode == "json"), "one object a line for programs, and only for them");
+        if mode == "auto" || mode == "never" {
+            outcome.shows_no_control_characters();
+            outcome.assert(outcome.stderr.lines().count() == 1, "one line on stderr");
+        }
+    }
+    server.stop_content();
+}
+
 #[test]
 fn from_file_lists_what_to_get() {
     let scratch = Scratch::new();
