@@ -54,7 +54,7 @@ struct ServeArgs {
     #[argh(positional, arg_name = "DIR")]
     dir: Option<String>,
     /// port to listen on, 0 for a free one (default: XFER_PORT or 9999)
-    #[argh(option, short = 'p', arg_name = "PORT", from_str_fn(parse_port))]
+    #[argh(option, short = 'p', arg_name = "PORT", from_str_fn(parse_own_port))]
     port: Option<u16>,
     /// address to listen on (default: every address, IPv6 and IPv4)
     #[argh(option, short = 'b', arg_name = "ADDR", from_str_fn(parse_address))]
@@ -71,8 +71,8 @@ struct ServeArgs {
     /// seconds without progress after which a transfer is cut (default: 60)
     #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
     idle_timeout: Option<Duration>,
-    /// seconds that running transfers get at shutdown (default: 10)
-    #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
+    /// seconds that running transfers get at shutdown, 0 for none (default: 10)
+    #[argh(option, arg_name = "S", from_str_fn(parse_drain))]
     drain: Option<Duration>,
     /// folder for log files (default: XFER_LOG_DIR or logs)
     #[argh(option, arg_name = "D")]
@@ -470,6 +470,11 @@ fn parse_port(text: &str) -> Result<u16, String> {
     }
 }
 
+/// A port to listen on, which may be left to the kernel.
+fn parse_own_port(text: &str) -> Result<u16, String> {
+    parse_port(text).map_err(|_| format!("bad port {}: give a number from 0 to 65535", text::quoted(text.as_bytes())))
+}
+
 fn parse_address(text: &str) -> Result<IpAddr, String> {
     text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
         format!("bad address {}: give an IPv4 or IPv6 address of this machine", text::quoted(text.as_bytes()))
@@ -491,6 +496,11 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         Ok(seconds) if seconds > 0.0 && seconds <= YEAR => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(format!("bad time {}: give seconds above 0, such as 10 or 0.5", text::quoted(text.as_bytes()))),
     }
+}
+
+/// Seconds for what is under way at the end; none at all is a choice.
+fn parse_drain(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { parse_seconds(text) }
 }
 
 fn parse_progress(text: &str) -> Result<ProgressMode, String> {

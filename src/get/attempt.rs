@@ -1,5 +1,7 @@
 //! One attempt at one file: ask, read the answer, receive, verify, save (xfer-protocol(5), VERSION 1).
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::link::{Link, Read};
 use super::progress::Progress;
 use super::receive::{Body, Receiver};
-use super::target::Target;
+use super::target::{self, Target};
 use super::wait::{Stop, Waits};
 use super::{Existing, GetConfig};
 use crate::error::{Error, ExitCode, reason};
@@ -62,7 +64,8 @@ pub fn attempt(
     attempt.progress.complete();
     let seconds = started.elapsed().as_secs_f64();
     Ok(Ok(Outcome::Saved(format!(
-        "saved {}: {}, md5 {digest}, verified, {seconds:.1} s, {}",
+        "{} {}: {}, md5 {digest}, verified, {seconds:.1} s, {}",
+        if target.is_stream() { "written to" } else { "saved" },
         target.shown(),
         text::size(metadata.size),
         text::speed(metadata.size, seconds)
@@ -161,12 +164,41 @@ impl Attempt<'_> {
     }
 
     /// Whether the target holds the same content already; the line that says so. The connection waits meanwhile.
-    fn compare(&mut self, metadata: &Metadata, target: &Target, receiver: &Receiver) -> Result<Option<String>, Stop> {
+    fn compare(
+        &mut self,
+        metadata: &Metadata,
+        target: &mut Target,
+        receiver: &Receiver,
+    ) -> Result<Option<String>, Stop> {
         if self.config.existing != Existing::Compare {
             return Ok(None);
         }
-        let Some(path) = target.existing(metadata.size) else { return Ok(None) };
-        self.progress.begin(&format!("comparing {}", text::escaped(v1::base_name(self.name))), metadata.size);
+        let digest = match target.existing(metadata.size) {
+            target::Existing::None => return Ok(None),
+            target::Existing::Hashed(digest) => digest,
+            target::Existing::File(path) => match self.hash(path, metadata.size, receiver)? {
+                Ok(digest) => digest,
+                Err(error) => {
+                    log::info!(target: "main", "cannot compare {}: {}: fetching", target.shown(), reason(&error));
+                    return Ok(None);
+                }
+            },
+        };
+        target.hashed(digest);
+        if digest != metadata.digest {
+            log::info!(target: "main", "{} differs from the server's: fetching", target.shown());
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "{} is already there: {}, md5 {digest}, the same as on the server",
+            target.shown(),
+            text::size(metadata.size)
+        )))
+    }
+
+    /// The digest of a local file, with a bar.
+    fn hash(&mut self, path: PathBuf, size: u64, receiver: &Receiver) -> Result<io::Result<Digest>, Stop> {
+        self.progress.begin(&format!("comparing {}", text::escaped(v1::base_name(self.name))), size);
         let done = Arc::new(AtomicU64::new(0));
         let pending = receiver.hash_file(path, Arc::clone(&done));
         let result = loop {
@@ -177,21 +209,7 @@ impl Attempt<'_> {
             self.progress.advance(done.load(Ordering::Relaxed));
         };
         self.progress.end();
-        match result {
-            Ok(digest) if digest == metadata.digest => Ok(Some(format!(
-                "{} is already there: {}, md5 {digest}, the same as on the server",
-                target.shown(),
-                text::size(metadata.size)
-            ))),
-            Ok(_) => {
-                log::info!(target: "main", "{} differs from the server's: fetching", target.shown());
-                Ok(None)
-            }
-            Err(error) => {
-                log::info!(target: "main", "cannot compare {}: {}: fetching", target.shown(), reason(&error));
-                Ok(None)
-            }
-        }
+        Ok(result)
     }
 
     /// Receives, hashes and writes the whole file.

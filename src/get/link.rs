@@ -164,9 +164,9 @@ fn connect_to(address: SocketAddr, deadline: Instant, waits: &mut Waits) -> Resu
 fn refused(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => {
-            String::from("connection refused; is the server running, and on this port?")
+            String::from("connection refused (is the server running, and on this port?)")
         }
-        io::ErrorKind::TimedOut => String::from("no answer; check the address, and firewalls on the way"),
+        io::ErrorKind::TimedOut => String::from("no answer (check the address, and firewalls on the way)"),
         _ => reason(error),
     }
 }

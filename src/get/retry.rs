@@ -32,13 +32,18 @@ impl Backoff {
 
     /// The pause before the next attempt, which this begins to count; `None` if there is none.
     pub fn next_pause(&mut self) -> Option<Duration> {
-        if self.attempts.is_some_and(|attempts| self.attempt >= attempts.get()) {
+        if !self.has_next() {
             return None;
         }
         let doublings = self.attempt - 1;
         self.attempt = self.attempt.saturating_add(1);
         let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
         Some(FIRST_PAUSE.saturating_mul(factor).min(self.max))
+    }
+
+    /// Whether there is another attempt.
+    fn has_next(&self) -> bool {
+        self.attempts.is_none_or(|attempts| self.attempt < attempts.get())
     }
 
     /// `attempt 2 of 5`
@@ -97,7 +102,7 @@ impl<'a> Fetcher<'a> {
             let why = match outcome {
                 Ok(Ok(outcome)) => return Ok(outcome),
                 // A flipped bit on the way: once more from the beginning, and then never again.
-                Ok(Err(mismatch)) if mismatches == 0 && target.can_start_again() => {
+                Ok(Err(mismatch)) if mismatches == 0 && target.can_start_again() && backoff.has_next() => {
                     mismatches += 1;
                     Stop::again(mismatch)
                 }

@@ -12,6 +12,7 @@ use super::receive::Sink;
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, reason};
+use crate::proto::digest::Digest;
 use crate::proto::v1::{Metadata, base_name};
 use crate::text;
 
@@ -23,6 +24,16 @@ pub enum Target {
     Stream(StreamTarget),
 }
 
+/// What may make fetching unnecessary.
+pub enum Existing {
+    /// There is no such file.
+    None,
+    /// There is one, and this is its path.
+    File(PathBuf),
+    /// There is one with this digest.
+    Hashed(Digest),
+}
+
 /// A name in a folder.
 pub struct FileTarget {
     path: PathBuf,
@@ -30,6 +41,8 @@ pub struct FileTarget {
     makes_folder: bool,
     /// From the first metadata on, until the end.
     part: Option<Part>,
+    /// The digest of what is there already, once it has been compared: a later attempt need not hash it again.
+    there: Option<Digest>,
 }
 
 /// Something that cannot take a byte back.
@@ -48,7 +61,7 @@ impl Target {
         match output {
             Output::Dir(dir) => {
                 let path = dir.join(std::ffi::OsStr::from_bytes(base_name(name)));
-                Ok(Target::File(FileTarget { path, makes_folder: true, part: None }))
+                Ok(Target::File(FileTarget { path, makes_folder: true, part: None, there: None }))
             }
             Output::Path(path) => match std::fs::metadata(path) {
                 Ok(there) if there.is_dir() => {
@@ -56,7 +69,7 @@ impl Target {
                     Err(Stop::Final(Error::new(ExitCode::Usage, message)))
                 }
                 Ok(there) if !there.is_file() => stream(path, worker, waits),
-                _ => Ok(Target::File(FileTarget { path: path.clone(), makes_folder: false, part: None })),
+                _ => Ok(Target::File(FileTarget { path: path.clone(), makes_folder: false, part: None, there: None })),
             },
             Output::Stdout => {
                 let stdout = rustix::io::dup(rustix::stdio::stdout()).map(File::from);
@@ -81,6 +94,11 @@ impl Target {
         }
     }
 
+    /// Whether bytes go out as they come.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Target::Stream(_))
+    }
+
     /// Whether there is something under the name.
     pub fn exists(&self) -> bool {
         match self {
@@ -89,11 +107,22 @@ impl Target {
         }
     }
 
-    /// The path of a regular file of this size that is there already.
-    pub fn existing(&self, size: u64) -> Option<PathBuf> {
-        let Target::File(target) = self else { return None };
-        let there = std::fs::symlink_metadata(&target.path).ok()?;
-        (there.is_file() && there.len() == size).then(|| target.path.clone())
+    /// A regular file of this size that is there already.
+    pub fn existing(&self, size: u64) -> Existing {
+        let Target::File(target) = self else { return Existing::None };
+        match (target.there, std::fs::symlink_metadata(&target.path)) {
+            (_, Ok(there)) if !there.is_file() || there.len() != size => Existing::None,
+            (_, Err(_)) => Existing::None,
+            (Some(digest), Ok(_)) => Existing::Hashed(digest),
+            (None, Ok(_)) => Existing::File(target.path.clone()),
+        }
+    }
+
+    /// Remembers the digest of the file that is there already.
+    pub fn hashed(&mut self, digest: Digest) {
+        if let Target::File(target) = self {
+            target.there = Some(digest);
+        }
     }
 
     /// Gets ready for the bytes of a file, from the first one on.

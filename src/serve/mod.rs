@@ -162,12 +162,14 @@ fn announce(config: &ServeConfig, logs: &Logs, address: SocketAddr) {
     if let Some(path) = logs.path() {
         log::info!(target: "main", "log file {}", text::path(&path));
     }
-    let host = match address.ip() {
-        ip if ip.is_unspecified() => own_address().unwrap_or_else(|| Ipv4Addr::LOCALHOST.into()),
+    let port = if address.port() == 9999 { String::new() } else { format!(" -p {}", address.port()) };
+    let ip = match address.ip() {
+        // Without a route there is no other machine to fetch from.
+        ip if ip.is_unspecified() => own_address().unwrap_or(Ipv4Addr::LOCALHOST.into()),
         ip => ip,
     };
-    let port = if address.port() == 9999 { String::new() } else { format!(" -p {}", address.port()) };
-    log::info!(target: "main", "to fetch from another machine: xfer get FILE -H {host}{port}");
+    let place = if ip.is_loopback() { "on this" } else { "from another" };
+    log::info!(target: "main", "to fetch {place} machine: xfer get FILE -H {ip}{port}");
     logs.flush();
     // Programs wait for this line; one that has closed the pipe does not want it.
     let mut stdout = io::stdout().lock();

@@ -360,13 +360,14 @@ impl<'a> Reactor<'a> {
     }
 
     fn reload(&mut self) {
-        if let Err(error) = self.logs.reopen() {
-            log::warn!(target: "main", "{error}; going on with the old one");
+        match self.logs.reopen() {
+            Ok(()) => log::info!(target: "main", "log opened again"),
+            Err(error) => log::warn!(target: "main", "{error}; going on with the old one"),
         }
         match open_root(self.config, self.logs) {
             Ok(root) => {
                 self.root = root;
-                log::info!(target: "main", "log and directory opened again");
+                log::info!(target: "main", "directory opened again");
             }
             Err(error) => log::warn!(target: "main", "{error}; going on with the old one"),
         }

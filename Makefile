@@ -1,0 +1,77 @@
+# xfer: build, try, check, install. Needs GNU make, a POSIX shell, cargo and a C linker; `make help` lists the targets.
+
+CARGO  ?= cargo
+PREFIX ?= /usr/local
+# The root of an image or a package; empty for the running system.
+DESTDIR ?=
+
+BINDIR      ?= $(PREFIX)/bin
+MANDIR      ?= $(PREFIX)/share/man
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+# logrotate reads /etc only; an installation elsewhere (a home, /opt) keeps its copy to itself.
+SYSCONFDIR  ?= $(if $(filter /usr /usr/local,$(PREFIX)),/etc,$(PREFIX)/etc)
+
+BIN   = $(or $(CARGO_TARGET_DIR),target)/release/xfer
+PAGES = xfer.1 xfer-get.1 xfer-serve.8 xfer-protocol.5
+
+# Each target is one job for cargo or one script: nothing here is to run side by side.
+.NOTPARALLEL:
+.PHONY: build demo check samples bench install uninstall clean help
+.DEFAULT_GOAL := build
+
+build: ## build the release binary
+	$(CARGO) build --release --locked
+
+demo: build ## serve, fetch and verify five files in a scratch folder, and show the logs
+	@sh contrib/demo.sh "$(BIN)"
+
+check: ## format, lints, every test, manual pages, unit file
+	@CARGO="$(CARGO)" sh contrib/check.sh
+
+samples: ## make the five sample files in server_files (existing ones are kept)
+	@sh contrib/samples.sh server_files
+
+bench: build ## compare `xfer get` with `md5sum` on one file (BENCH_MB=1024 BENCH_RUNS=5)
+	@sh tests/bench/md5sum.sh "$(BIN)"
+
+install: ## install what `make` built, under PREFIX; never builds
+	@test -x "$(BIN)" || { echo "make install: $(BIN) is missing: run 'make' first (as yourself; only the installation may need root)" >&2; exit 1; }
+	@case "$(PREFIX)" in /*) ;; *) echo "make install: PREFIX must begin with /: '$(PREFIX)'" >&2; exit 1 ;; esac
+	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(SYSUSERSDIR)" "$(DESTDIR)$(SYSCONFDIR)/logrotate.d"
+	install -m 0755 "$(BIN)" "$(DESTDIR)$(BINDIR)/xfer"
+	@set -e; for page in $(PAGES); do \
+		dir="$(DESTDIR)$(MANDIR)/man$${page##*.}"; \
+		echo "install -m 0644 man/$$page $$dir/$$page"; \
+		install -d "$$dir"; install -m 0644 "man/$$page" "$$dir/$$page"; \
+	done
+	sed 's|@BINDIR@|$(BINDIR)|g' contrib/xfer.service >"$(DESTDIR)$(UNITDIR)/xfer.service"
+	chmod 0644 "$(DESTDIR)$(UNITDIR)/xfer.service"
+	install -m 0644 contrib/xfer.sysusers "$(DESTDIR)$(SYSUSERSDIR)/xfer.conf"
+	@conf="$(DESTDIR)$(SYSCONFDIR)/logrotate.d/xfer"; \
+	if [ -e "$$conf" ] && ! cmp -s contrib/xfer.logrotate "$$conf"; then \
+		echo "kept $$conf: it differs from contrib/xfer.logrotate"; \
+	else \
+		echo "install -m 0644 contrib/xfer.logrotate $$conf"; install -m 0644 contrib/xfer.logrotate "$$conf"; \
+	fi
+
+uninstall: ## remove what install put there (an edited logrotate file, logs and shared files stay)
+	rm -f "$(DESTDIR)$(BINDIR)/xfer" "$(DESTDIR)$(UNITDIR)/xfer.service" "$(DESTDIR)$(SYSUSERSDIR)/xfer.conf"
+	@set -e; for page in $(PAGES); do \
+		echo "rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$$page"; rm -f "$(DESTDIR)$(MANDIR)/man$${page##*.}/$$page"; \
+	done
+	@conf="$(DESTDIR)$(SYSCONFDIR)/logrotate.d/xfer"; \
+	if [ -e "$$conf" ] && ! cmp -s contrib/xfer.logrotate "$$conf"; then \
+		echo "kept $$conf: it differs from contrib/xfer.logrotate"; \
+	else \
+		echo "rm -f $$conf"; rm -f "$$conf"; \
+	fi
+
+clean: ## remove what cargo built (samples, downloads and logs stay)
+	$(CARGO) clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  CARGO=$(CARGO)"
+	@echo "  also BINDIR, MANDIR, UNITDIR, SYSUSERSDIR, SYSCONFDIR, e.g. make install PREFIX=/usr DESTDIR=/tmp/image"
