@@ -130,6 +130,16 @@ fn a_reader_that_does_not_read_is_cut_off_after_the_drain_time() {
     assert!(drain(&mut reader) < BIG);
 }
 
+#[test]
+fn with_no_drain_time_it_waits_for_nobody() {
+    let _cores = cores::quiet_cores();
+    let scratch = Scratch::new();
+    scratch.share_sparse("big", BIG);
+    let server = Server::start(serve(&scratch).args(["--drain", "0"]));
+    let _reader = slow_reader(&server);
+    server.stop().took_less_than(A_SECOND);
+}
+
 /// Connections, bytes, jobs, uptime; and it goes on.
 #[test]
 fn sigusr1_prints_one_line_of_status() {
