@@ -1,0 +1,17 @@
+//! What every test needs: a scratch directory, the real binary as a child process, and failures that say everything.
+
+pub mod content;
+pub mod cores;
+pub mod logfile;
+pub mod process;
+pub mod program;
+pub mod scratch;
+pub mod server;
+pub mod wait;
+pub mod wire;
+
+pub use content::{content, md5_hex};
+pub use program::{Outcome, Program, Running, get, plain_get};
+pub use scratch::Scratch;
+pub use server::{Server, serve};
+pub use wait::{PATIENCE, wait_for};

@@ -1,0 +1,56 @@
+//! What the kernel says about a running process.
+
+use std::fs;
+use std::time::Duration;
+
+/// The unit of the times in /proc/PID/stat, the same on every Linux: USER_HZ in proc(5).
+const TICKS_PER_SECOND: u64 = 100;
+
+pub fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+pub fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// The largest resident set so far, in KiB.
+pub fn peak_resident_kib(pid: u32) -> u64 {
+    status_field(pid, "VmHWM:").trim_end_matches(" kB").trim().parse().unwrap()
+}
+
+/// The permission bits that this process takes from every file that it, or a child of it, makes.
+pub fn umask() -> u32 {
+    u32::from_str_radix(&status_field(std::process::id(), "Umask:"), 8).unwrap()
+}
+
+/// Time on a core in user mode, where digests are computed.
+pub fn user_time(pid: u32) -> Duration {
+    ticks(pid, 0)
+}
+
+/// Time on a core, in user mode and in the kernel.
+pub fn cpu_time(pid: u32) -> Duration {
+    ticks(pid, 0) + ticks(pid, 1)
+}
+
+fn ticks(pid: u32, which: usize) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name in brackets may hold spaces, so fields are counted from behind it: utime is the 12th from there.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks: u64 = fields.split(' ').nth(11 + which).unwrap().parse().unwrap();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+}
+
+fn status_field(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("no {name} in the status of process {pid}:\n{status}")).trim().to_owned()
+}
+
+#[test]
+fn reads_about_this_process() {
+    let pid = std::process::id();
+    assert!(threads(pid) >= 1 && open_files(pid) >= 1 && peak_resident_kib(pid) > 100);
+    assert!(cpu_time(pid) >= user_time(pid));
+}

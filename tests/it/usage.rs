@@ -1,0 +1,272 @@
+//! The command line: help, mistakes and what they are answered with, defaults, environment, names of the binary.
+
+use std::fs;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::harness::wire::ClosedPort;
+use crate::harness::{Outcome, Program, Scratch, Server, get, plain_get, serve};
+
+fn xfer(scratch: &Scratch, args: &[&str]) -> Outcome {
+    Program::xfer(scratch).args(args).run()
+}
+
+#[test]
+fn version_and_help_go_to_stdout() {
+    let scratch = Scratch::new();
+    let version = xfer(&scratch, &["--version"]);
+    version.exits(0).assert(version.stdout == format!("xfer {}\n", env!("CARGO_PKG_VERSION")).as_bytes(), "version");
+    for args in [&["--help"][..], &["-h"], &["serve", "--help"], &["serve", "-h"], &["get", "--help"], &["get", "-h"]] {
+        let help = xfer(&scratch, args);
+        help.exits(0).assert(help.stderr.is_empty(), "nothing on stderr");
+        let text = String::from_utf8_lossy(&help.stdout);
+        help.assert(text.contains("serve") || text.contains("get"), "a help text");
+    }
+    let help = xfer(&scratch, &["get", "--help"]);
+    let text = String::from_utf8_lossy(&help.stdout);
+    let options = ["-H", "-p", "-d", "-o", "--from-file", "--retries", "--timeout", "--max-backoff", "--force"];
+    for option in options.into_iter().chain(["--no-clobber", "--log-dir", "--log-file", "--no-log", "-q", "-v"]) {
+        help.assert(text.contains(option), &format!("{option} in the help"));
+    }
+    assert_eq!(scratch.names(""), ["files"], "help makes no folder and no log");
+}
+
+#[test]
+fn mistakes_are_answered_in_one_line() {
+    let scratch = Scratch::new();
+    let mistakes: [&[&str]; 17] = [
+        &[],
+        &["nonsense"],
+        &["get"],
+        &["get", "--nonsense", "f"],
+        &["get", "f", "-H"],
+        &["get", "f", "-p", "http"],
+        &["get", "f", "-p", "65536"],
+        &["get", "f", "-p", "-1"],
+        &["get", "f", "-p", "0"],
+        &["get", "f", "-H", "localhost:99999"],
+        &["get", "f", "--retries", "many"],
+        &["get", "f", "--timeout", "nan"],
+        &["get", "f", "--timeout", "-1"],
+        &["get", "f", "--progress", "sometimes"],
+        &["get", "f", "--checksum", "crc32"],
+        &["serve", "files", "-p", "70000"],
+        &["serve", "files", "--max-conns", "-3"],
+    ];
+    for args in mistakes {
+        let outcome = xfer(&scratch, args);
+        outcome.exits(2).prints_nothing_on_stdout();
+        outcome.assert(!outcome.stderr.is_empty(), "a message");
+    }
+    assert_eq!(scratch.names(""), ["files"], "a mistake makes no folder and no log");
+}
+
+#[test]
+fn a_number_in_place_of_the_directory_asks_about_the_port() {
+    let scratch = Scratch::new();
+    let outcome = xfer(&scratch, &["serve", "8080"]);
+    outcome.has_one_error_line().stderr_has("did you mean -p").prints_nothing_on_stdout();
+    outcome.assert(matches!(outcome.status.code(), Some(1 | 2)), "a mistake");
+    // Unless there is such a directory.
+    fs::create_dir(scratch.path("8080")).unwrap();
+    let program = Program::xfer(&scratch).args(["serve", "8080", "-p", "0", "-b", "127.0.0.1", "--no-log"]);
+    Server::start(program).stop_content();
+}
+
+#[test]
+fn a_second_file_that_looks_like_a_host_or_a_port_asks_about_it() {
+    let scratch = Scratch::new();
+    for (second, option) in [("1.2.3.4", "-H"), ("localhost", "-H"), ("9999", "-p"), ("192.168.1.5:9999", "-H")] {
+        let outcome = xfer(&scratch, &["get", "f", second]);
+        outcome.exits(2).has_one_error_line().stderr_has("did you mean").stderr_has(option).stderr_has(second);
+    }
+    assert_eq!(scratch.names(""), ["files"]);
+}
+
+#[test]
+fn with_a_host_named_the_second_file_is_a_file() {
+    let scratch = Scratch::new();
+    scratch.share("f", b"first");
+    scratch.share("1.2.3.4", b"second");
+    let server = Server::of(&scratch);
+    get(&scratch, server.addr).args(["f", "1.2.3.4"]).run().exits(0).stderr_has("2 of 2 saved");
+    server.stop_content();
+}
+
+#[test]
+fn a_missing_directory_is_an_error_and_not_made() {
+    let scratch = Scratch::new();
+    scratch.write("file", b"");
+    for dir in ["missing", "file"] {
+        let outcome = xfer(&scratch, &["serve", dir, "-p", "0", "--no-log"]);
+        outcome.exits(1).has_one_error_line().stderr_has(dir).prints_nothing_on_stdout();
+    }
+    assert!(!scratch.path("missing").exists());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let scratch = Scratch::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let outcome = xfer(&scratch, &["serve", "files", "-b", "127.0.0.1", "-p", &port, "--no-log"]);
+    outcome.exits(1).has_one_error_line().stderr_has(&port).stderr_has("in use").stderr_has("-p");
+    outcome.prints_nothing_on_stdout();
+}
+
+#[test]
+fn an_address_that_is_not_ours_is_an_error() {
+    let scratch = Scratch::new();
+    let outcome = xfer(&scratch, &["serve", "files", "-b", "192.0.2.1", "-p", "0", "--no-log"]);
+    outcome.exits(1).has_one_error_line().stderr_has("192.0.2.1");
+    let outcome = xfer(&scratch, &["serve", "files", "-b", "no address", "-p", "0", "--no-log"]);
+    outcome.assert(matches!(outcome.status.code(), Some(1 | 2)), "a mistake").stderr_has("no address");
+}
+
+#[test]
+fn default_folders_are_made() {
+    let scratch = Scratch::new();
+    let server = Server::start(Program::xfer(&scratch).args(["serve", "-p", "0", "-b", "127.0.0.1"]));
+    fs::write(scratch.path("server_files/a"), b"body").unwrap();
+    plain_get(&scratch, server.addr).arg("a").run().exits(0).stderr_has("saved client_downloads/a: ");
+    assert_eq!(fs::read(scratch.path("client_downloads/a")).unwrap(), b"body");
+    server.stop_content();
+    assert_eq!(scratch.names(""), ["client.log", "client_downloads", "files", "logs", "server_files"]);
+}
+
+#[test]
+fn options_with_an_equals_sign() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let args = ["serve", "--max-conns=5", "--drain=1", "--log-file=x=y.log", "-b", "127.0.0.1", "-p", "0", "files"];
+    let server = Server::start(Program::xfer(&scratch).args(args));
+    let program = Program::xfer(&scratch).args(["get", "a", "--retries=1", "--timeout=5", "--log-dir=client logs"]);
+    let program = program.arg("-H").arg(server.addr.to_string());
+    program.run().exits(0);
+    server.stop();
+    assert!(scratch.path("x=y.log").exists() && scratch.path("client logs").is_dir());
+}
+
+#[test]
+fn host_and_port_in_every_form() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    let port = server.addr.port().to_string();
+    let both = server.addr.to_string();
+    let forms: [&[&str]; 4] =
+        [&["-H", &both], &["-H", "127.0.0.1", "-p", &port], &["-p", &port], &["-H", "localhost", "-p", &port]];
+    for form in forms {
+        let program = Program::xfer(&scratch).args(["get", "--force", "a", "--no-log", "-d", "out"]).args(form);
+        program.run().exits(0).stderr_has("verified");
+    }
+    server.stop_content();
+}
+
+#[test]
+fn without_an_address_it_listens_on_ipv6_and_ipv4() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let program = Program::xfer(&scratch).args(["serve", "files", "-p", "0", "--no-log"]);
+    let server = Server::start(program);
+    let port = server.addr.port();
+    let mut addresses = vec![SocketAddr::from(([127, 0, 0, 1], port))];
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        addresses.push((Ipv6Addr::LOCALHOST, port).into());
+    }
+    for addr in addresses {
+        get(&scratch, addr).args(["--force", "a"]).run().exits(0).stderr_has("verified");
+    }
+    server.stop();
+}
+
+#[test]
+fn the_environment_gives_defaults() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let serve = Program::xfer(&scratch).args(["serve", "files", "-b", "127.0.0.1"]);
+    let server = Server::start(serve.env("XFER_PORT", "0").env("XFER_LOG_DIR", "server logs"));
+    let with_env = |args: &[&str]| {
+        let program = Program::xfer(&scratch).arg("get").args(args).env("XFER_HOST", "127.0.0.1");
+        let program = program.env("XFER_PORT", server.addr.port().to_string());
+        program.env("XFER_DOWNLOAD_DIR", "env out").env("XFER_LOG_DIR", "env logs")
+    };
+    with_env(&["a"]).run().exits(0);
+    assert_eq!(fs::read(scratch.path("env out/a")).unwrap(), b"body");
+    assert_eq!(scratch.names("env logs").len(), 1);
+    assert_eq!(scratch.names("server logs").len(), 1);
+    server.stop_content();
+}
+
+#[test]
+fn options_win_over_the_environment() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    let dead = ClosedPort::new();
+    let program = plain_get(&scratch, server.addr).args(["-d", "option out", "a"]).env("XFER_HOST", "192.0.2.1");
+    let program = program.env("XFER_PORT", dead.addr.port().to_string()).env("XFER_DOWNLOAD_DIR", "env out");
+    program.env("XFER_LOG_DIR", "env logs").run().exits(0);
+    assert_eq!(scratch.names("option out"), ["a"]);
+    assert!(!scratch.path("env out").exists() && !scratch.path("env logs").exists());
+    server.stop_content();
+}
+
+#[test]
+fn a_bad_port_in_the_environment_is_a_mistake() {
+    let scratch = Scratch::new();
+    let outcome = Program::xfer(&scratch).args(["get", "a"]).env("XFER_PORT", "many").run();
+    outcome.exits(2).has_one_error_line().stderr_has("XFER_PORT");
+}
+
+#[test]
+fn the_names_xfer_serve_and_xfer_get() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let link = |name: &str| {
+        let path = scratch.path(name);
+        symlink(Path::new(env!("CARGO_BIN_EXE_xfer")), &path).unwrap();
+        path
+    };
+    let program = Program::xfer(&scratch).called(&link("xfer-serve"));
+    let server = Server::start(program.args(["files", "-p", "0", "-b", "127.0.0.1", "--no-log"]));
+    let program = Program::xfer(&scratch).called(&link("xfer-get"));
+    let program = program.args(["a", "--no-log", "-d", "out", "-H"]).arg(server.addr.to_string());
+    program.run().exits(0).stderr_has("verified");
+    server.stop_content();
+}
+
+#[test]
+fn arguments_that_are_not_utf8_are_a_mistake_and_no_crash() {
+    let scratch = Scratch::new();
+    let bytes = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff\xfe");
+    let bytes: &std::ffi::OsStr = bytes;
+    let command = |name: &str| Program::xfer(&scratch).arg(name).arg(bytes);
+    command("serve").args(["-p", "0", "--no-log"]).run().has_one_error_line();
+    Program::xfer(&scratch).arg(bytes).run().exits(2).has_one_error_line();
+    command("get").args(["-p", "x"]).run().exits(2).has_one_error_line();
+    // A directory may have such a name, and works.
+    fs::create_dir(scratch.path(bytes)).unwrap();
+    let program = command("serve").args(["-p", "0", "-b", "127.0.0.1", "--no-log"]);
+    Server::start(program).stop();
+}
+
+#[test]
+fn output_needs_a_single_file() {
+    let scratch = Scratch::new();
+    let outcome = xfer(&scratch, &["get", "a", "b", "-o", "x"]);
+    outcome.exits(2).has_one_error_line().stderr_has("-o");
+}
+
+/// The server needs no directory of its own to run in, and says so in its one line on stdout.
+#[test]
+fn it_serves_the_current_directory() {
+    let scratch = Scratch::new();
+    scratch.write("a", b"body");
+    let program = Program::xfer(&scratch).args(["serve", ".", "-p", "0", "-b", "127.0.0.1", "--no-log"]);
+    let server = Server::start(program);
+    get(&scratch, server.addr).arg("a").run().exits(0);
+    server.stop_content();
+    serve(&scratch).arg("--nonsense").run().exits(2);
+}
