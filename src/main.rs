@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode as Status;
+use std::sync::Arc;
 
 use xfer::cli::{self, Command};
 use xfer::error::{Error, ExitCode};
@@ -12,6 +13,9 @@ fn main() -> Status {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         eprint_line(&format!("xfer: internal error at {place}; please report this line"));
     }));
+    // At a limit on the size of files (ulimit -f) a write shall fail, as on a full disk, and not kill (setrlimit(2)).
+    // Where that cannot be arranged, the limit kills.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     let exit = run().unwrap_or_else(|error| {
         eprint_line(&format!("xfer: {error}"));
         error.exit

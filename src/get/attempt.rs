@@ -241,19 +241,21 @@ impl Attempt<'_> {
                 // What came is worth having; an end or a reset shows again at the next read.
                 Read::End | Read::Reset if block.len() > 0 => break,
                 Read::Nothing if block.len() > 0 && body.is_stream() => break,
-                Read::End => return Err(self.short("closed the connection", body, size)),
-                Read::Reset => return Err(self.short("cut the connection", body, size)),
-                Read::Nothing => {
-                    return Err(self.short(&format!("sent nothing for {} s", timeout.as_secs_f64()), body, size));
-                }
+                read => return Err(self.short(read, body.received() + block.len() as u64, size)),
             }
             self.progress.advance(body.received() + block.len() as u64);
         }
         Ok(())
     }
 
-    fn short(&self, what: &str, body: &Body<'_>, size: u64) -> Stop {
-        Stop::again(format!("{} {what} after {} of {size} bytes", self.link.server(), body.received()))
+    /// A body that ended, in this way, before its end.
+    fn short(&self, read: Read, received: u64, size: u64) -> Stop {
+        let what = match read {
+            Read::End | Read::Bytes(_) => String::from("closed the connection"),
+            Read::Reset => String::from("cut the connection"),
+            Read::Nothing => format!("sent nothing for {} s", self.config.timeout.as_secs_f64()),
+        };
+        Stop::again(format!("{} {what} after {received} of {size} bytes", self.link.server()))
     }
 
     /// The close is part of the reply: a byte more than announced is none of the file's.

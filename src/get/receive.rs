@@ -79,6 +79,9 @@ impl Sink {
             (Some(Errno::NOSPC | Errno::DQUOT), _) => {
                 Stop::local(format!("cannot write {shown}: the disk is full; make room, or save elsewhere with -d"))
             }
+            (Some(Errno::FBIG), _) => Stop::local(format!(
+                "cannot write {shown}: it would exceed a limit on the size of files (see ulimit -f)"
+            )),
             _ => Stop::local(format!("cannot write {shown}: {}", reason(error))),
         }
     }

@@ -118,12 +118,12 @@ fn a_disk_that_fills_up_on_the_way() {
     let body = content(2, 3_000_000);
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     let receiver = std::sync::Mutex::new(receiver);
-    let head = [b"OK".to_vec(), metadata("a", &body), body[..1_000_000].to_vec()].concat();
+    let head = [b"OK".to_vec(), metadata("a", &body), body[..1_500_000].to_vec()].concat();
     let server = ScriptedServer::new(move |_, stream| {
         crate::harness::wire::read_request(stream);
         std::io::Write::write_all(stream, &head).unwrap();
         let _ = receiver.lock().unwrap().recv();
-        let _ = std::io::Write::write_all(stream, &body[1_000_000..]);
+        let _ = std::io::Write::write_all(stream, &body[1_500_000..]);
     });
     let running = get(&scratch, server.addr).arg("a").spawn();
     let part = scratch.out().join(".a.xfer-part");

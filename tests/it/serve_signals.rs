@@ -54,6 +54,20 @@ fn half_a_request_does_not_hold_up_the_end() {
     assert_eq!((read_to_end(&mut silent), read_to_end(&mut half)), (Vec::new(), Vec::new()));
 }
 
+/// All of them close in one pass: far more lines than fit into a buffer.
+#[test]
+fn every_connection_has_its_closing_line_also_when_thousands_end_at_once() {
+    const CONNECTIONS: usize = 4000;
+    let scratch = Scratch::new();
+    let server = Server::of(&scratch);
+    let silent: Vec<TcpStream> = (0..CONNECTIONS).map(|_| dial(server.addr)).collect();
+    wait_for("all connections", || server.log().matches("connection from ").count() == CONNECTIONS);
+    let outcome = server.stop();
+    drop(silent);
+    assert_eq!(logfile::reasons(&outcome.log).len(), CONNECTIONS);
+    outcome.log_has(&format!("stopped: {CONNECTIONS} connections"));
+}
+
 #[test]
 fn a_running_transfer_is_completed() {
     let _cores = cores::quiet_cores();
