@@ -10,11 +10,13 @@
 //! - [`net`]: the bytes of a connection, without waiting.
 //! - [`root`]: a name to an open file beneath the shared directory.
 //! - [`mod@file`]: a served file's version, and reads that do not wait.
+//! - [`console`]: standard error, without waiting.
 //! - [`logging`]: log lines to file and console.
 //! - [`text`]: names, sizes and speeds as people see them.
 //! - [`error`]: what a failed run tells its user.
 
 pub mod cli;
+pub mod console;
 pub mod error;
 pub mod file;
 pub mod get;

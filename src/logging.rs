@@ -11,20 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::{LevelFilter, Record};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 use crate::error::{Error, ExitCode, reason};
-use crate::text;
+use crate::{console, file, text};
 
 /// Bytes of lines that wait for a sink at most: some thousand lines, and no burden for any machine.
 const BUFFER_MAX: usize = 256 * 1024;
-
-/// Bytes written to the console after each time that poll said it takes some: PIPE_BUF, which a pipe then takes whole.
-const CONSOLE_CHUNK: usize = 4096;
-
-/// How long the end of a run waits for a console that takes no bytes.
-const FINISH_TIME: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// Log files can name files and hosts: not for everyone on the machine.
 const LOG_MODE: u32 = 0o640;
@@ -55,9 +48,9 @@ pub enum Verbosity {
 
 /// Which log lines also go to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Console {
+pub enum OnConsole {
     /// All that the verbosity lets through: a server's console is its log.
-    Lines,
+    All,
     /// Debug lines, if those are asked for; all else that a person sees is printed by other means.
     DebugOnly,
 }
@@ -80,19 +73,19 @@ struct Sink {
 enum Place {
     Nowhere,
     File { file: File, path: PathBuf },
-    Console(File),
+    Console,
 }
 
 impl Logs {
     /// Opens the log file and makes both sinks the process's logger. `role` is `server` or `client`.
-    pub fn start(role: &str, target: &LogTarget, verbosity: Verbosity, console: Console) -> Result<Logs, Error> {
+    pub fn start(role: &str, target: &LogTarget, verbosity: Verbosity, console: OnConsole) -> Result<Logs, Error> {
         let (place, warning) = open(role, target)?;
-        let logs = Logs { file: Sink::shared(place), console: Sink::shared(console_place()) };
+        let logs = Logs { file: Sink::shared(place), console: Sink::shared(Place::Console) };
         let (file_level, console_level) = match (verbosity, console) {
             (Verbosity::Verbose, _) => (LevelFilter::Debug, LevelFilter::Debug),
-            (_, Console::DebugOnly) => (LevelFilter::Info, LevelFilter::Off),
-            (Verbosity::Normal, Console::Lines) => (LevelFilter::Info, LevelFilter::Info),
-            (Verbosity::Quiet, Console::Lines) => (LevelFilter::Info, LevelFilter::Warn),
+            (_, OnConsole::DebugOnly) => (LevelFilter::Info, LevelFilter::Off),
+            (Verbosity::Normal, OnConsole::All) => (LevelFilter::Info, LevelFilter::Info),
+            (Verbosity::Quiet, OnConsole::All) => (LevelFilter::Info, LevelFilter::Warn),
         };
         let dispatch = fern::Dispatch::new()
             .level_for("mio", LevelFilter::Warn)
@@ -101,24 +94,32 @@ impl Logs {
             .chain(
                 fern::Dispatch::new()
                     .level(console_level)
-                    .filter(move |line| console == Console::Lines || line.level() == log::Level::Debug)
+                    .filter(move |line| console == OnConsole::All || line.level() == log::Level::Debug)
                     .chain(sink_output(&logs.console)),
             );
         // Only a second call in one process could fail, and then the first logger goes on.
         let _ = dispatch.apply();
         if let Some(warning) = warning {
             log::warn!(target: "main", "{warning}");
-            if console == Console::DebugOnly {
-                eprint_line(&format!("xfer: {warning}"));
+            if console == OnConsole::DebugOnly {
+                console::print_line(&format!("xfer: {warning}"));
             }
         }
         Ok(logs)
     }
 
-    /// The log file's path, if there is one.
+    /// The log file's path as it was opened, if there is one.
     pub fn path(&self) -> Option<PathBuf> {
         match &lock(&self.file).place {
             Place::File { path, .. } => Some(path.clone()),
+            _ => None,
+        }
+    }
+
+    /// Where the open log file lies now, whatever its folder has been renamed to since (proc(5), /proc/pid/fd).
+    pub fn real_path(&self) -> Option<PathBuf> {
+        match &lock(&self.file).place {
+            Place::File { file, path } => file::real_path(file).or_else(|| path.canonicalize().ok()),
             _ => None,
         }
     }
@@ -129,26 +130,23 @@ impl Logs {
         lock(&self.console).flush();
     }
 
-    /// Writes out the rest at the end of a run, as long as the sinks take it within a moment.
+    /// Writes out the rest at the end of a run, as long as the console takes it within a moment.
     pub fn finish(&self, with_console: bool) {
-        if !with_console {
-            lock(&self.console).place = Place::Nowhere;
+        let mut file = lock(&self.file);
+        file.flush();
+        file.say_dropped();
+        file.flush();
+        let mut on_console = lock(&self.console);
+        on_console.say_dropped();
+        if with_console {
+            console::with(|console| console.print(&on_console.waiting));
         }
-        let end = std::time::Instant::now() + FINISH_TIME;
-        self.flush();
-        lock(&self.file).say_dropped();
-        lock(&self.console).say_dropped();
-        self.flush();
-        while self.is_waiting() && std::time::Instant::now() < end {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-            self.flush();
-        }
+        on_console.waiting.clear();
     }
 
     /// Whether lines wait for a console that takes none at the moment.
     pub fn is_waiting(&self) -> bool {
-        let console = lock(&self.console);
-        !matches!(console.place, Place::Nowhere) && !console.waiting.is_empty()
+        !lock(&self.console).waiting.is_empty()
     }
 
     /// Opens the log file again under its name, for log rotation. On failure the old file goes on.
@@ -166,11 +164,6 @@ impl Logs {
         sink.place = Place::File { file, path };
         Ok(())
     }
-}
-
-/// Prints a line on standard error, and does not mind when nobody can read it.
-pub fn eprint_line(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// A sink is plain data that is whole after every statement: a panic elsewhere leaves it usable.
@@ -232,61 +225,16 @@ impl Sink {
                 }
                 self.waiting.clear();
             }
-            Place::Console(console) => match write_ready(console, &self.waiting) {
-                Ok(written) => {
-                    self.waiting.drain(..written);
-                }
-                Err(_) => {
-                    self.waiting = Vec::new();
-                    self.place = Place::Nowhere;
-                }
-            },
+            Place::Console => {
+                let written = console::with(|console| console.write_ready(&self.waiting));
+                self.waiting.drain(..written);
+            }
         }
     }
 }
 
 fn lines_in(bytes: &[u8]) -> u64 {
     bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum()
-}
-
-/// Writes as long as poll says that the console takes bytes; returns how many it took. An error: nobody reads it.
-fn write_ready(mut console: &File, bytes: &[u8]) -> io::Result<usize> {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        let mut polled = [PollFd::new(console, PollFlags::OUT)];
-        match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        match console.write(&rest[..rest.len().min(CONSOLE_CHUNK)]) {
-            Ok(0) => break,
-            Ok(n) => written += n,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(written)
-}
-
-/// Standard error, opened anew where that gives a descriptor of our own that never blocks (terminals and pipes).
-///
-/// Setting O_NONBLOCK on the inherited one would change it for every process that shares it.
-fn console_place() -> Place {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let stderr = rustix::stdio::stderr();
-    let reopened = match rustix::fs::fstat(stderr).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode)) {
-        Ok(rustix::fs::FileType::CharacterDevice | rustix::fs::FileType::Fifo) => {
-            OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open("/proc/self/fd/2").ok()
-        }
-        _ => None,
-    };
-    match reopened.map_or_else(|| rustix::io::dup(stderr).map(File::from), Ok) {
-        Ok(console) => Place::Console(console),
-        Err(_) => Place::Nowhere,
-    }
 }
 
 /// Opens what the log goes to; with it comes a warning, if nobody named the folder and it cannot be written.
@@ -317,7 +265,8 @@ fn failed(path: &Path, error: &io::Error) -> Error {
     Error::new(ExitCode::Local, message)
 }
 
-/// Creates `ROLE_YYYYMMDD_HHMMSS.log`, or with `_PID` behind it where that name is taken.
+/// Creates `ROLE_YYYYMMDD_HHMMSS.log`, or with `_PID` behind it where that name is taken. Never opens what is there:
+/// in a folder that others can write to, a link could lead anywhere.
 fn open_in(folder: &Path, role: &str) -> io::Result<Place> {
     std::fs::create_dir_all(folder)?;
     let stamp = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S").to_string();
@@ -325,7 +274,7 @@ fn open_in(folder: &Path, role: &str) -> io::Result<Place> {
     match append(&path, true) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let path = folder.join(format!("{role}_{stamp}_{}.log", std::process::id()));
-            append(&path, false).map(|file| placed(file, &path))
+            append(&path, true).map(|file| placed(file, &path))
         }
         file => file.map(|file| placed(file, &path)),
     }
@@ -352,8 +301,7 @@ mod tests {
 
     #[test]
     fn a_full_sink_drops_whole_lines_and_says_how_many() {
-        let Place::Console(_) = console_place() else { panic!("no standard error to test with") };
-        let mut sink = Sink { place: console_place(), waiting: Vec::new(), dropped: 0 };
+        let mut sink = Sink { place: Place::Console, waiting: Vec::new(), dropped: 0 };
         let long = "x".repeat(1000);
         for _ in 0..300 {
             sink.push(&long);

@@ -5,19 +5,19 @@ use std::process::ExitCode as Status;
 use std::sync::Arc;
 
 use xfer::cli::{self, Command};
+use xfer::console::print_line;
 use xfer::error::{Error, ExitCode};
-use xfer::logging::eprint_line;
 
 fn main() -> Status {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        eprint_line(&format!("xfer: internal error at {place}; please report this line"));
+        print_line(&format!("xfer: internal error at {place}; please report this line"));
     }));
     // At a limit on the size of files (ulimit -f) a write shall fail, as on a full disk, and not kill (setrlimit(2)).
     // Where that cannot be arranged, the limit kills.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     let exit = run().unwrap_or_else(|error| {
-        eprint_line(&format!("xfer: {error}"));
+        print_line(&format!("xfer: {error}"));
         error.exit
     });
     Status::from(exit.number())

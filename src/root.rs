@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::{Rc, Weak};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::file::{ServedFile, Version};
+use crate::file::{ServedFile, Version, real_path};
 
 /// How often a look-up is tried again that a rename elsewhere has disturbed (openat2(2), EAGAIN).
 const DISTURBED_MAX: u32 = 16;
@@ -68,7 +68,7 @@ impl Root {
     pub fn file(&mut self, name: &[u8]) -> Result<Rc<ServedFile>, Refusal> {
         self.check(name)?;
         for _ in 0..DISTURBED_MAX {
-            let path = self.look_up(name, OFlags::PATH)?;
+            let path = self.find(name)?;
             let version = self.served_version(&path)?;
             if let Some(file) = self.open.get(&version).and_then(Weak::upgrade) {
                 return Ok(file);
@@ -111,6 +111,20 @@ impl Root {
             }
         }
         Ok(())
+    }
+
+    /// What a name stands for, without opening it. A link at its end is followed, but not to a part file.
+    fn find(&self, name: &[u8]) -> Result<OwnedFd, Refusal> {
+        let found = self.look_up(name, OFlags::PATH | OFlags::NOFOLLOW)?;
+        if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::Symlink {
+            return Ok(found);
+        }
+        let found = self.look_up(name, OFlags::PATH)?;
+        // What cannot be told counts as one.
+        match real_path(&found).is_none_or(|path| path.file_name().is_some_and(|name| is_part(name.as_bytes()))) {
+            true => Err(Refusal::NotFound("a link to the part file of a download".to_string())),
+            false => Ok(found),
+        }
     }
 
     fn look_up(&self, name: &[u8], flags: OFlags) -> Result<OwnedFd, Refusal> {
@@ -169,10 +183,10 @@ fn beneath(dir: &OwnedFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> 
 }
 
 impl LogFiles {
-    /// The log files, if they lie beneath the root. `log` is the open log file's path.
+    /// The log files, if they lie beneath the root. `log` is the open log file's real path.
     fn beneath(root: &Path, log: &Path) -> Option<LogFiles> {
         let root = root.canonicalize().ok()?;
-        let folder = log.canonicalize().ok()?.parent()?.to_path_buf();
+        let folder = log.parent()?.to_path_buf();
         if !folder.starts_with(&root) {
             return None;
         }
@@ -197,12 +211,4 @@ impl LogFiles {
         let of_a_run = [&b"server_"[..], b"client_"].iter().any(|role| name.starts_with(role));
         name.starts_with(open) || (of_a_run && name.windows(4).any(|window| window == b".log"))
     }
-}
-
-/// The path of an open file as the kernel knows it (proc(5), /proc/pid/fd).
-fn real_path(file: &impl AsFd) -> Option<PathBuf> {
-    use std::os::fd::AsRawFd;
-    let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let path = rustix::fs::readlink(link, Vec::new()).ok()?;
-    Some(PathBuf::from(std::ffi::OsString::from_vec(path.into_bytes())))
 }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, ExitCode};
-use crate::logging::{Console, LogTarget, Logs, Verbosity};
+use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::proto::v1;
 use crate::text;
 use progress::Progress;
@@ -91,7 +91,7 @@ pub enum ProgressMode {
 /// Fetches all files; the first failure decides the exit code, and has been reported.
 pub fn run(config: GetConfig) -> Result<ExitCode, Error> {
     check_names(&config)?;
-    let logs = Logs::start("client", &config.log, config.verbosity, Console::DebugOnly)?;
+    let logs = Logs::start("client", &config.log, config.verbosity, OnConsole::DebugOnly)?;
     let mut progress = Progress::new(config.progress, config.verbosity);
     let result = fetch_all(&config, &logs, &mut progress);
     if let Err(error) = &result {

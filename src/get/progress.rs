@@ -6,7 +6,8 @@ use std::time::Duration;
 use pbr::{ProgressBar, Units};
 
 use super::ProgressMode;
-use crate::logging::{Verbosity, eprint_line};
+use crate::console::{self, print_line};
+use crate::logging::Verbosity;
 
 /// How often the bar is drawn at most.
 const REFRESH: Duration = Duration::from_millis(100);
@@ -29,7 +30,8 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
+        // What does not fit is not waited for: the next drawing comes soon.
+        console::with(|console| console.write_ready(bytes));
         Ok(bytes.len())
     }
 
@@ -93,7 +95,7 @@ impl Progress {
         log::info!(target: "main", "{line}");
         self.end();
         if !self.is_quiet {
-            eprint_line(line);
+            print_line(line);
         }
     }
 
@@ -101,14 +103,14 @@ impl Progress {
     pub fn warn(&mut self, line: &str) {
         log::warn!(target: "main", "{line}");
         self.end();
-        eprint_line(&format!("xfer: {line}"));
+        print_line(&format!("xfer: {line}"));
     }
 
     /// A line about something that failed.
     pub fn error(&mut self, line: &str) {
         log::error!(target: "main", "{line}");
         self.end();
-        eprint_line(&format!("xfer: {line}"));
+        print_line(&format!("xfer: {line}"));
     }
 }
 

@@ -15,7 +15,7 @@ use mio::net::TcpListener;
 use rustix::process::{Resource, Rlimit};
 
 use crate::error::{Error, ExitCode, reason};
-use crate::logging::{Console, LogTarget, Logs, Verbosity};
+use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::net;
 use crate::proto::DEFAULT_PORT;
 use crate::root::Root;
@@ -81,7 +81,7 @@ pub enum End {
 
 /// Runs a server until a signal ends it.
 pub fn run(config: ServeConfig) -> Result<ExitCode, Error> {
-    let logs = Logs::start("server", &config.log, config.verbosity, Console::Lines).map_err(as_failure)?;
+    let logs = Logs::start("server", &config.log, config.verbosity, OnConsole::All).map_err(as_failure)?;
     let result = serve(&config, &logs);
     if let Err(error) = &result {
         log::error!(target: "main", "{error}");
@@ -130,7 +130,7 @@ fn make_dir(dir: &Path) -> Result<(), Error> {
 
 /// Opens the shared directory, at the start and after SIGHUP.
 fn open_root(config: &ServeConfig, logs: &Logs, open_files: &Rc<()>) -> Result<Root, Error> {
-    Root::open(&config.dir, config.hidden, logs.path().as_deref(), open_files)
+    Root::open(&config.dir, config.hidden, logs.real_path().as_deref(), open_files)
         .map_err(|error| failure(&format!("cannot serve the directory {}", text::path(&config.dir)), &error))
 }
 

@@ -1,0 +1,141 @@
+//! Standard error, to which nobody ever waits for long to write.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+/// Bytes written after each time that poll said there is room: PIPE_BUF, which a pipe then takes whole.
+const CHUNK: usize = 4096;
+
+/// How long a line waits for a console that takes no bytes, once; after that, none does until it takes some again.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// The process's standard error.
+pub struct Console {
+    /// `None` where it cannot be written without waiting, or nobody reads it any more.
+    file: Option<File>,
+    is_stuck: bool,
+}
+
+/// Does something with the console, which the whole process shares.
+pub fn with<T>(action: impl FnOnce(&mut Console) -> T) -> T {
+    static CONSOLE: OnceLock<Mutex<Console>> = OnceLock::new();
+    let console = CONSOLE.get_or_init(|| Mutex::new(Console::open()));
+    // Whole after every statement: a panic elsewhere leaves it usable.
+    action(&mut console.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Prints a line, and does not mind when nobody can read it.
+pub fn print_line(line: &str) {
+    with(|console| console.print(format!("{line}\n").as_bytes()));
+}
+
+impl Console {
+    /// Opened anew where that gives a descriptor of our own that never blocks: setting O_NONBLOCK on the inherited one
+    /// would change it for every process that shares it.
+    fn open() -> Console {
+        let stderr = rustix::stdio::stderr();
+        let kind = rustix::fs::fstat(stderr).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let file = match kind {
+            Ok(FileType::CharacterDevice) if io::stderr().is_terminal() => {
+                reopen("/proc/self/fd/2").or_else(own_terminal)
+            }
+            Ok(FileType::Fifo) => reopen("/proc/self/fd/2").or_else(duplicate),
+            // A file opened anew would be written from its beginning; a socket cannot be opened at all.
+            _ => duplicate(),
+        };
+        Console { file, is_stuck: false }
+    }
+
+    /// Whether there is anybody to write to.
+    pub fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Writes what the console takes now; returns how many bytes that was. Where nobody reads, all of them are gone.
+    pub fn write_ready(&mut self, bytes: &[u8]) -> usize {
+        let Some(file) = &self.file else { return bytes.len() };
+        match write_while_ready(file, bytes) {
+            Ok(written) => {
+                self.is_stuck &= written == 0;
+                written
+            }
+            Err(_) => {
+                self.file = None;
+                bytes.len()
+            }
+        }
+    }
+
+    /// Writes all of this, or gives up after a moment.
+    pub fn print(&mut self, bytes: &[u8]) {
+        let end = Instant::now() + PATIENCE;
+        let mut written = self.write_ready(bytes);
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            let left = end.saturating_duration_since(Instant::now());
+            if self.is_stuck || left.is_zero() {
+                self.is_stuck = true;
+                return;
+            }
+            if let Some(file) = &self.file {
+                // Whatever it says, the next write finds out.
+                let _ = has_room(file, left);
+            }
+            written += self.write_ready(rest);
+        }
+    }
+}
+
+fn reopen(path: &str) -> Option<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path).ok()
+}
+
+/// The inherited descriptor. When poll says so, a pipe takes PIPE_BUF whole, a socket half its buffer, a file all.
+fn duplicate() -> Option<File> {
+    rustix::io::dup(rustix::stdio::stderr()).ok().map(File::from)
+}
+
+/// The controlling terminal, which opens also for a user to whom its device does not belong (after su(1)), if it is
+/// where standard error goes. Without it there is no way to write to a terminal that surely does not wait: poll
+/// promises one byte of room and not a line.
+fn own_terminal() -> Option<File> {
+    let terminal = reopen("/dev/tty")?;
+    let session = rustix::termios::tcgetsid(&terminal).ok()?;
+    (rustix::termios::tcgetsid(rustix::stdio::stderr()) == Ok(session)).then_some(terminal)
+}
+
+fn write_while_ready(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        if !has_room(file, Duration::ZERO)? {
+            break;
+        }
+        match file.write(&rest[..rest.len().min(CHUNK)]) {
+            Ok(0) => break,
+            Ok(n) => written += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}
+
+fn has_room(file: &File, wait: Duration) -> io::Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::OUT)];
+    // PATIENCE at most: both numbers fit.
+    let wait = Timespec { tv_sec: 0, tv_nsec: wait.as_nanos().try_into().unwrap_or(0) };
+    match poll(&mut polled, Some(&wait)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
