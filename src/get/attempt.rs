@@ -52,7 +52,10 @@ pub fn attempt(
             metadata.digest
         )));
     }
-    target.commit(config.sync, receiver.writer(), attempt.waits)?;
+    let replaces = config.existing != Existing::Keep;
+    if !target.commit(config.sync, replaces, receiver.writer(), attempt.waits)? {
+        return Ok(format!("kept {}: it has appeared meanwhile (--no-clobber)", target.shown()));
+    }
     attempt.progress.complete();
     let seconds = started.elapsed().as_secs_f64();
     Ok(format!(
@@ -210,20 +213,42 @@ impl Attempt<'_> {
         let sink = target.begin(metadata)?;
         let mut body = receiver.begin(sink, self.config.sync);
         self.progress.begin(&text::escaped(v1::base_name(self.name)), metadata.size);
-        while body.received() < metadata.size {
-            // A fast server leaves nothing to wait for, and signals would go unseen.
-            self.waits.check()?;
-            let mut block = body.block(self.waits)?;
-            self.fill(&mut block, &body, metadata.size)?;
-            body.take(block);
+        let result = self.receive_all(&mut body, metadata.size, target.brought());
+        if let (Err(Stop::Again { .. }), true) = (&result, target.is_stream()) {
+            // What went out cannot be taken back: the next attempt must bring it once more, to the byte.
+            target.bring(body.received(), body.finish(self.waits)?);
         }
+        result?;
         self.expect_end(metadata.size)?;
         body.finish(self.waits)
     }
 
-    /// Fills a block; one for a stream only as far as bytes are there.
-    fn fill(&mut self, block: &mut Block, body: &Body<'_>, size: u64) -> Result<(), Stop> {
-        let left = usize::try_from(size - body.received()).unwrap_or(usize::MAX);
+    /// Receives every byte; those that earlier attempts have `brought` must have the same digest again.
+    fn receive_all(&mut self, body: &mut Body<'_>, size: u64, brought: Option<(u64, Digest)>) -> Result<(), Stop> {
+        while body.received() < size {
+            // A fast server leaves nothing to wait for, and signals would go unseen.
+            self.waits.check()?;
+            let end = brought.map_or(size, |(bytes, _)| if body.received() < bytes { bytes } else { size });
+            let mut block = body.block(self.waits)?;
+            self.fill(&mut block, body, end, size)?;
+            body.take(block);
+            if let Some((bytes, digest)) = brought
+                && bytes == body.received()
+                && body.digest(self.waits)? != digest
+            {
+                let message = format!(
+                    "{} sends other bytes than in the attempt before; the {bytes} bytes that went out already are in doubt",
+                    self.link.server()
+                );
+                return Err(Stop::protocol(message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a block with bytes before `end`; one for a stream only as far as bytes are there.
+    fn fill(&mut self, block: &mut Block, body: &Body<'_>, end: u64, size: u64) -> Result<(), Stop> {
+        let left = usize::try_from(end - body.received()).unwrap_or(usize::MAX);
         let goal = block.capacity().min(left);
         let kept = goal.min(self.input.len());
         for (to, from) in block.room(kept).iter_mut().zip(self.input.drain(..kept)) {

@@ -149,6 +149,10 @@ fn connect_to(address: SocketAddr, deadline: Instant, waits: &mut Waits) -> Resu
             return Ok(Err(error));
         }
         match stream.peer_addr() {
+            // A connection to a free port of this machine can meet itself (RFC 9293, 3.5, simultaneous open).
+            Ok(peer) if stream.local_addr().is_ok_and(|own| own == peer) => {
+                return Ok(Err(io::ErrorKind::ConnectionRefused.into()));
+            }
             Ok(_) => {
                 // The request is one small write: nothing to gain from waiting for more.
                 let _ = stream.set_nodelay(true);

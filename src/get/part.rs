@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::wait::Stop;
@@ -75,15 +75,16 @@ impl Part {
         let path = part_path(target);
         let shown = text::path(&path);
         for _ in 0..OPENS_MAX {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(PART_MODE)
-                .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
-                .open(&path)
-                .map_err(|error| cannot_open(&path, target, &error))?;
+            let (file, is_new) = match open_part(&path, true) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (open_part(&path, false), false),
+                file => (file, true),
+            };
+            let file = match file {
+                Ok(file) => file,
+                // Gone in between.
+                Err(error) if !is_new && error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(cannot_open(&path, target, &error)),
+            };
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
@@ -94,7 +95,9 @@ impl Part {
                 }
                 Err(error) => return Err(Stop::local(format!("cannot lock {shown}: {}", reason(&error.into())))),
             }
-            if is_at(&file, &path).map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))? {
+            if is_at(&file, &path, is_new)
+                .map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))?
+            {
                 return Ok(Part { file: Arc::new(file), path, target: target.to_path_buf() });
             }
         }
@@ -120,7 +123,8 @@ impl Part {
     /// What makes the part the target: permissions, sync, rename, sync of the folder. Its whole content is verified.
     ///
     /// A new file gets the permissions that any program would give it, one that replaces another keeps that one's.
-    pub fn commit(self, sync: bool) -> impl FnOnce() -> Result<(), String> + Send + 'static {
+    /// Nothing is replaced unless `replaces`: then the result is whether the part has become the target.
+    pub fn commit(self, sync: bool, replaces: bool) -> impl FnOnce() -> Result<bool, String> + Send + 'static {
         let mode = match std::fs::symlink_metadata(&self.target) {
             Ok(old) if old.is_file() => old.permissions().mode() & 0o777,
             _ => 0o666 & !umask(),
@@ -128,26 +132,37 @@ impl Part {
         move || {
             let target = self.target.clone();
             let failed = |what: &str, error| format!("cannot {what} {}: {}", text::path(&target), reason(&error));
-            if let Err((what, error)) = self.rename(mode, sync) {
-                self.discard();
-                return Err(failed(what, error));
+            match self.rename(mode, sync, replaces) {
+                Ok(()) => {}
+                Err(("replace", error)) if !replaces && error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.discard();
+                    return Ok(false);
+                }
+                Err((what, error)) => {
+                    self.discard();
+                    return Err(failed(what, error));
+                }
             }
             if sync {
                 let folder = File::open(folder_of(&target)).and_then(|folder| folder.sync_all());
                 folder.map_err(|error| failed("sync the folder of", error))?;
             }
-            Ok(())
+            Ok(true)
         }
     }
 
-    fn rename(&self, mode: u32, sync: bool) -> Result<(), (&'static str, io::Error)> {
+    fn rename(&self, mode: u32, sync: bool, replaces: bool) -> Result<(), (&'static str, io::Error)> {
         self.file
             .set_permissions(PermissionsExt::from_mode(mode))
             .map_err(|error| ("set the permissions of", error))?;
         if sync {
             self.file.sync_all().map_err(|error| ("sync", error))?;
         }
-        std::fs::rename(&self.path, &self.target).map_err(|error| ("replace", error))
+        let renamed = match replaces {
+            true => std::fs::rename(&self.path, &self.target),
+            false => rename_to_nothing(&self.path, &self.target),
+        };
+        renamed.map_err(|error| ("replace", error))
     }
 
     /// Removes it. Under the lock, so that it is nobody else's.
@@ -155,6 +170,26 @@ impl Part {
         // What cannot be removed is emptied by the next run.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Renames to a name that nothing has; otherwise `AlreadyExists`.
+fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Not on every file system (rename(2)); those that cannot do it have hard links.
+        Err(Errno::INVAL | Errno::NOSYS) => std::fs::hard_link(from, to).and_then(|()| std::fs::remove_file(from)),
+        result => Ok(result?),
+    }
+}
+
+/// Opens without following a link and without waiting for the reader of a FIFO.
+fn open_part(path: &Path, create_new: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(create_new)
+        .mode(PART_MODE)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+        .open(path)
 }
 
 fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
@@ -169,7 +204,9 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
 }
 
 /// Whether an open file is still the one at its path; an error if it is none that we may write to.
-fn is_at(file: &File, path: &Path) -> Result<bool, String> {
+///
+/// The owner of one that we have just made is whoever the file system says (exFAT and others have but one).
+fn is_at(file: &File, path: &Path, is_new: bool) -> Result<bool, String> {
     let ours = file.metadata().map_err(|error| reason(&error))?;
     let there = match std::fs::symlink_metadata(path) {
         Ok(there) => there,
@@ -185,7 +222,7 @@ fn is_at(file: &File, path: &Path) -> Result<bool, String> {
     if ours.nlink() != 1 {
         return Err("it has more than one name".to_string());
     }
-    if ours.uid() != rustix::process::geteuid().as_raw() {
+    if !is_new && ours.uid() != rustix::process::geteuid().as_raw() {
         return Err("it belongs to another user".to_string());
     }
     Ok(true)

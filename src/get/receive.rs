@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver as Returns, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::Waker;
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::wait::{Stop, Waits};
@@ -61,6 +62,10 @@ impl Sink {
                             bytes = bytes.get(n..).unwrap_or_default();
                         }
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        // Somebody has made it non-blocking. This thread has nothing else to do.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            rustix::event::poll(&mut [PollFd::new(&**file, PollFlags::OUT)], None)?;
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -300,12 +305,16 @@ impl Body<'_> {
         }
     }
 
-    /// Waits until all that was taken is hashed and written.
-    pub fn finish(self, waits: &mut Waits) -> Result<Digest, Stop> {
+    /// The digest of all that was taken so far.
+    pub fn digest(&self, waits: &mut Waits) -> Result<Digest, Stop> {
         let hasher = Arc::clone(&self.hasher);
-        let hashed = self.receiver.hasher.run(move || lock(&hasher).clone().finish());
+        self.receiver.hasher.run(move || lock(&hasher).clone().finish()).wait(waits)
+    }
+
+    /// Waits until all that was taken is hashed and written; the digest.
+    pub fn finish(&self, waits: &mut Waits) -> Result<Digest, Stop> {
         let written = self.receiver.writer.run(|| ());
-        let digest = hashed.wait(waits)?;
+        let digest = self.digest(waits)?;
         written.wait(waits)?;
         self.check()?;
         Ok(digest)

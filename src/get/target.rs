@@ -57,6 +57,8 @@ pub struct StreamTarget {
     written: Arc<AtomicU64>,
     /// What the first attempt began to write: a later one must bring the same.
     promised: Option<Metadata>,
+    /// How many bytes earlier attempts have brought, all of them written, and their digest.
+    brought: Option<(u64, Digest)>,
 }
 
 impl Target {
@@ -72,7 +74,7 @@ impl Target {
                     let message = format!("{} is a directory; use -d to save into it", text::path(path));
                     Err(Stop::Final(Error::new(ExitCode::Usage, message)))
                 }
-                Ok(there) if !there.is_file() => stream(path, worker, waits),
+                Ok(there) if !there.is_file() || is_magic(path) => stream(path, worker, waits),
                 _ => Ok(Target::File(FileTarget { path: path.clone(), makes_folder: false, part: None, there: None })),
             },
             Output::Stdout => {
@@ -87,7 +89,7 @@ impl Target {
 
     fn stream_to(file: File, shown: String) -> Target {
         let written = Arc::new(AtomicU64::new(0));
-        Target::Stream(StreamTarget { file: Arc::new(file), shown, written, promised: None })
+        Target::Stream(StreamTarget { file: Arc::new(file), shown, written, promised: None, brought: None })
     }
 
     /// The target as lines for a person name it.
@@ -140,6 +142,23 @@ impl Target {
         }
     }
 
+    /// How many bytes earlier attempts have written for good, and the digest that these bytes must have again.
+    pub fn brought(&self) -> Option<(u64, Digest)> {
+        match self {
+            Target::File(_) => None,
+            Target::Stream(target) => target.brought,
+        }
+    }
+
+    /// Remembers what an attempt has brought and written before it failed.
+    pub fn bring(&mut self, bytes: u64, digest: Digest) {
+        if let Target::Stream(target) = self
+            && target.brought.is_none_or(|(before, _)| bytes > before)
+        {
+            target.brought = Some((bytes, digest));
+        }
+    }
+
     /// Whether bytes that proved wrong can still be replaced.
     pub fn can_start_again(&self) -> bool {
         match self {
@@ -148,12 +167,13 @@ impl Target {
         }
     }
 
-    /// Ends a file whose bytes are all written and verified.
-    pub fn commit(&mut self, sync: bool, worker: &Worker, waits: &mut Waits) -> Result<(), Stop> {
-        let Target::File(FileTarget { part, .. }) = self else { return Ok(()) };
+    /// Ends a file whose bytes are all written and verified. `false`: something has appeared under the name meanwhile,
+    /// which is not to be replaced.
+    pub fn commit(&mut self, sync: bool, replaces: bool, worker: &Worker, waits: &mut Waits) -> Result<bool, Stop> {
+        let Target::File(FileTarget { part, .. }) = self else { return Ok(true) };
         // `begin` has put it there. From here on it is the worker's: whatever comes of it, it is not ours to remove.
-        let Some(part) = part.take() else { return Ok(()) };
-        worker.run(part.commit(sync)).wait_through_signal(waits, COMMIT_GRACE)?.map_err(Stop::local)
+        let Some(part) = part.take() else { return Ok(true) };
+        worker.run(part.commit(sync, replaces)).wait_through_signal(waits, COMMIT_GRACE)?.map_err(Stop::local)
     }
 
     /// Leaves nothing unverified behind.
@@ -166,11 +186,19 @@ impl Target {
     }
 }
 
+/// Whether a path goes through a magic link, as `/dev/stdout` does: behind it is an open file and not a name.
+fn is_magic(path: &Path) -> bool {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+    let found = openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    matches!(found, Err(rustix::io::Errno::LOOP))
+}
+
 /// A pipe, a device or a terminal, opened for writing.
 fn stream(path: &Path, worker: &Worker, waits: &mut Waits) -> Result<Target, Stop> {
     let shown = text::path(path);
     let owned = path.to_path_buf();
-    let opened = worker.run(move || OpenOptions::new().write(true).open(owned)).wait(waits)?;
+    // Appending: a file behind `/dev/stdout` may hold what others have written.
+    let opened = worker.run(move || OpenOptions::new().append(true).open(owned)).wait(waits)?;
     let file = opened.map_err(|error| Stop::local(format!("cannot write to {shown}: {}", reason(&error))))?;
     Ok(Target::stream_to(file, shown))
 }

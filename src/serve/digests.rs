@@ -11,8 +11,13 @@ use crate::proto::digest::{Digest, Hasher};
 /// on the spot, without a job.
 const CHUNK: usize = 128 * 1024;
 
-/// Jobs hashed at the same time, each of which keeps a file open; the rest queue.
+/// Jobs hashed at the same time; the rest queue.
 const RUNNING_MAX: usize = 64;
+
+/// Bytes that a job hashes before it makes room for one in the queue, if there is any: then the 64 take half a second
+/// of MD5. A pause for the disk counts as [`PAUSE_COST`] of them, so that a dead disk does not hold all places.
+const QUANTUM: u64 = 4 << 20;
+const PAUSE_COST: u64 = 256 << 10;
 
 /// Jobs that go on although nobody waits for them any more: their next client finds the digest ready.
 const UNWAITED_MAX: usize = 8;
@@ -51,8 +56,10 @@ pub struct Digests {
     jobs: HashMap<Version, Job>,
     /// In turn; at most [`RUNNING_MAX`].
     running: VecDeque<Version>,
-    /// In the order of arrival; each has a waiter.
+    /// In the order of arrival, those that have had their quantum behind; each has a waiter.
     queued: VecDeque<Version>,
+    /// Whether the next one from the queue is the one with the least left to do, and not the first.
+    prefers_short: bool,
     cache: Cache,
     buffer: Box<[u8]>,
 }
@@ -67,6 +74,8 @@ struct Job {
     /// Not to be looked at before this, since its bytes are on their way from the disk.
     paused_until: Option<Instant>,
     settled: bool,
+    /// Bytes until it makes room for another.
+    quantum: u64,
 }
 
 impl Default for Digests {
@@ -75,6 +84,7 @@ impl Default for Digests {
             jobs: HashMap::new(),
             running: VecDeque::new(),
             queued: VecDeque::new(),
+            prefers_short: true,
             cache: Cache::default(),
             buffer: vec![0; CHUNK].into_boxed_slice(),
         }
@@ -169,6 +179,9 @@ impl Digests {
                 }
                 finished.push(Finished { waiters: std::mem::take(&mut job.waiters), outcome });
                 self.end(&version);
+            } else if job.quantum == 0 {
+                job.quantum = QUANTUM;
+                self.make_room(version);
             }
             now = clock();
         }
@@ -193,9 +206,32 @@ impl Digests {
     fn end(&mut self, version: &Version) {
         self.jobs.remove(version);
         self.running.retain(|running| running != version);
-        if let Some(next) = self.queued.pop_front() {
-            self.running.push_back(next);
+        self.start_queued();
+    }
+
+    /// Puts a running job behind those that queue, if any do. One that nobody waits for is forgotten then.
+    fn make_room(&mut self, version: Version) {
+        if self.queued.is_empty() {
+            return;
         }
+        if self.jobs.get(&version).is_none_or(|job| job.waiters.is_empty()) {
+            return self.end(&version);
+        }
+        self.running.retain(|running| *running != version);
+        self.queued.push_back(version);
+        self.start_queued();
+    }
+
+    /// Starts a job from the queue: in turn the first one, which so waits for a bounded time, and the one with the least
+    /// left, so that a small file does not wait for all the large ones before it.
+    fn start_queued(&mut self) {
+        self.prefers_short = !self.prefers_short;
+        let left = |version: &Version| self.jobs.get(version).map(|job| version.size - job.offset);
+        let at = match self.prefers_short {
+            true => self.queued.iter().enumerate().min_by_key(|(_, version)| left(version)).map_or(0, |(at, _)| at),
+            false => 0,
+        };
+        self.running.extend(self.queued.remove(at));
     }
 }
 
@@ -210,6 +246,7 @@ impl Job {
             patience: Patience::default(),
             paused_until: None,
             settled,
+            quantum: QUANTUM,
         }
     }
 
@@ -224,9 +261,11 @@ impl Job {
                     self.paused_until = None;
                     self.hasher.update(chunk.get(..n)?);
                     self.offset += n as u64;
+                    self.quantum = self.quantum.saturating_sub(n as u64);
                 }
                 Ready::NotYet => {
                     self.paused_until = Some(self.patience.look_again_at(now));
+                    self.quantum = self.quantum.saturating_sub(PAUSE_COST);
                     return None;
                 }
                 Ready::End => return Some(Err(Failure::Changed)),
@@ -348,6 +387,27 @@ mod tests {
         let version = job.file.version;
         assert_eq!(digests.cache.get(&version, AGE, now + AGE), Some(digest));
         assert_eq!(digests.cache.get(&version, AGE, now + AGE + DIGEST_SLICE), None);
+    }
+
+    #[test]
+    fn a_small_file_does_not_wait_for_all_the_large_ones_before_it() {
+        let folder = Folder::new("fair");
+        let mut digests = Digests::default();
+        let now = Instant::now();
+        for n in 0..3 * RUNNING_MAX {
+            let large = folder.file(&format!("large-{n}"), 1 << 40);
+            assert_eq!(digests.request(&large, Waiter(n), AGE, now), None);
+        }
+        let small = folder.file("small", 1 << 20);
+        assert_eq!(digests.request(&small, Waiter(9999), AGE, now), None);
+        // Its turn comes when the first 64 have had their quanta, and takes 8 rounds of all.
+        let chunks = RUNNING_MAX as u64 * QUANTUM / CHUNK as u64 + 16 * RUNNING_MAX as u64;
+        let step = Duration::from_millis(1);
+        let mut clock = (0..).map(|n| now + step * n);
+        let budget = step * u32::try_from(chunks).expect("a few thousand");
+        let finished = digests.run(budget, || clock.next().expect("endless"));
+        assert_eq!(finished.len(), 1);
+        assert_eq!(finished[0].waiters, [Waiter(9999)]);
     }
 
     #[test]
