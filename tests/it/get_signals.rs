@@ -1,6 +1,7 @@
 //! Signals to `xfer get`: an end within a second in every state, with the exit code of the signal.
 
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -106,4 +107,20 @@ fn a_killed_get_can_be_run_again() {
     get(&scratch, honest.addr).arg("a").run().exits(0).stderr_has("verified");
     assert!(fs::read(scratch.out().join("a")).unwrap() == body);
     assert_eq!(scratch.names("out"), ["a"]);
+}
+
+/// Nobody reads what it prints about its retries.
+#[test]
+fn while_its_console_is_full() {
+    let _cores = cores::quiet_cores();
+    let scratch = Scratch::new();
+    let port = ClosedPort::new();
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    let program = get(&scratch, port.addr).args(["--retries", "0", "--max-backoff", "0.01", "a"]).stderr(writer);
+    let running = program.spawn();
+    running.wait_for_log("attempt 20");
+    running.finish_after(Signal::TERM).exits(143).took_less_than(Duration::from_secs(1));
 }

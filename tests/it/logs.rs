@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -390,4 +390,24 @@ fn stdin_does_not_matter() {
     let program: Program = get(&scratch, server.addr).arg("a").stdin(Stdio::piped());
     program.run().exits(0);
     server.stop_content();
+}
+
+/// In a folder that others write to, what waits under the next names leads elsewhere.
+#[test]
+fn a_log_is_never_opened_through_a_link() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let victim = scratch.write("victim", b"precious");
+    let now = jiff::Zoned::now();
+    for seconds in 0..60 {
+        let stamp = (&now + jiff::SignedDuration::from_secs(seconds)).strftime("%Y%m%d_%H%M%S").to_string();
+        fs::create_dir_all(scratch.path("logs")).unwrap();
+        symlink(&victim, scratch.path(format!("logs/client_{stamp}.log"))).unwrap();
+    }
+    let server = Server::of(&scratch);
+    get(&scratch, server.addr).own_log().args(["--log-dir"]).arg(scratch.path("logs")).arg("a").run().exits(0);
+    assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    let regular = |name: &String| scratch.path("logs").join(name).symlink_metadata().unwrap().is_file();
+    assert_eq!(scratch.names("logs").iter().filter(|name| regular(name)).count(), 1, "its own log under another name");
+    server.stop();
 }

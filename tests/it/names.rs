@@ -193,7 +193,8 @@ fn hidden_files_are_served_on_demand_only() {
     scratch.share(".x.xfer-part", b"half a file");
     scratch.share(".x.xfer-part.state", b"a journal");
     symlink(".secret", scratch.files().join("link-to-secret")).unwrap();
-    let parts = [".x.xfer-part", ".x.xfer-part.state"];
+    symlink(".x.xfer-part", scratch.files().join("link-to-part")).unwrap();
+    let parts = [".x.xfer-part", ".x.xfer-part.state", "link-to-part"];
     let server = Server::of(&scratch);
     for name in [".secret", ".dir/f", "./.secret"].into_iter().chain(parts) {
         assert_not_found(server.addr, name);
@@ -230,6 +231,37 @@ fn the_log_folder_is_not_served() {
     assert_served(server.addr, "f", b"fine");
     assert_served(server.addr, "here/f", b"fine");
     assert_served(server.addr, "sub/logs/f", b"another folder of that name");
+    server.stop();
+}
+
+/// Reopening fails then, since its path is gone; the old file goes on, under a name that nobody has told us.
+#[test]
+fn the_log_folder_is_not_served_after_it_was_renamed() {
+    let _cores = cores::quiet_cores();
+    let scratch = Scratch::new();
+    let server = Server::start(serve(&scratch).own_log().arg("--log-dir").arg(scratch.files().join("logs")));
+    fs::rename(scratch.files().join("logs"), scratch.files().join("old")).unwrap();
+    let own = scratch.names("files/old").into_iter().find(|name| name.starts_with("server_")).unwrap();
+    assert_not_found(server.addr, &format!("old/{own}"));
+    server.signal(rustix::process::Signal::HUP);
+    server.wait_for_stderr("directory opened again");
+    assert_not_found(server.addr, &format!("old/{own}"));
+    server.into_running().finish_after(rustix::process::Signal::TERM).exits(0);
+}
+
+/// The shared directory is the log folder: logs of all runs stay private, everything else is served.
+#[test]
+fn logs_among_served_files_are_not_served() {
+    let _cores = cores::quiet_cores();
+    let scratch = Scratch::new();
+    scratch.share("f", b"fine");
+    scratch.share("server_20200101_000000.log", b"an earlier run");
+    scratch.share("client_20200101_000000_77.log.1.gz", b"another");
+    let server = Server::start(serve(&scratch).own_log().arg("--log-dir").arg(scratch.files()));
+    for name in scratch.names("files").iter().filter(|name| name.contains(".log")) {
+        assert_not_found(server.addr, name);
+    }
+    assert_served(server.addr, "f", b"fine");
     server.stop();
 }
 

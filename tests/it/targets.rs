@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::harness::wire::{ClosedPort, metadata};
 use crate::harness::{Program, Scratch, Server, content, cores, get, plain_get, process, wait_for};
-use crate::scripted_server::ScriptedServer;
+use crate::scripted_server::{ScriptedServer, answer};
 
 fn get_to(scratch: &Scratch, server: &Server, path: impl AsRef<std::ffi::OsStr>) -> Program {
     plain_get(scratch, server.addr).arg("-o").arg(path)
@@ -289,4 +289,80 @@ fn the_target_changes_in_one_step() {
     reader.read_to_end(&mut old).unwrap();
     assert_eq!(old, b"old body");
     assert_eq!(fs::read(&target).unwrap(), b"old body");
+}
+
+/// Two attempts of one body: the first breaks off after `sent`, which is then what standard output has.
+fn stdout_after_a_cut(sent: Vec<u8>) -> crate::harness::Outcome {
+    let scratch = Scratch::new();
+    let body = content(4, 300_000);
+    let head = metadata("a", &body);
+    let server = ScriptedServer::new(move |number, stream| {
+        answer(stream, &head, if number == 0 { &sent } else { &body });
+    });
+    plain_get(&scratch, server.addr).args(["--max-backoff", "0.01", "-o", "-", "a"]).run()
+}
+
+#[test]
+fn stdout_goes_on_after_a_cut() {
+    let body = content(4, 300_000);
+    let outcome = stdout_after_a_cut(body[..200_000].to_vec());
+    outcome.exits(0).stderr_has("verified").assert(outcome.stdout == body, "the file, once");
+}
+
+/// The second attempt may bring the right file: what the first one brought is out, and was another.
+#[test]
+fn stdout_is_not_called_verified_for_bytes_of_another_attempt() {
+    let wrong = content(5, 200_000);
+    let outcome = stdout_after_a_cut(wrong.clone());
+    outcome.exits(4).stderr_lacks("verified").assert(outcome.stdout == wrong, "nothing of the second attempt");
+}
+
+/// As `/dev/stdout` is: behind it is an open file and not a name.
+#[test]
+fn output_to_a_link_to_an_open_file_leaves_the_link() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let link = scratch.path("stdout-link");
+    symlink("/proc/self/fd/1", &link).unwrap();
+    let server = Server::of(&scratch);
+    let stdout = File::create(scratch.path("captured")).unwrap();
+    get_to(&scratch, &server, &link).arg("a").stdout(stdout).run().exits(0);
+    assert!(link.is_symlink());
+    assert_eq!(fs::read(scratch.path("captured")).unwrap(), b"body");
+    server.stop();
+}
+
+#[test]
+fn a_stdout_that_somebody_made_non_blocking_gets_it_all() {
+    let scratch = Scratch::new();
+    let body = content(6, 1_000_000);
+    scratch.share("a", &body);
+    let server = Server::of(&scratch);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+    let running = get_to(&scratch, &server, "-").arg("a").stdout(writer).spawn();
+    // Only once the pipe is full.
+    wait_for("the pipe to fill", || rustix::io::ioctl_fionread(&reader).unwrap() == 65_536);
+    let mut received = Vec::new();
+    reader.read_to_end(&mut received).unwrap();
+    running.finish().exits(0);
+    assert!(received == body);
+    server.stop();
+}
+
+/// Between the first look and the end somebody else may make the file.
+#[test]
+fn no_clobber_keeps_what_appears_during_the_transfer() {
+    let scratch = Scratch::new();
+    let body = content(7, 100_000);
+    let (head, target) = (metadata("a", &body), scratch.out().join("a"));
+    let appearing = target.clone();
+    let server = ScriptedServer::new(move |_, stream| {
+        fs::create_dir_all(appearing.parent().unwrap()).unwrap();
+        fs::write(&appearing, b"mine").unwrap();
+        answer(stream, &head, &body);
+    });
+    get(&scratch, server.addr).args(["--no-clobber", "a"]).run().exits(0).stderr_has("kept");
+    assert_eq!(fs::read(&target).unwrap(), b"mine");
+    assert_eq!(scratch.names("out"), ["a"], "no part is left");
 }
