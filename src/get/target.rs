@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::Output;
@@ -19,6 +19,9 @@ use crate::text;
 
 /// How long a signal lets a file that is whole and verified become the target: it may be done in a moment.
 const COMMIT_GRACE: Duration = Duration::from_millis(300);
+
+/// Smaller files stay in the page cache, where whoever fetched them will look next.
+const PASSES_CACHE_FROM: u64 = 64 << 20;
 
 /// Where one file goes.
 pub enum Target {
@@ -231,7 +234,8 @@ impl FileTarget {
                 text::size(free)
             )));
         }
-        Ok(Sink::File { file: Arc::clone(part.file()), shown })
+        let passes_cache = Arc::new(AtomicBool::new(size >= PASSES_CACHE_FROM));
+        Ok(Sink::File { file: Arc::clone(part.file()), passes_cache, shown })
     }
 }
 
