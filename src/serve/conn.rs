@@ -293,9 +293,7 @@ impl<T: Transport> Conn<T> {
 
     /// Writes the closing line and lets go of everything.
     pub fn close(mut self, reason: Reason, digests: &mut Digests, me: Waiter, now: Instant) {
-        if let State::SendingHeader(SendingHeader { reply, digest: Awaited::Pending, .. }) = &self.state {
-            digests.leave(&reply.file.version, me);
-        }
+        digests.leave(me);
         if matches!(reason, Reason::IdleTimeout | Reason::DrainTimeout) {
             self.transport.abort();
         }
@@ -383,7 +381,7 @@ impl<T: Transport> Conn<T> {
 
     fn sending_header(&mut self, mut state: SendingHeader, cx: &mut Context<'_>) -> Step {
         if self.is_reset(cx) {
-            return self.leave(&state, Reason::ResetByPeer, cx);
+            return Step::Close(Reason::ResetByPeer);
         }
         loop {
             if let Awaited::Failed(reason) = state.digest {
@@ -406,8 +404,8 @@ impl<T: Transport> Conn<T> {
                     let until = state.last + cx.limits.idle_timeout;
                     return Step::Wait(State::SendingHeader(state), until);
                 }
-                Io::WouldBlock => return self.leave(&state, Reason::IdleTimeout, cx),
-                Io::Closed(_) => return self.leave(&state, Reason::ResetByPeer, cx),
+                Io::WouldBlock => return Step::Close(Reason::IdleTimeout),
+                Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
             }
         }
     }
@@ -423,12 +421,6 @@ impl<T: Transport> Conn<T> {
             }
         }
         false
-    }
-
-    /// Closes before the digest has come.
-    fn leave(&mut self, state: &SendingHeader, reason: Reason, cx: &mut Context<'_>) -> Step {
-        cx.digests.leave(&state.reply.file.version, cx.me);
-        Step::Close(reason)
     }
 
     fn streaming(&mut self, mut state: Streaming, cx: &mut Context<'_>) -> Step {

@@ -307,6 +307,7 @@ fn a_reset_while_waiting_for_the_digest_frees_the_job() {
     world.turn(&mut conn);
     conn.transport.reset = true;
     assert_eq!(world.turn(&mut conn), Turn::Close(Reason::ResetByPeer));
+    conn.close(Reason::ResetByPeer, &mut world.digests, Waiter(1), world.now);
     let finished = world.digests.run(Duration::from_secs(10), Instant::now);
     assert!(finished.iter().all(|finished| finished.waiters.is_empty()), "{finished:?}");
 }

@@ -30,7 +30,7 @@ const CACHE_MAX: usize = 4096;
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Who waits for a digest: the reactor's number for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Waiter(pub usize);
 
 /// Why a digest cannot be had.
@@ -54,6 +54,8 @@ pub struct Finished {
 /// All jobs and all finished digests.
 pub struct Digests {
     jobs: HashMap<Version, Job>,
+    /// The job that each waiter waits for: one at a time.
+    waiting: HashMap<Waiter, Version>,
     /// In turn; at most [`RUNNING_MAX`].
     running: VecDeque<Version>,
     /// In the order of arrival, those that have had their quantum behind; each has a waiter.
@@ -82,6 +84,7 @@ impl Default for Digests {
     fn default() -> Digests {
         Digests {
             jobs: HashMap::new(),
+            waiting: HashMap::new(),
             running: VecDeque::new(),
             queued: VecDeque::new(),
             prefers_short: true,
@@ -107,6 +110,7 @@ impl Digests {
         }
         if let Some(job) = self.jobs.get_mut(&version) {
             job.waiters.push(waiter);
+            self.waiting.insert(waiter, version);
             return None;
         }
         let mut job = Job::new(Rc::clone(file), waiter);
@@ -118,6 +122,7 @@ impl Digests {
             }
         }
         self.jobs.insert(version, job);
+        self.waiting.insert(waiter, version);
         match self.running.len() < RUNNING_MAX {
             true => self.running.push_back(version),
             false => self.queued.push_back(version),
@@ -125,13 +130,18 @@ impl Digests {
         None
     }
 
-    /// Says that a connection waits no longer.
-    pub fn leave(&mut self, version: &Version, waiter: Waiter) {
-        let Some(job) = self.jobs.get_mut(version) else { return };
+    /// Says that a connection is gone, if it waited or not.
+    pub fn leave(&mut self, waiter: Waiter) {
+        let Some(version) = self.waiting.remove(&waiter) else { return };
+        let Some(job) = self.jobs.get_mut(&version) else { return };
         job.waiters.retain(|other| *other != waiter);
-        if !job.waiters.is_empty() {
-            return;
+        if job.waiters.is_empty() {
+            self.abandon(&version);
         }
+    }
+
+    /// Decides about a job that nobody waits for any more: it goes on if it has begun and is one of few.
+    fn abandon(&mut self, version: &Version) {
         if let Some(at) = self.queued.iter().position(|queued| queued == version) {
             self.queued.remove(at);
             self.jobs.remove(version);
@@ -177,7 +187,11 @@ impl Digests {
                 if let Ok(digest) = outcome {
                     self.cache.keep(job, digest, now);
                 }
-                finished.push(Finished { waiters: std::mem::take(&mut job.waiters), outcome });
+                let waiters = std::mem::take(&mut job.waiters);
+                for waiter in &waiters {
+                    self.waiting.remove(waiter);
+                }
+                finished.push(Finished { waiters, outcome });
                 self.end(&version);
             } else if job.quantum == 0 {
                 job.quantum = QUANTUM;
@@ -420,9 +434,10 @@ mod tests {
             assert_eq!(digests.request(file, Waiter(n), AGE, now), None);
         }
         assert_eq!((digests.running.len(), digests.queued.len()), (RUNNING_MAX, 20));
-        for (n, file) in files.iter().enumerate() {
-            digests.leave(&file.version, Waiter(n));
+        for n in 0..files.len() {
+            digests.leave(Waiter(n));
         }
+        assert!(digests.waiting.is_empty());
         assert!(digests.len() <= UNWAITED_MAX, "{} jobs", digests.len());
         assert_eq!(digests.len(), digests.running.len());
         assert!(run_all(&mut digests).iter().all(|finished| finished.waiters.is_empty()));
