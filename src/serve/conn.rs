@@ -220,10 +220,11 @@ struct Lingering {
 
 /// What a state's function made of it.
 enum Step {
+    /// Go on with this state at once.
     Next(State),
-    Wait(State, Instant),
-    Pause(State, Instant),
-    Yield(State),
+    /// The turn ends like this, in this state.
+    Rest(State, Turn),
+    /// The connection ends.
     Close(Reason),
 }
 
@@ -250,17 +251,9 @@ impl<T: Transport> Conn<T> {
             };
             match step {
                 Step::Next(state) => self.state = state,
-                Step::Wait(state, until) => {
+                Step::Rest(state, turn) => {
                     self.state = state;
-                    return Turn::Wait(until);
-                }
-                Step::Pause(state, until) => {
-                    self.state = state;
-                    return Turn::Pause(until);
-                }
-                Step::Yield(state) => {
-                    self.state = state;
-                    return Turn::Yield;
+                    return turn;
                 }
                 Step::Close(reason) => {
                     self.state = State::Closed(reason);
@@ -329,7 +322,7 @@ impl<T: Transport> Conn<T> {
                     if cx.now >= deadline {
                         return Step::Close(Reason::RequestTimeout);
                     }
-                    return Step::Wait(State::ReadingRequest(state), deadline);
+                    return Step::Rest(State::ReadingRequest(state), Turn::Wait(deadline));
                 }
                 Io::Closed(Closed::EndOfInput) => return Step::Close(Reason::PeerClosed),
                 Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
@@ -393,7 +386,7 @@ impl<T: Transport> Conn<T> {
                     return Step::Next(State::Streaming(Streaming::new(state.reply, cx.now)));
                 }
                 let until = state.next_at(cx.now);
-                return Step::Wait(State::SendingHeader(state), until);
+                return Step::Rest(State::SendingHeader(state), Turn::Wait(until));
             };
             match self.transport.write(out) {
                 Io::Done(n) => {
@@ -402,7 +395,7 @@ impl<T: Transport> Conn<T> {
                 }
                 Io::WouldBlock if cx.now < state.last + cx.limits.idle_timeout => {
                     let until = state.last + cx.limits.idle_timeout;
-                    return Step::Wait(State::SendingHeader(state), until);
+                    return Step::Rest(State::SendingHeader(state), Turn::Wait(until));
                 }
                 Io::WouldBlock => return Step::Close(Reason::IdleTimeout),
                 Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
@@ -429,14 +422,14 @@ impl<T: Transport> Conn<T> {
         while state.offset < size {
             if budget == 0 {
                 self.log_progress(&mut state);
-                return Step::Yield(State::Streaming(state));
+                return Step::Rest(State::Streaming(state), Turn::Yield);
             }
             if state.ready == 0 {
                 match state.probe() {
                     Ready::Bytes(n) => state.ready = n,
                     Ready::NotYet => {
                         let until = state.patience.look_again_at(cx.now);
-                        return Step::Pause(State::Streaming(state), until);
+                        return Step::Rest(State::Streaming(state), Turn::Pause(until));
                     }
                     Ready::End => return self.cut(&state, Reason::FileChanged, "it became shorter"),
                     Ready::Failed(error) => {
@@ -460,7 +453,7 @@ impl<T: Transport> Conn<T> {
                     if cx.now >= deadline {
                         return Step::Close(Reason::IdleTimeout);
                     }
-                    return Step::Wait(State::Streaming(state), deadline);
+                    return Step::Rest(State::Streaming(state), Turn::Wait(deadline));
                 }
                 Io::Closed(Closed::Failed(error)) => {
                     return self.cut(&state, Reason::ReadError, &crate::error::reason(&error));
@@ -514,7 +507,7 @@ impl<T: Transport> Conn<T> {
                     if cx.now >= deadline {
                         return Step::Close(Reason::IdleTimeout);
                     }
-                    return Step::Wait(State::Refusing(state), deadline);
+                    return Step::Rest(State::Refusing(state), Turn::Wait(deadline));
                 }
                 Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
             }
@@ -534,7 +527,7 @@ impl<T: Transport> Conn<T> {
                 Io::Done(n) => state.discarded += n,
                 Io::WouldBlock => {
                     let until = state.until;
-                    return Step::Wait(State::Lingering(state), until);
+                    return Step::Rest(State::Lingering(state), Turn::Wait(until));
                 }
                 Io::Closed(_) => break,
             }
