@@ -5,16 +5,16 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 
 /// Bytes written after each time that poll said there is room: PIPE_BUF, which a pipe then takes whole.
 const CHUNK: usize = 4096;
 
-/// How long a line waits for a console that takes no bytes, once; after that, none does until it takes some again.
+/// How long a line waits for a console that takes no bytes; after that, none waits until it takes some again.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The process's standard error.
@@ -54,11 +54,6 @@ impl Console {
         Console { file, is_stuck: false }
     }
 
-    /// Whether there is anybody to write to.
-    pub fn is_open(&self) -> bool {
-        self.file.is_some()
-    }
-
     /// Writes what the console takes now; returns how many bytes that was. Where nobody reads, all of them are gone.
     pub fn write_ready(&mut self, bytes: &[u8]) -> usize {
         let Some(file) = &self.file else { return bytes.len() };
@@ -74,19 +69,14 @@ impl Console {
         }
     }
 
-    /// Writes all of this, or gives up after a moment.
+    /// Writes all of this, or gives up when nothing was taken for a moment.
     pub fn print(&mut self, bytes: &[u8]) {
-        let end = Instant::now() + PATIENCE;
         let mut written = self.write_ready(bytes);
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            let left = end.saturating_duration_since(Instant::now());
-            if self.is_stuck || left.is_zero() {
+            let Some(file) = &self.file else { return };
+            if self.is_stuck || !has_room(file, PATIENCE).unwrap_or(true) {
                 self.is_stuck = true;
                 return;
-            }
-            if let Some(file) = &self.file {
-                // Whatever it says, the next write finds out.
-                let _ = has_room(file, left);
             }
             written += self.write_ready(rest);
         }
@@ -133,9 +123,5 @@ fn has_room(file: &File, wait: Duration) -> io::Result<bool> {
     let mut polled = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::OUT)];
     // PATIENCE at most: both numbers fit.
     let wait = Timespec { tv_sec: 0, tv_nsec: wait.as_nanos().try_into().unwrap_or(0) };
-    match poll(&mut polled, Some(&wait)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    Ok(retry_on_intr(|| poll(&mut polled, Some(&wait)))? > 0)
 }
