@@ -49,7 +49,13 @@ else
 fi
 
 step "tests"
-"$cargo" test --locked
+# A signal that is ignored here (behind '&' in a script, under nohup) would be ignored by the programs under test, too,
+# and a shell cannot undo that.
+if env --default-signal=HUP,INT,TERM true 2>/dev/null; then
+    env --default-signal=HUP,INT,TERM "$cargo" test --locked
+else
+    "$cargo" test --locked
+fi
 
 echo
 echo "check: passed${left_out:+, but not checked: $left_out}"
