@@ -290,8 +290,7 @@ fn get(args: &[OsString]) -> Result<Command, Error> {
 
 /// `xfer get a.bin 10.0.0.5` is meant otherwise than it is typed.
 fn ask_about_host(files: &[Vec<u8>]) -> Result<(), Error> {
-    let Some((first, others)) = files.split_first() else { return Ok(()) };
-    for other in others {
+    for other in files.iter().skip(1) {
         let Ok(word) = std::str::from_utf8(other) else { continue };
         let option = if parse_port(word).is_ok() {
             "-p"
@@ -300,11 +299,12 @@ fn ask_about_host(files: &[Vec<u8>]) -> Result<(), Error> {
         } else {
             continue;
         };
+        let names: Vec<String> = files.iter().filter(|name| *name != other).map(|name| text::escaped(name)).collect();
         return Err(usage(format!(
             "{} looks like a server and not like a file; did you mean {option}? Type: xfer get {} {option} {word} \
              (a file of that name: ./{word})",
             text::quoted(other),
-            text::escaped(first),
+            names.join(" "),
         )));
     }
     Ok(())
@@ -490,7 +490,10 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 /// Seconds for what is under way at the end; none at all is a choice.
 fn parse_drain(text: &str) -> Result<Duration, String> {
-    if text == "0" { Ok(Duration::ZERO) } else { parse_seconds(text) }
+    match text.parse::<f64>() {
+        Ok(0.0) => Ok(Duration::ZERO),
+        _ => parse_seconds(text).map_err(|message| message.replace("seconds above 0", "seconds from 0")),
+    }
 }
 
 fn parse_progress(text: &str) -> Result<ProgressMode, String> {

@@ -19,8 +19,10 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The process's standard error.
 pub struct Console {
-    /// `None` where it cannot be written without waiting, or nobody reads it any more.
+    /// `None` where nobody reads it any more.
     file: Option<File>,
+    /// Whether it is a terminal that could not be opened anew, and is made non-blocking for the moment of each write.
+    is_borrowed: bool,
     is_stuck: bool,
 }
 
@@ -44,20 +46,30 @@ impl Console {
         let stderr = rustix::stdio::stderr();
         let kind = rustix::fs::fstat(stderr).map(|stat| FileType::from_raw_mode(stat.st_mode));
         let file = match kind {
-            Ok(FileType::CharacterDevice) if io::stderr().is_terminal() => {
-                reopen("/proc/self/fd/2").or_else(own_terminal)
-            }
+            Ok(FileType::CharacterDevice) if io::stderr().is_terminal() => match reopen("/proc/self/fd/2") {
+                Some(file) => Some(file),
+                // That of another user, after su(1).
+                None => return Console { file: duplicate(), is_borrowed: true, is_stuck: false },
+            },
             Ok(FileType::Fifo) => reopen("/proc/self/fd/2").or_else(duplicate),
             // A file opened anew would be written from its beginning; a socket cannot be opened at all.
             _ => duplicate(),
         };
-        Console { file, is_stuck: false }
+        Console { file, is_borrowed: false, is_stuck: false }
     }
 
     /// Writes what the console takes now; returns how many bytes that was. Where nobody reads, all of them are gone.
     pub fn write_ready(&mut self, bytes: &[u8]) -> usize {
         let Some(file) = &self.file else { return bytes.len() };
-        match write_while_ready(file, bytes) {
+        let borrowed = self.is_borrowed.then(|| rustix::fs::fcntl_getfl(file).ok()).flatten();
+        if let Some(flags) = borrowed {
+            let _ = rustix::fs::fcntl_setfl(file, flags | OFlags::NONBLOCK);
+        }
+        let result = write_while_ready(file, bytes);
+        if let Some(flags) = borrowed {
+            let _ = rustix::fs::fcntl_setfl(file, flags);
+        }
+        match result {
             Ok(written) => {
                 self.is_stuck &= written == 0;
                 written
@@ -88,18 +100,10 @@ fn reopen(path: &str) -> Option<File> {
     OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path).ok()
 }
 
-/// The inherited descriptor. When poll says so, a pipe takes PIPE_BUF whole, a socket half its buffer, a file all.
+/// The inherited descriptor. When poll says so, a pipe takes PIPE_BUF whole, a socket half its buffer, a file all; a
+/// terminal promises one byte of room and not a line.
 fn duplicate() -> Option<File> {
     rustix::io::dup(rustix::stdio::stderr()).ok().map(File::from)
-}
-
-/// The controlling terminal, which opens also for a user to whom its device does not belong (after su(1)), if it is
-/// where standard error goes. Without it there is no way to write to a terminal that surely does not wait: poll
-/// promises one byte of room and not a line.
-fn own_terminal() -> Option<File> {
-    let terminal = reopen("/dev/tty")?;
-    let session = rustix::termios::tcgetsid(&terminal).ok()?;
-    (rustix::termios::tcgetsid(rustix::stdio::stderr()) == Ok(session)).then_some(terminal)
 }
 
 fn write_while_ready(mut file: &File, bytes: &[u8]) -> io::Result<usize> {

@@ -65,7 +65,11 @@ impl std::error::Error for Error {}
 /// The reason inside an I/O error, without Rust's `(os error 2)` behind it, in lower case as error lines have it.
 pub fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
+    lower_case(text.split(" (os error").next().unwrap_or(&text))
+}
+
+/// A sentence as the end of an error line: its first letter in lower case.
+pub fn lower_case(text: &str) -> String {
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),

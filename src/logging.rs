@@ -210,7 +210,8 @@ impl Sink {
     /// Puts in a line about those that were dropped.
     fn say_dropped(&mut self) {
         if self.dropped > 0 {
-            let _ = writeln!(self.waiting, "({} lines dropped: they did not fit)", self.dropped);
+            let _ =
+                writeln!(self.waiting, "({} dropped: not written in time)", text::count(self.dropped, "line", "lines"));
             self.dropped = 0;
         }
     }
@@ -242,14 +243,16 @@ fn open(role: &str, target: &LogTarget) -> Result<(Place, Option<String>), Error
     let (folder, named) = match target {
         LogTarget::Off => return Ok((Place::Nowhere, None)),
         LogTarget::File(path) => {
-            return append(path, false).map(|file| (placed(file, path), None)).map_err(|e| failed(path, &e));
+            let file =
+                append(path, false).map_err(|error| failed(&format!("the log file {}", text::path(path)), &error))?;
+            return Ok((placed(file, path), None));
         }
         LogTarget::Default(folder) => (folder, false),
         LogTarget::Dir(folder) => (folder, true),
     };
     match open_in(folder, role) {
         Ok(place) => Ok((place, None)),
-        Err(error) if named => Err(failed(folder, &error)),
+        Err(error) if named => Err(failed(&format!("a log file in {}", text::path(folder)), &error)),
         Err(error) => {
             let why = reason(&error);
             let warning =
@@ -259,9 +262,8 @@ fn open(role: &str, target: &LogTarget) -> Result<(Place, Option<String>), Error
     }
 }
 
-fn failed(path: &Path, error: &io::Error) -> Error {
-    let message =
-        format!("cannot write a log in {}: {}; name another, or use --no-log", text::path(path), reason(error));
+fn failed(what: &str, error: &io::Error) -> Error {
+    let message = format!("cannot write {what}: {}; name another, or use --no-log", reason(error));
     Error::new(ExitCode::Local, message)
 }
 
@@ -311,7 +313,7 @@ mod tests {
         let dropped = sink.dropped;
         sink.waiting.clear();
         sink.push("again");
-        assert_eq!(sink.waiting, format!("({dropped} lines dropped: they did not fit)\nagain\n").as_bytes());
+        assert_eq!(sink.waiting, format!("({dropped} lines dropped: not written in time)\nagain\n").as_bytes());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
@@ -38,19 +38,40 @@ pub struct Root {
     counter: Rc<()>,
 }
 
+/// An open log file, which nobody may fetch.
+#[derive(Clone, Debug)]
+pub struct PrivateLog {
+    /// Its real path.
+    pub path: PathBuf,
+    /// Whether its folder is for logs, those of other runs among them.
+    pub has_folder: bool,
+}
+
+/// Files beside the open log file that are private.
+enum Others {
+    /// What rotation has made of it: its name, and something behind.
+    Rotated,
+    /// Those and the logs of other runs, by their names: the folder is the shared directory itself.
+    Logs,
+    /// Everything: the folder is for logs.
+    All,
+}
+
 /// Log files that lie beneath the root, which are never served.
 struct LogFiles {
     /// The folder that holds them.
     folder: OwnedFd,
-    /// The name of the open one, where the folder is the shared directory itself and holds other files too.
-    among_others: Option<Vec<u8>>,
+    /// The name of the open one.
+    open: Vec<u8>,
+    /// What else in the folder is private.
+    others: Others,
 }
 
 impl Root {
     /// Opens the directory, and tries whether names in it can be confined.
     ///
     /// Each file that it opens takes a share of `counter`, which so counts the files open.
-    pub fn open(path: &Path, hidden: bool, log: Option<&Path>, counter: &Rc<()>) -> io::Result<Root> {
+    pub fn open(path: &Path, hidden: bool, log: Option<PrivateLog>, counter: &Rc<()>) -> io::Result<Root> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty())?;
         beneath(&dir, b".", OFlags::PATH).map_err(|error| match error {
@@ -60,7 +81,7 @@ impl Root {
             Errno::PERM => io::Error::other("a seccomp filter forbids openat2 (a container's or a systemd unit's)"),
             error => error.into(),
         })?;
-        let log = log.and_then(|log| LogFiles::beneath(path, log));
+        let log = log.and_then(|log| LogFiles::beneath(path, &log));
         Ok(Root { dir, hidden, log, open: HashMap::new(), sweep_at: SWEEP_MIN, counter: Rc::clone(counter) })
     }
 
@@ -183,16 +204,21 @@ fn beneath(dir: &OwnedFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> 
 }
 
 impl LogFiles {
-    /// The log files, if they lie beneath the root. `log` is the open log file's real path.
-    fn beneath(root: &Path, log: &Path) -> Option<LogFiles> {
+    /// The log files, if they lie beneath the root.
+    fn beneath(root: &Path, log: &PrivateLog) -> Option<LogFiles> {
         let root = root.canonicalize().ok()?;
-        let folder = log.parent()?.to_path_buf();
+        let folder = log.path.parent()?;
         if !folder.starts_with(&root) {
             return None;
         }
-        let among_others = if folder == root { Some(log.file_name()?.as_bytes().to_vec()) } else { None };
-        let folder = rustix::fs::open(&folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        Some(LogFiles { folder, among_others })
+        let others = match (log.has_folder, folder == root) {
+            (false, _) => Others::Rotated,
+            (true, true) => Others::Logs,
+            (true, false) => Others::All,
+        };
+        let open = log.path.file_name()?.as_bytes().to_vec();
+        let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        Some(LogFiles { folder, open, others })
     }
 
     /// Whether an open file is one of them, by whichever links it was reached. What cannot be told counts as one.
@@ -205,10 +231,16 @@ impl LogFiles {
         }
     }
 
-    /// Whether a name in the folder is one of theirs: the open one, what rotation makes of it, and those of other runs.
+    /// Whether a name in the folder is one of theirs.
     fn are_called(&self, name: &[u8]) -> bool {
-        let Some(open) = &self.among_others else { return true };
-        let of_a_run = [&b"server_"[..], b"client_"].iter().any(|role| name.starts_with(role));
-        name.starts_with(open) || (of_a_run && name.windows(4).any(|window| window == b".log"))
+        let is_of_a_run = || {
+            let by_role = [&b"server_"[..], b"client_"].iter().any(|role| name.starts_with(role));
+            by_role && name.windows(4).any(|window| window == b".log")
+        };
+        match self.others {
+            Others::Rotated => name.starts_with(&self.open),
+            Others::Logs => name.starts_with(&self.open) || is_of_a_run(),
+            Others::All => true,
+        }
     }
 }

@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 
 use super::wait::{SOCKET, Stop, Waits};
 use super::workers::Worker;
-use crate::error::{Error, ExitCode, reason};
+use crate::error::{Error, ExitCode, lower_case, reason};
 use crate::net::{Closed, Io, Transport};
 
 /// A connection that is up.
@@ -122,10 +122,11 @@ fn resolve(host: &str, port: u16, deadline: Instant, waits: &mut Waits) -> Resul
         Some(Err(error)) => {
             // "failed to lookup address information: Name or service not known"
             let why = reason(&error);
-            let why = why.rsplit(": ").next().unwrap_or(&why);
+            let why = lower_case(why.rsplit(": ").next().unwrap_or(&why));
             // EAI_AGAIN, as glibc and musl call it (getaddrinfo(3)): a name server that does not answer may do so later.
-            if why == "Temporary failure in name resolution" || why == "Try again" {
-                return Err(Stop::Again { why: format!("cannot find the host {host}: {why}"), connected: false });
+            if why == "temporary failure in name resolution" || why == "try again" {
+                let why = format!("cannot find the host {host}: {why} (does this machine reach its name servers?)");
+                return Err(Stop::Again { why, connected: false });
             }
             let message = format!("cannot find the host {host}: {why}; check the name, or give its address with -H");
             Err(Stop::Final(Error::new(ExitCode::Network, message)))

@@ -12,8 +12,15 @@ use crate::logging::Verbosity;
 /// How often the bar is drawn at most.
 const REFRESH: Duration = Duration::from_millis(100);
 
-/// Columns that a name gets at most.
-const NAME_COLUMNS: usize = 32;
+/// Columns that a name gets at most, and at least.
+const NAME_COLUMNS: std::ops::Range<usize> = 8..32;
+
+/// Columns of everything in a line but name and bar: `1023.99 MB / 1023.99 MB [] 100.00 % 1023.99 MB/s 59m`.
+const NUMBERS_COLUMNS: usize = 56;
+
+/// Columns below which the counter is left out, and below which the bar and the speed are.
+const NARROW: usize = 72;
+const VERY_NARROW: usize = 48;
 
 /// Columns of the bar where there is no terminal to ask.
 const DEFAULT_COLUMNS: u16 = 80;
@@ -23,15 +30,20 @@ pub struct Progress {
     draws: bool,
     is_quiet: bool,
     bar: Option<ProgressBar<Stderr>>,
+    /// Bytes that the bar shows.
+    done: u64,
 }
 
 /// Standard error for pbr, which panics when a write fails.
 struct Stderr;
 
 impl Write for Stderr {
+    /// Takes a whole line at a time, as pbr writes it; more of it than fits would begin a new one on the screen.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // What does not fit is not waited for: the next drawing comes soon.
-        console::with(|console| console.write_ready(bytes));
+        let line = String::from_utf8_lossy(bytes);
+        let shown: String = line.chars().take(columns() + '\r'.len_utf8()).collect();
+        // What does not fit into the console is not waited for: the next drawing comes soon.
+        console::with(|console| console.write_ready(shown.as_bytes()));
         Ok(bytes.len())
     }
 
@@ -49,7 +61,7 @@ impl Progress {
             ProgressMode::Never => false,
             ProgressMode::Auto => io::stderr().is_terminal() && !is_quiet,
         };
-        Progress { draws, is_quiet, bar: None }
+        Progress { draws, is_quiet, bar: None, done: 0 }
     }
 
     /// Shows a bar of `total` bytes; there is none for an empty file.
@@ -61,23 +73,34 @@ impl Progress {
         let mut bar = ProgressBar::on(Stderr, total);
         bar.set_units(Units::Bytes);
         bar.set_max_refresh_rate(Some(REFRESH));
-        bar.message(&format!("{} ", shortened(label)));
-        bar.set_width(Some(columns()));
+        let columns = columns();
+        let name_columns = columns.saturating_sub(NUMBERS_COLUMNS).clamp(NAME_COLUMNS.start, NAME_COLUMNS.end);
+        bar.message(&format!("{} ", shortened(label, name_columns)));
+        bar.show_counter = columns >= NARROW;
+        bar.show_bar = columns >= VERY_NARROW;
+        bar.show_speed = columns >= VERY_NARROW;
+        bar.set_width(Some(columns));
         bar.set(0);
         self.bar = Some(bar);
+        self.done = 0;
     }
 
     /// Moves the bar to this many bytes.
     pub fn advance(&mut self, done: u64) {
         if let Some(bar) = &mut self.bar {
+            // The window may have another size by now.
+            bar.set_width(Some(columns()));
             bar.set(done.min(bar.total));
+            self.done = done;
         }
     }
 
     /// Leaves the bar on the screen, full: all bytes came and are verified.
     pub fn complete(&mut self) {
         if let Some(mut bar) = self.bar.take() {
-            bar.set(bar.total);
+            if self.done < bar.total {
+                bar.set(bar.total);
+            }
             let _ = Stderr.write(b"\n");
         }
     }
@@ -121,10 +144,12 @@ fn columns() -> usize {
     usize::from(if columns == 0 { DEFAULT_COLUMNS } else { columns }) - 1
 }
 
-fn shortened(label: &str) -> String {
-    if label.chars().count() <= NAME_COLUMNS {
+/// The end of a label, which tells files apart more often than the beginning.
+fn shortened(label: &str, columns: usize) -> String {
+    let length = label.chars().count();
+    if length <= columns {
         return label.to_string();
     }
-    let end: String = label.chars().rev().take(NAME_COLUMNS - 3).collect();
-    format!("...{}", end.chars().rev().collect::<String>())
+    let end: String = label.chars().skip(length - (columns - 3)).collect();
+    format!("...{end}")
 }

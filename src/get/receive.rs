@@ -86,7 +86,10 @@ impl Sink {
             (Some(Errno::PIPE), Sink::Stream { .. }) => {
                 Stop::Final(Error::new(ExitCode::ClosedPipe, format!("{shown} was closed")))
             }
-            (Some(Errno::NOSPC | Errno::DQUOT), _) => {
+            (Some(Errno::NOSPC | Errno::DQUOT), Sink::Stream { .. }) => {
+                Stop::local(format!("cannot write to {shown}: the disk is full"))
+            }
+            (Some(Errno::NOSPC | Errno::DQUOT), Sink::File { .. }) => {
                 Stop::local(format!("cannot write {shown}: the disk is full; make room, or save elsewhere with -d"))
             }
             (Some(Errno::FBIG), _) => Stop::local(format!(

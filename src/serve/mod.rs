@@ -18,7 +18,7 @@ use crate::error::{Error, ExitCode, reason};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::net;
 use crate::proto::DEFAULT_PORT;
-use crate::root::Root;
+use crate::root::{PrivateLog, Root};
 use crate::text;
 use reactor::Reactor;
 
@@ -81,6 +81,11 @@ pub enum End {
 
 /// Runs a server until a signal ends it.
 pub fn run(config: ServeConfig) -> Result<ExitCode, Error> {
+    if config.makes_dir {
+        make_dir(&config.dir)?;
+    }
+    // Before anything is made or taken: a wrong name should leave no log and not even begin to listen.
+    open_root(&config, None, &Rc::new(()))?;
     let logs = Logs::start("server", &config.log, config.verbosity, OnConsole::All).map_err(as_failure)?;
     let result = serve(&config, &logs);
     if let Err(error) = &result {
@@ -100,11 +105,6 @@ fn as_failure(error: Error) -> Error {
 }
 
 fn serve(config: &ServeConfig, logs: &Logs) -> Result<End, Error> {
-    if config.makes_dir {
-        make_dir(&config.dir)?;
-    }
-    // Before the port is taken: a wrong name should not even begin to listen.
-    open_root(config, logs, &Rc::new(()))?;
     let descriptors = raise_descriptor_limit();
     let listener = listen(config)?;
     let address = listener.local_addr().map_err(|error| failure("cannot listen", &error))?;
@@ -129,9 +129,15 @@ fn make_dir(dir: &Path) -> Result<(), Error> {
 }
 
 /// Opens the shared directory, at the start and after SIGHUP.
-fn open_root(config: &ServeConfig, logs: &Logs, open_files: &Rc<()>) -> Result<Root, Error> {
-    Root::open(&config.dir, config.hidden, logs.real_path().as_deref(), open_files)
+fn open_root(config: &ServeConfig, log: Option<PrivateLog>, open_files: &Rc<()>) -> Result<Root, Error> {
+    Root::open(&config.dir, config.hidden, log, open_files)
         .map_err(|error| failure(&format!("cannot serve the directory {}", text::path(&config.dir)), &error))
+}
+
+/// What the server must not give out of its own.
+fn private_log(config: &ServeConfig, logs: &Logs) -> Option<PrivateLog> {
+    let has_folder = !matches!(config.log, LogTarget::File(_));
+    logs.real_path().map(|path| PrivateLog { path, has_folder })
 }
 
 /// Allows as many descriptors as the hard limit does; returns how many that is.

@@ -15,7 +15,7 @@ use slab::Slab;
 use super::conn::{Conn, Context, Reason, Turn};
 use super::digests::{Digests, Waiter};
 use super::timers::Timers;
-use super::{End, ServeConfig, open_root};
+use super::{End, ServeConfig, open_root, private_log};
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
 use crate::net;
@@ -125,7 +125,7 @@ impl<'a> Reactor<'a> {
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         poll.registry().register(&mut socket, LISTENER, Interest::READABLE).map_err(failed)?;
         let open_files = Rc::new(());
-        let root = open_root(config, logs, &open_files)?;
+        let root = open_root(config, private_log(config, logs), &open_files)?;
         let now = Instant::now();
         Ok(Reactor {
             config,
@@ -382,7 +382,7 @@ impl<'a> Reactor<'a> {
             }
             Err(error) => log::warn!(target: "main", "{error}; going on with the old one"),
         }
-        match open_root(self.config, self.logs, &self.open_files) {
+        match open_root(self.config, private_log(self.config, self.logs), &self.open_files) {
             Ok(root) => {
                 self.root = root;
                 log::info!(target: "main", "directory opened again");
@@ -403,7 +403,7 @@ impl<'a> Reactor<'a> {
         for (token, reason) in self.each(Conn::reason_to_stop) {
             self.close(token, reason);
         }
-        if !self.conns.is_empty() {
+        if !self.conns.is_empty() && !drain.is_zero() {
             log::info!(
                 target: "main",
                 "shutting down: waiting up to {} s for {}; a second signal ends at once",

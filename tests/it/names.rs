@@ -271,10 +271,13 @@ fn the_log_file_is_not_served_when_it_lies_in_the_root() {
     let scratch = Scratch::new();
     scratch.share("f", b"fine");
     let log = scratch.files().join("logs/stable.log");
-    fs::create_dir(scratch.files().join("logs")).unwrap();
+    scratch.share("logs/manual.txt", b"not a log");
+    scratch.share("logs/stable.log.1", b"what rotation made of it");
     let server = Server::start(serve(&scratch).log_file(&log));
     assert_served(server.addr, "f", b"fine");
+    assert_served(server.addr, "logs/manual.txt", b"not a log");
     assert_not_found(server.addr, "logs/stable.log");
+    assert_not_found(server.addr, "logs/stable.log.1");
     server.stop();
 }
 

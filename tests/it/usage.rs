@@ -99,10 +99,11 @@ fn a_missing_directory_is_an_error_and_not_made() {
     let scratch = Scratch::new();
     scratch.write("file", b"");
     for dir in ["missing", "file"] {
-        let outcome = xfer(&scratch, &["serve", dir, "-p", "0", "--no-log"]);
+        let outcome = xfer(&scratch, &["serve", dir, "-p", "0", "--log-dir", "logs"]);
         outcome.exits(1).has_one_error_line().stderr_has(dir).prints_nothing_on_stdout();
     }
     assert!(!scratch.path("missing").exists());
+    assert!(!scratch.path("logs").exists(), "a mistake leaves nothing behind");
 }
 
 #[test]
