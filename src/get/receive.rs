@@ -106,6 +106,8 @@ impl Sink {
 fn write_at(file: &File, passes_cache: &AtomicBool, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while passes_cache.load(Ordering::Relaxed) && !bytes.is_empty() {
         match rustix::io::pwritev2(file, &[IoSlice::new(bytes)], offset, RWF_DONTCACHE) {
+            // Not again with the same outcome: the plain write below says what is wrong.
+            Ok(0) => break,
             Ok(n) => {
                 bytes = bytes.get(n..).unwrap_or_default();
                 offset += n as u64;
