@@ -17,6 +17,9 @@ const CHUNK: usize = 4096;
 /// How long a line waits for a console that takes no bytes; after that, none waits until it takes some again.
 const PATIENCE: Duration = Duration::from_millis(300);
 
+/// Into how many rests the patience is divided where poll says that there is room and there is too little.
+const IDLE_MAX: u32 = 30;
+
 /// The process's standard error.
 pub struct Console {
     /// `None` where nobody reads it any more.
@@ -60,8 +63,10 @@ impl Console {
 
     /// Writes what the console takes now; returns how many bytes that was. Where nobody reads, all of them are gone.
     pub fn write_ready(&mut self, bytes: &[u8]) -> usize {
-        let Some(file) = &self.file else { return bytes.len() };
-        let borrowed = self.is_borrowed.then(|| rustix::fs::fcntl_getfl(file).ok()).flatten();
+        let Some(file) = self.file.as_ref().filter(|_| !bytes.is_empty()) else { return bytes.len() };
+        let flags = self.is_borrowed.then(|| rustix::fs::fcntl_getfl(file).ok()).flatten();
+        // What somebody else has set, perhaps for a moment like this, is not ours to take away.
+        let borrowed = flags.filter(|flags| !flags.contains(OFlags::NONBLOCK));
         if let Some(flags) = borrowed {
             let _ = rustix::fs::fcntl_setfl(file, flags | OFlags::NONBLOCK);
         }
@@ -74,8 +79,12 @@ impl Console {
                 self.is_stuck &= written == 0;
                 written
             }
-            Err(_) => {
-                self.file = None;
+            Err(error) => {
+                use io::ErrorKind::{BrokenPipe, ConnectionReset};
+                if matches!(error.kind(), BrokenPipe | ConnectionReset) {
+                    self.file = None;
+                }
+                // A disk that is full, or a terminal that hung up: these bytes are lost, later ones may not be.
                 bytes.len()
             }
         }
@@ -84,13 +93,22 @@ impl Console {
     /// Writes all of this, or gives up when nothing was taken for a moment.
     pub fn print(&mut self, bytes: &[u8]) {
         let mut written = self.write_ready(bytes);
+        let mut idle = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             let Some(file) = &self.file else { return };
             if self.is_stuck || !has_room(file, PATIENCE).unwrap_or(true) {
                 self.is_stuck = true;
                 return;
             }
-            written += self.write_ready(rest);
+            match self.write_ready(rest) {
+                // Room for a byte, on a terminal that needs two for the end of a line.
+                0 if idle < IDLE_MAX => {
+                    idle += 1;
+                    std::thread::sleep(PATIENCE / IDLE_MAX);
+                }
+                0 => self.is_stuck = true,
+                n => written += n,
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt::Arguments;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -116,12 +116,12 @@ impl Logs {
         }
     }
 
-    /// Where the open log file lies now, whatever its folder has been renamed to since (proc(5), /proc/pid/fd).
-    pub fn real_path(&self) -> Option<PathBuf> {
-        match &lock(&self.file).place {
-            Place::File { file, path } => file::real_path(file).or_else(|| path.canonicalize().ok()),
-            _ => None,
-        }
+    /// Where the open log file lies now, whatever it or its folder has been renamed to since, and its device and inode.
+    pub fn real_file(&self) -> Option<(PathBuf, (u64, u64))> {
+        let Place::File { file, path } = &lock(&self.file).place else { return None };
+        let path = file::real_path(file).or_else(|| path.canonicalize().ok())?;
+        let metadata = file.metadata().ok()?;
+        Some((path, (metadata.dev(), metadata.ino())))
     }
 
     /// Writes out what the file and the console take now.

@@ -33,6 +33,8 @@ pub struct Root {
     dir: OwnedFd,
     hidden: bool,
     log: Option<LogFiles>,
+    /// Device and inode of the open log file, whatever it is called by now.
+    log_id: Option<(u64, u64)>,
     open: HashMap<Version, Weak<ServedFile>>,
     sweep_at: usize,
     counter: Rc<()>,
@@ -43,6 +45,8 @@ pub struct Root {
 pub struct PrivateLog {
     /// Its real path.
     pub path: PathBuf,
+    /// Its device and inode.
+    pub id: (u64, u64),
     /// Whether its folder is for logs, those of other runs among them.
     pub has_folder: bool,
 }
@@ -81,8 +85,9 @@ impl Root {
             Errno::PERM => io::Error::other("a seccomp filter forbids openat2 (a container's or a systemd unit's)"),
             error => error.into(),
         })?;
+        let log_id = log.as_ref().map(|log| log.id);
         let log = log.and_then(|log| LogFiles::beneath(path, &log));
-        Ok(Root { dir, hidden, log, open: HashMap::new(), sweep_at: SWEEP_MIN, counter: Rc::clone(counter) })
+        Ok(Root { dir, hidden, log, log_id, open: HashMap::new(), sweep_at: SWEEP_MIN, counter: Rc::clone(counter) })
     }
 
     /// Opens the file of a name, or shares it with whoever has the same version open.
@@ -167,10 +172,11 @@ impl Root {
             FileType::Directory => return Err(Refusal::NotFound("a directory".to_string())),
             _ => return Err(Refusal::NotFound("not a regular file".to_string())),
         }
-        if self.log.as_ref().is_some_and(|log| log.contain(file)) {
+        let version = Version::of(&stat);
+        if self.log_id == Some(version.id()) || self.log.as_ref().is_some_and(|log| log.contain(file)) {
             return Err(Refusal::NotFound("our own log".to_string()));
         }
-        Ok(Version::of(&stat))
+        Ok(version)
     }
 }
 
@@ -237,9 +243,14 @@ impl LogFiles {
             let by_role = [&b"server_"[..], b"client_"].iter().any(|role| name.starts_with(role));
             by_role && name.windows(4).any(|window| window == b".log")
         };
+        // `server.log.1`, `server.log-20260115.gz`, but not `server.logo`.
+        let is_rotated = || match name.strip_prefix(self.open.as_slice()) {
+            Some(behind) => matches!(behind, [] | [b'.' | b'-' | b'_' | b'~', ..]),
+            None => false,
+        };
         match self.others {
-            Others::Rotated => name.starts_with(&self.open),
-            Others::Logs => name.starts_with(&self.open) || is_of_a_run(),
+            Others::Rotated => is_rotated(),
+            Others::Logs => is_rotated() || is_of_a_run(),
             Others::All => true,
         }
     }

@@ -137,7 +137,7 @@ fn open_root(config: &ServeConfig, log: Option<PrivateLog>, open_files: &Rc<()>)
 /// What the server must not give out of its own.
 fn private_log(config: &ServeConfig, logs: &Logs) -> Option<PrivateLog> {
     let has_folder = !matches!(config.log, LogTarget::File(_));
-    logs.real_path().map(|path| PrivateLog { path, has_folder })
+    logs.real_file().map(|(path, id)| PrivateLog { path, id, has_folder })
 }
 
 /// Allows as many descriptors as the hard limit does; returns how many that is.

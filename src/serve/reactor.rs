@@ -95,6 +95,8 @@ struct Entry {
     is_queued: bool,
     /// The earliest timer set for it.
     timer: Option<Instant>,
+    /// Whether a pause is set for it: an edge in between sets no second one.
+    is_paused: bool,
 }
 
 struct Totals {
@@ -221,7 +223,11 @@ impl<'a> Reactor<'a> {
 
     fn fire_timers(&mut self) {
         while let Some((_, who)) = self.pauses.pop_due(self.now) {
-            self.enqueue(Token(who));
+            let token = Token(who);
+            if let Some(entry) = self.entry(token) {
+                entry.is_paused = false;
+            }
+            self.enqueue(token);
         }
         while let Some((at, who)) = self.timers.pop_due(self.now) {
             let token = Token(who);
@@ -264,7 +270,11 @@ impl<'a> Reactor<'a> {
                     self.timers.set(until, token.0);
                 }
             }
-            Turn::Pause(until) => self.pauses.set(until, token.0),
+            Turn::Pause(until) => {
+                if !std::mem::replace(&mut entry.is_paused, true) {
+                    self.pauses.set(until, token.0);
+                }
+            }
             Turn::Yield => self.enqueue(token),
             Turn::Close(reason) => self.close(token, reason),
         }
@@ -346,7 +356,7 @@ impl<'a> Reactor<'a> {
         // Fields of a header go out when they are written; without this only a little later.
         let _ = stream.set_nodelay(true);
         let conn = Conn::new(stream, peer, self.accepted, self.now);
-        vacant.insert(Entry { conn, token, is_queued: false, timer: None });
+        vacant.insert(Entry { conn, token, is_queued: false, timer: None, is_paused: false });
         self.enqueue(token);
     }
 

@@ -273,11 +273,16 @@ fn the_log_file_is_not_served_when_it_lies_in_the_root() {
     let log = scratch.files().join("logs/stable.log");
     scratch.share("logs/manual.txt", b"not a log");
     scratch.share("logs/stable.log.1", b"what rotation made of it");
+    scratch.share("logs/stable.logo", b"neither");
     let server = Server::start(serve(&scratch).log_file(&log));
     assert_served(server.addr, "f", b"fine");
     assert_served(server.addr, "logs/manual.txt", b"not a log");
     assert_not_found(server.addr, "logs/stable.log");
     assert_not_found(server.addr, "logs/stable.log.1");
+    assert_served(server.addr, "logs/stable.logo", b"neither");
+    fs::rename(&log, scratch.files().join("renamed.txt")).unwrap();
+    assert_not_found(server.addr, "renamed.txt");
+    fs::rename(scratch.files().join("renamed.txt"), &log).unwrap();
     server.stop();
 }
 
