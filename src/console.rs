@@ -48,17 +48,16 @@ impl Console {
     fn open() -> Console {
         let stderr = rustix::stdio::stderr();
         let kind = rustix::fs::fstat(stderr).map(|stat| FileType::from_raw_mode(stat.st_mode));
-        let file = match kind {
-            Ok(FileType::CharacterDevice) if io::stderr().is_terminal() => match reopen("/proc/self/fd/2") {
-                Some(file) => Some(file),
-                // That of another user, after su(1).
-                None => return Console { file: duplicate(), is_borrowed: true, is_stuck: false },
-            },
-            Ok(FileType::Fifo) => reopen("/proc/self/fd/2").or_else(duplicate),
+        let is_terminal = io::stderr().is_terminal();
+        let reopened = match kind {
+            Ok(FileType::CharacterDevice) if is_terminal => reopen("/proc/self/fd/2"),
+            Ok(FileType::Fifo) => reopen("/proc/self/fd/2"),
             // A file opened anew would be written from its beginning; a socket cannot be opened at all.
-            _ => duplicate(),
+            _ => None,
         };
-        Console { file, is_borrowed: false, is_stuck: false }
+        // A terminal that does not open is that of another user, after su(1).
+        let is_borrowed = is_terminal && reopened.is_none();
+        Console { file: reopened.or_else(duplicate), is_borrowed, is_stuck: false }
     }
 
     /// Writes what the console takes now; returns how many bytes that was. Where nobody reads, all of them are gone.

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::file::{ServedFile, Version, real_path};
@@ -94,15 +94,15 @@ impl Root {
     pub fn file(&mut self, name: &[u8]) -> Result<Rc<ServedFile>, Refusal> {
         self.check(name)?;
         for _ in 0..DISTURBED_MAX {
-            let path = self.find(name)?;
-            let version = self.served_version(&path)?;
+            let (path, stat) = self.find(name)?;
+            let version = self.served_version(&path, &stat)?;
             if let Some(file) = self.open.get(&version).and_then(Weak::upgrade) {
                 return Ok(file);
             }
             // Not through the O_PATH descriptor: that would need /proc. Whatever was put in its place meanwhile is not
             // waited for (O_NONBLOCK), does not become our terminal (O_NOCTTY), and is not what we send.
             let file = self.look_up(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-            let opened = self.served_version(&file)?;
+            let opened = self.served_version(&file, &rustix::fs::fstat(&file)?)?;
             if opened.id() == version.id() {
                 return Ok(self.remember(file, opened));
             }
@@ -140,16 +140,20 @@ impl Root {
     }
 
     /// What a name stands for, without opening it. A link at its end is followed, but not to a part file.
-    fn find(&self, name: &[u8]) -> Result<OwnedFd, Refusal> {
+    fn find(&self, name: &[u8]) -> Result<(OwnedFd, Stat), Refusal> {
         let found = self.look_up(name, OFlags::PATH | OFlags::NOFOLLOW)?;
-        if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::Symlink {
-            return Ok(found);
+        let stat = rustix::fs::fstat(&found)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            return Ok((found, stat));
         }
         let found = self.look_up(name, OFlags::PATH)?;
         // What cannot be told counts as one.
         match real_path(&found).is_none_or(|path| path.file_name().is_some_and(|name| is_part(name.as_bytes()))) {
             true => Err(Refusal::NotFound("a link to the part file of a download".to_string())),
-            false => Ok(found),
+            false => {
+                let stat = rustix::fs::fstat(&found)?;
+                Ok((found, stat))
+            }
         }
     }
 
@@ -164,15 +168,14 @@ impl Root {
         Err(Errno::AGAIN.into())
     }
 
-    /// The version of an open file, if it is one that we serve.
-    fn served_version(&self, file: &OwnedFd) -> Result<Version, Refusal> {
-        let stat = rustix::fs::fstat(file)?;
+    /// The version of an open file with this stat, if it is one that we serve.
+    fn served_version(&self, file: &OwnedFd, stat: &Stat) -> Result<Version, Refusal> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
             FileType::Directory => return Err(Refusal::NotFound("a directory".to_string())),
             _ => return Err(Refusal::NotFound("not a regular file".to_string())),
         }
-        let version = Version::of(&stat);
+        let version = Version::of(stat);
         if self.log_id == Some(version.id()) || self.log.as_ref().is_some_and(|log| log.contain(file)) {
             return Err(Refusal::NotFound("our own log".to_string()));
         }

@@ -134,7 +134,8 @@ impl Part {
             let failed = |what: &str, error| format!("cannot {what} {}: {}", text::path(&target), reason(&error));
             match self.rename(mode, sync, replaces) {
                 Ok(()) => {}
-                Err(("replace", error)) if !replaces && error.kind() == io::ErrorKind::AlreadyExists => {
+                // Only the rename can say so.
+                Err((_, error)) if !replaces && error.kind() == io::ErrorKind::AlreadyExists => {
                     self.discard();
                     return Ok(false);
                 }
