@@ -1,4 +1,4 @@
-//! A file that is being served: its version, and reads that do not wait for the disk.
+//! A file that is being served: what it was when it was opened, and reads that do not wait for the disk.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Advice, Stat};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
+
+use crate::proto::{Mtime, Version};
 
 /// Bytes between two places that a probe touches. Read-ahead brings whole runs of at least this much, and a probe
 /// of 256 KiB then costs 8 reads of one byte, about 1 µs, beside some 60 µs for sending it.
@@ -36,25 +38,26 @@ const PAUSES_MS: [u64; 4] = [1, 2, 4, 8];
 
 /// What tells two contents under one name apart, as well as the file system can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Version {
+pub struct Stamp {
     device: u64,
     inode: u64,
     /// Bytes in the file.
     pub size: u64,
-    mtime: (i64, u64),
-    ctime: (i64, u64),
+    /// When it was written to last.
+    pub mtime: Mtime,
+    ctime: Mtime,
 }
 
-impl Version {
-    /// The version that a stat describes.
-    pub fn of(stat: &Stat) -> Version {
-        Version {
+impl Stamp {
+    /// What a stat says.
+    pub fn of(stat: &Stat) -> Stamp {
+        Stamp {
             device: stat.st_dev,
             inode: stat.st_ino,
             // The kernel reports no negative size for a regular file.
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: (stat.st_mtime, stat.st_mtime_nsec),
-            ctime: (stat.st_ctime, stat.st_ctime_nsec),
+            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 
@@ -67,10 +70,14 @@ impl Version {
     /// change may hide behind the same time stamp.
     pub fn is_younger_than(&self, age: Duration, now: std::time::SystemTime) -> bool {
         let now = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let nanos = u32::try_from(self.ctime.1).unwrap_or(0);
-        let changed = Duration::new(u64::try_from(self.ctime.0).unwrap_or(0), nanos);
+        let changed = Duration::new(u64::try_from(self.ctime.seconds).unwrap_or(0), self.ctime.nanos);
         now < changed.saturating_add(age)
     }
+}
+
+/// A time of a stat, whose nanoseconds the kernel keeps below a second.
+fn time(seconds: i64, nanos: u64) -> Mtime {
+    Mtime { seconds, nanos: u32::try_from(nanos).unwrap_or(0) }
 }
 
 /// A regular file, open for reading.
@@ -78,7 +85,9 @@ impl Version {
 pub struct ServedFile {
     file: File,
     /// What it was when it was opened.
-    pub version: Version,
+    pub stamp: Stamp,
+    /// Its permission bits.
+    pub mode: u32,
     /// Whether its file system has refused to say what is in memory.
     reads_plainly: Cell<bool>,
     /// One share for each open file: whoever holds the first one counts them.
@@ -99,9 +108,15 @@ pub enum Ready {
 }
 
 impl ServedFile {
-    /// Takes an open file, whose version is known, and a share of what counts the open files.
-    pub fn new(file: File, version: Version, counter: &Rc<()>) -> ServedFile {
-        ServedFile { file, version, reads_plainly: Cell::new(false), _counted: Rc::clone(counter) }
+    /// Takes an open file with its stat, and a share of what counts the open files.
+    pub fn new(file: File, stat: &Stat, counter: &Rc<()>) -> ServedFile {
+        let (stamp, mode) = (Stamp::of(stat), stat.st_mode & 0o777);
+        ServedFile { file, stamp, mode, reads_plainly: Cell::new(false), _counted: Rc::clone(counter) }
+    }
+
+    /// What tells its content from another, for clients (xfer-protocol(5), VERSION 2, Versions).
+    pub fn version(&self) -> Version {
+        Version::of(self.stamp.size, self.stamp.mtime)
     }
 
     /// Bytes of it that may be sent in one turn, if `budget` is what others get: each may have to come from the disk
@@ -113,9 +128,9 @@ impl ServedFile {
     /// Whether the file is still what it was when it was opened.
     pub fn is_unchanged(&self) -> bool {
         rustix::fs::fstat(&self.file).is_ok_and(|stat| {
-            let now = Version::of(&stat);
+            let now = Stamp::of(&stat);
             // A new name, a new link and new permissions change ctime and not the content.
-            (now.size, now.mtime) == (self.version.size, self.version.mtime)
+            (now.size, now.mtime) == (self.stamp.size, self.stamp.mtime)
         })
     }
 

@@ -11,7 +11,7 @@ use std::rc::{Rc, Weak};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use crate::file::{ServedFile, Version, real_path};
+use crate::file::{ServedFile, Stamp, real_path};
 
 /// How often a look-up is tried again that a rename elsewhere has disturbed (openat2(2), EAGAIN).
 const DISTURBED_MAX: u32 = 16;
@@ -35,7 +35,7 @@ pub struct Root {
     log: Option<LogFiles>,
     /// Device and inode of the open log file, whatever it is called by now.
     log_id: Option<(u64, u64)>,
-    open: HashMap<Version, Weak<ServedFile>>,
+    open: HashMap<Stamp, Weak<ServedFile>>,
     sweep_at: usize,
     counter: Rc<()>,
 }
@@ -90,33 +90,33 @@ impl Root {
         Ok(Root { dir, hidden, log, log_id, open: HashMap::new(), sweep_at: SWEEP_MIN, counter: Rc::clone(counter) })
     }
 
-    /// Opens the file of a name, or shares it with whoever has the same version open.
+    /// Opens the file of a name, or shares it with whoever has it open.
     pub fn file(&mut self, name: &[u8]) -> Result<Rc<ServedFile>, Refusal> {
         self.check(name)?;
         for _ in 0..DISTURBED_MAX {
             let (path, stat) = self.find(name)?;
-            let version = self.served_version(&path, &stat)?;
-            if let Some(file) = self.open.get(&version).and_then(Weak::upgrade) {
+            let stamp = self.served_stamp(&path, &stat)?;
+            if let Some(file) = self.open.get(&stamp).and_then(Weak::upgrade) {
                 return Ok(file);
             }
             // Not through the O_PATH descriptor: that would need /proc. Whatever was put in its place meanwhile is not
             // waited for (O_NONBLOCK), does not become our terminal (O_NOCTTY), and is not what we send.
             let file = self.look_up(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-            let opened = self.served_version(&file, &rustix::fs::fstat(&file)?)?;
-            if opened.id() == version.id() {
-                return Ok(self.remember(file, opened));
+            let stat = rustix::fs::fstat(&file)?;
+            if self.served_stamp(&file, &stat)?.id() == stamp.id() {
+                return Ok(self.remember(file, &stat));
             }
         }
         Err(Refusal::Busy(io::Error::other("the name is being replaced all the time")))
     }
 
-    fn remember(&mut self, file: OwnedFd, version: Version) -> Rc<ServedFile> {
-        let file = Rc::new(ServedFile::new(File::from(file), version, &self.counter));
+    fn remember(&mut self, file: OwnedFd, stat: &Stat) -> Rc<ServedFile> {
+        let file = Rc::new(ServedFile::new(File::from(file), stat, &self.counter));
         if self.open.len() >= self.sweep_at {
             self.open.retain(|_, file| file.strong_count() > 0);
             self.sweep_at = SWEEP_MIN.max(2 * self.open.len());
         }
-        self.open.insert(version, Rc::downgrade(&file));
+        self.open.insert(file.stamp, Rc::downgrade(&file));
         file
     }
 
@@ -168,18 +168,18 @@ impl Root {
         Err(Errno::AGAIN.into())
     }
 
-    /// The version of an open file with this stat, if it is one that we serve.
-    fn served_version(&self, file: &OwnedFd, stat: &Stat) -> Result<Version, Refusal> {
+    /// The stamp of an open file with this stat, if it is one that we serve.
+    fn served_stamp(&self, file: &OwnedFd, stat: &Stat) -> Result<Stamp, Refusal> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
             FileType::Directory => return Err(Refusal::NotFound("a directory".to_string())),
             _ => return Err(Refusal::NotFound("not a regular file".to_string())),
         }
-        let version = Version::of(stat);
-        if self.log_id == Some(version.id()) || self.log.as_ref().is_some_and(|log| log.contain(file)) {
+        let stamp = Stamp::of(stat);
+        if self.log_id == Some(stamp.id()) || self.log.as_ref().is_some_and(|log| log.contain(file)) {
             return Err(Refusal::NotFound("our own log".to_string()));
         }
-        Ok(version)
+        Ok(stamp)
     }
 }
 

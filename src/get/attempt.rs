@@ -15,7 +15,7 @@ use super::{Existing, GetConfig};
 use crate::error::{Error, ExitCode, reason};
 use crate::proto::digest::Digest;
 use crate::proto::v1::{self, Metadata, Status};
-use crate::proto::{MESSAGE_MAX, Malformed, NAME_MAX};
+use crate::proto::{MESSAGE_MAX, Malformed, NAME_MAX, base_name};
 use crate::text;
 
 /// A server of the first system says `OK`, and then hashes the whole file before its next byte.
@@ -122,7 +122,7 @@ impl Attempt<'_> {
         }
         let metadata =
             self.read_value(METADATA_TIMEOUT.max(self.config.timeout), "size and digest", v1::parse_metadata)?;
-        let expected = v1::base_name(self.name);
+        let expected = base_name(self.name);
         if metadata.name != expected {
             return Err(Stop::protocol(format!(
                 "bad reply from {}: it sends {} and was asked for {}",
@@ -193,7 +193,7 @@ impl Attempt<'_> {
 
     /// The digest of a local file, with a bar.
     fn hash(&mut self, path: PathBuf, size: u64, receiver: &Receiver) -> Result<io::Result<Digest>, Stop> {
-        self.progress.begin(&format!("comparing {}", text::escaped(v1::base_name(self.name))), size);
+        self.progress.begin(&format!("comparing {}", text::escaped(base_name(self.name))), size);
         let done = Arc::new(AtomicU64::new(0));
         let pending = receiver.hash_file(path, Arc::clone(&done));
         let result = loop {
@@ -212,7 +212,7 @@ impl Attempt<'_> {
         receiver.settle(self.waits)?;
         let sink = target.begin(metadata)?;
         let mut body = receiver.begin(sink, self.config.sync);
-        self.progress.begin(&text::escaped(v1::base_name(self.name)), metadata.size);
+        self.progress.begin(&text::escaped(base_name(self.name)), metadata.size);
         let result = self.receive_all(&mut body, metadata.size, target.brought());
         if let (Err(Stop::Again { .. }), true) = (&result, target.is_stream()) {
             // What went out cannot be taken back: the next attempt must bring it once more, to the byte.

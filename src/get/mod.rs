@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ExitCode};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
-use crate::proto::v1;
+use crate::proto::{base_name, v1};
 use crate::text;
 use progress::Progress;
 use retry::Fetcher;
@@ -110,7 +110,7 @@ fn check_names(config: &GetConfig) -> Result<(), Error> {
         if let Err(malformed) = v1::check_name(name) {
             return usage(format!("cannot ask for {shown}: {malformed}"));
         }
-        let base = v1::base_name(name);
+        let base = base_name(name);
         if matches!(base, b"" | b"." | b"..") {
             return usage(format!("{shown} names a directory; name a file"));
         }

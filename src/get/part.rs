@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::wait::Stop;
 use crate::error::reason;
-use crate::proto::digest::Hasher;
+use crate::proto::digest::{Algorithm, Hasher};
 use crate::text;
 
 /// Bytes of a file name at most, on every file system in use (NAME_MAX of Linux).
@@ -41,7 +41,7 @@ fn part_path(target: &Path) -> PathBuf {
     if 1 + name.len() + LONGEST_SUFFIX.len() <= FILE_NAME_MAX {
         part.extend_from_slice(name);
     } else {
-        let mut hasher = Hasher::new();
+        let mut hasher = Hasher::new(Algorithm::Md5);
         hasher.update(name);
         let digest = hasher.finish().to_string();
         let keep = FILE_NAME_MAX - LONGEST_SUFFIX.len() - digest.len() - 2;

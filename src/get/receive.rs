@@ -15,7 +15,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::wait::{Stop, Waits};
 use super::workers::{Pending, Worker};
 use crate::error::{Error, ExitCode, reason};
-use crate::proto::digest::{Digest, Hasher};
+use crate::proto::digest::{Algorithm, Digest, Hasher};
 
 /// Bytes of a block: small writes cost twice as much CPU on ext4.
 const BLOCK_LEN: usize = 1 << 20;
@@ -219,7 +219,7 @@ impl Receiver {
         Body {
             receiver: self,
             sink,
-            hasher: Arc::new(Mutex::new(Hasher::new())),
+            hasher: Arc::new(Mutex::new(Hasher::new(Algorithm::Md5))),
             failure: Arc::new(Mutex::new(None)),
             received: 0,
             syncs,
@@ -232,7 +232,7 @@ impl Receiver {
     pub fn hash_file(&self, path: PathBuf, done: Arc<AtomicU64>) -> Pending<io::Result<Digest>> {
         self.hasher.run(move || {
             let mut file = File::open(path)?;
-            let mut hasher = Hasher::new();
+            let mut hasher = Hasher::new(Algorithm::Md5);
             let mut buffer = vec![0; BLOCK_LEN];
             loop {
                 match file.read(&mut buffer)? {

@@ -13,8 +13,9 @@ use super::receive::Sink;
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, reason};
+use crate::proto::base_name;
 use crate::proto::digest::Digest;
-use crate::proto::v1::{Metadata, base_name};
+use crate::proto::v1::Metadata;
 use crate::text;
 
 /// How long a signal lets a file that is whole and verified become the target: it may be done in a moment.

@@ -6,8 +6,11 @@
 
 pub mod digest;
 pub mod v1;
+pub mod v2;
 
 use std::fmt;
+
+use digest::Algorithm;
 
 /// The port of both ends where none is named, as the first system had it.
 pub const DEFAULT_PORT: u16 = 9999;
@@ -26,6 +29,69 @@ pub const SIZE_MAX: u64 = i64::MAX as u64;
 pub struct Request {
     /// The name as asked for: 1 to [`NAME_MAX`] bytes, no NUL. Not yet safe to open.
     pub name: Vec<u8>,
+    /// How the file is to be digested.
+    pub algorithm: Algorithm,
+    /// What of the file is wanted.
+    pub wanted: Wanted,
+    /// Whether a digest that the server has kept is not to be trusted.
+    pub rehash: bool,
+}
+
+/// What of a file is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Its bytes: from `offset` on if the file still has this version, or else all of them.
+    Bytes {
+        /// Bytes that the client has.
+        offset: u64,
+        /// What they are of.
+        version: Version,
+    },
+    /// No byte, but the digest, if the file has the size of the client's.
+    Digest {
+        /// Bytes in the client's file.
+        size: u64,
+    },
+}
+
+impl Wanted {
+    /// All bytes of whatever version there is.
+    pub const ALL: Wanted = Wanted::Bytes { offset: 0, version: Version::UNKNOWN };
+}
+
+/// Bytes of a [`Version`].
+pub const VERSION_LEN: usize = 16;
+
+/// What tells two contents of a file apart on every server that has it: a hash of size and time of modification.
+///
+/// Device, inode and ctime are no part of it: mirrors of one tree agree, and a rename, a hard link or new permissions
+/// end no resume (xfer-protocol(5), VERSION 2, Versions).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Version(pub [u8; VERSION_LEN]);
+
+impl Version {
+    /// What a client says that has no bytes yet.
+    pub const UNKNOWN: Version = Version([0; VERSION_LEN]);
+
+    /// The version of a file of this size in bytes and this time of modification.
+    pub fn of(size: u64, mtime: Mtime) -> Version {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&size.to_be_bytes());
+        hasher.update(&mtime.seconds.to_be_bytes());
+        hasher.update(&mtime.nanos.to_be_bytes());
+        let mut version = [0; VERSION_LEN];
+        hasher.finalize_xof().fill(&mut version);
+        Version(version)
+    }
+}
+
+/// A time of modification, since the beginning of 1970 (UTC).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mtime {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// Nanoseconds behind them, below 1,000,000,000.
+    pub nanos: u32,
 }
 
 /// The protocol that the first byte of a connection announces (xfer-protocol(5), FIRST BYTE).
@@ -33,7 +99,9 @@ pub struct Request {
 pub enum Dialect {
     /// The length of a version 1 request, which is below 2^24.
     V1,
-    /// Not ours; 0x01 to 0x0F, upper-case letters and 0x16 are kept free for version 2, HTTP and TLS.
+    /// The type of a request frame of version 2.
+    V2,
+    /// Not ours; upper-case letters and 0x16 are kept free for HTTP and TLS.
     Unknown,
 }
 
@@ -42,9 +110,25 @@ impl Dialect {
     pub fn of(first: u8) -> Dialect {
         match first {
             0x00 => Dialect::V1,
+            0x01..=0x0f => Dialect::V2,
             _ => Dialect::Unknown,
         }
     }
+}
+
+/// Whether this can be the name of a file: 1 to [`NAME_MAX`] bytes, no NUL.
+pub fn check_name(name: &[u8]) -> Result<(), Malformed> {
+    match name.len() {
+        0 => Err(Malformed::EmptyName),
+        1..=NAME_MAX if name.contains(&0) => Err(Malformed::NulInName),
+        1..=NAME_MAX => Ok(()),
+        length => Err(Malformed::LongName(u32::try_from(length).unwrap_or(u32::MAX))),
+    }
+}
+
+/// The part of a name behind its last slash.
+pub fn base_name(name: &[u8]) -> &[u8] {
+    name.rsplit(|byte| *byte == b'/').next().unwrap_or(name)
 }
 
 /// Why bytes from a peer can never become what they should be.
@@ -66,6 +150,12 @@ pub enum Malformed {
     Size(u64),
     /// A digest that is not 32 lower-case hexadecimal digits.
     Digest,
+    /// A frame of a type that has no place here.
+    FrameType(u8),
+    /// A frame with a payload of a length that its type does not have; type and length.
+    FrameLength(u8, u32),
+    /// A frame with a number in it that means nothing; its type, and which.
+    Field(u8, &'static str),
 }
 
 impl fmt::Display for Malformed {
@@ -79,6 +169,11 @@ impl fmt::Display for Malformed {
             Malformed::LongMessage => write!(f, "the error message has more than {MESSAGE_MAX} bytes"),
             Malformed::Size(size) => write!(f, "the file size {size} is above {SIZE_MAX}"),
             Malformed::Digest => f.write_str("the digest is not 32 lower-case hexadecimal digits"),
+            Malformed::FrameType(kind) => write!(f, "a frame of type 0x{kind:02x} has no place here"),
+            Malformed::FrameLength(kind, length) => {
+                write!(f, "a frame of type 0x{kind:02x} cannot have {length} bytes")
+            }
+            Malformed::Field(kind, field) => write!(f, "a frame of type 0x{kind:02x} has a bad {field}"),
         }
     }
 }

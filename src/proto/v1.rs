@@ -6,8 +6,8 @@
 //! refused   "ERROR" | message, UTF-8, at most 1024 bytes | close
 //! ```
 
-use super::digest::{Digest, HEX_LEN};
-use super::{MESSAGE_MAX, Malformed, NAME_MAX, Request, SIZE_MAX, u32_at, u64_at};
+use super::digest::{Algorithm, Digest, HEX_LEN};
+use super::{MESSAGE_MAX, Malformed, NAME_MAX, Request, SIZE_MAX, Wanted, base_name, u32_at, u64_at};
 
 /// The status of a reply that brings a file.
 pub const OK: &[u8] = b"OK";
@@ -25,7 +25,12 @@ const SIZE_LEN: usize = 8;
 pub fn parse_request(bytes: &[u8]) -> Result<Option<(usize, Request)>, Malformed> {
     let Some(length) = u32_at(bytes, 0) else { return Ok(None) };
     let Some(name) = name_at(bytes, LENGTH_LEN, length)? else { return Ok(None) };
-    Ok(Some((LENGTH_LEN + name.len(), Request { name: name.to_vec() })))
+    Ok(Some((LENGTH_LEN + name.len(), whole(name))))
+}
+
+/// All that version 1 can ask for.
+fn whole(name: &[u8]) -> Request {
+    Request { name: name.to_vec(), algorithm: Algorithm::Md5, wanted: Wanted::ALL, rehash: false }
 }
 
 /// The name of `length` bytes at an offset, once it is whole; a length that no name may have is refused at once.
@@ -37,9 +42,7 @@ fn name_at(bytes: &[u8], at: usize, length: u32) -> Result<Option<&[u8]>, Malfor
         _ => return Err(Malformed::LongName(length)),
     }
     let Some(name) = bytes.get(at..at + len) else { return Ok(None) };
-    if name.contains(&0) {
-        return Err(Malformed::NulInName);
-    }
+    super::check_name(name)?;
     match std::str::from_utf8(name) {
         Ok(_) => Ok(Some(name)),
         Err(_) => Err(Malformed::NotUtf8),
@@ -65,11 +68,6 @@ fn push_text(out: &mut Vec<u8>, text: &[u8]) {
     let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(text);
-}
-
-/// The part of a name behind its last slash, which version 1 metadata carries.
-pub fn base_name(name: &[u8]) -> &[u8] {
-    name.rsplit(|byte| *byte == b'/').next().unwrap_or(name)
 }
 
 /// Everything of a reply before the digest, and where it may be cut so that each part can go out alone.
@@ -197,7 +195,7 @@ mod tests {
     #[test]
     fn requests_at_every_split() {
         for name in ["a", "small.txt", "dir/größe ✓.bin", &"x".repeat(NAME_MAX)] {
-            let expected = Request { name: name.as_bytes().to_vec() };
+            let expected = whole(name.as_bytes());
             every_split(&encode_request(name), parse_request, &expected);
         }
     }

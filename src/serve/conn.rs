@@ -303,7 +303,7 @@ impl<T: Transport> Conn<T> {
     fn reading_request(&mut self, mut state: ReadingRequest, cx: &mut Context<'_>) -> Step {
         loop {
             if let Some(first) = state.input.first()
-                && Dialect::of(*first) == Dialect::Unknown
+                && Dialect::of(*first) != Dialect::V1
             {
                 log::info!(target: &self.label, "refused {}: first byte 0x{first:02x} is no request", self.peer);
                 let message = "Bad request: this port speaks the xfer protocol";
@@ -344,7 +344,7 @@ impl<T: Transport> Conn<T> {
         let shown = text::quoted(&request.name);
         match cx.root.file(&request.name) {
             Ok(file) => {
-                log::debug!(target: &self.label, "request for {shown}: {} bytes", file.version.size);
+                log::debug!(target: &self.label, "request for {shown}: {} bytes", file.stamp.size);
                 Step::Next(State::SendingHeader(self.begin(request, file, cx)))
             }
             Err(Refusal::NotFound(why)) => {
@@ -360,7 +360,7 @@ impl<T: Transport> Conn<T> {
     }
 
     fn begin(&mut self, request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> SendingHeader {
-        let mut head = v1::Head::new(&request.name, file.version.size);
+        let mut head = v1::Head::new(&request.name, file.stamp.size);
         let digest = match cx.digests.request(&file, cx.me, V1_DIGEST_AGE, cx.now) {
             Some(digest) => {
                 head.push_digest(&digest);
@@ -417,7 +417,7 @@ impl<T: Transport> Conn<T> {
     }
 
     fn streaming(&mut self, mut state: Streaming, cx: &mut Context<'_>) -> Step {
-        let size = state.reply.file.version.size;
+        let size = state.reply.file.stamp.size;
         let mut budget = state.reply.file.turn_budget(TURN_BUDGET);
         while state.offset < size {
             if budget == 0 {
@@ -467,7 +467,7 @@ impl<T: Transport> Conn<T> {
 
     /// Ends a reply in the middle: in version 1 the peer learns it from the missing bytes.
     fn cut(&mut self, state: &Streaming, reason: Reason, why: &str) -> Step {
-        let (name, size) = (text::quoted(&state.reply.name), state.reply.file.version.size);
+        let (name, size) = (text::quoted(&state.reply.name), state.reply.file.stamp.size);
         log::warn!(target: &self.label, "cut {name} after {}/{size} bytes: {reason}: {why}", state.offset);
         Step::Close(reason)
     }
@@ -487,7 +487,7 @@ impl<T: Transport> Conn<T> {
 
     /// A line for the highest tenth of the file passed in this turn; none for a file of one turn.
     fn log_progress(&self, state: &mut Streaming) {
-        let size = state.reply.file.version.size;
+        let size = state.reply.file.stamp.size;
         // u128: ten times a file size may not fit a u64.
         let tenths = u64::try_from(u128::from(state.offset) * 10 / u128::from(size.max(1))).unwrap_or(10);
         if tenths > state.tenths && size > TURN_BUDGET as u64 {
@@ -567,7 +567,7 @@ impl SendingHeader {
     }
 
     fn holds_ok(&self) -> bool {
-        self.reply.file.version.size >= V1_HOLD_OK_FROM
+        self.reply.file.stamp.size >= V1_HOLD_OK_FROM
     }
 
     /// When more of the head may go out, if no digest comes before.
@@ -591,7 +591,7 @@ impl Streaming {
     }
 
     fn left(&self) -> u64 {
-        self.reply.file.version.size - self.offset
+        self.reply.file.stamp.size - self.offset
     }
 
     fn is_last_window(&self) -> bool {

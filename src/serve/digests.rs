@@ -1,11 +1,11 @@
-//! Digest jobs: each version of a file is hashed once, in slices, for all who wait for it; finished digests are kept.
+//! Digest jobs: each content of a file is hashed once, in slices, for all who wait for it; finished digests are kept.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::file::{Patience, Ready, ServedFile, Version};
-use crate::proto::digest::{Digest, Hasher};
+use crate::file::{Patience, Ready, ServedFile, Stamp};
+use crate::proto::digest::{Algorithm, Digest, Hasher};
 
 /// Bytes hashed between two looks at the clock: 0.2 ms of MD5. A file of up to this size that is in memory is hashed
 /// on the spot, without a job.
@@ -53,13 +53,13 @@ pub struct Finished {
 
 /// All jobs and all finished digests.
 pub struct Digests {
-    jobs: HashMap<Version, Job>,
+    jobs: HashMap<Stamp, Job>,
     /// The job that each waiter waits for: one at a time.
-    waiting: HashMap<Waiter, Version>,
+    waiting: HashMap<Waiter, Stamp>,
     /// In turn; at most [`RUNNING_MAX`].
-    running: VecDeque<Version>,
+    running: VecDeque<Stamp>,
     /// In the order of arrival, those that have had their quantum behind; each has a waiter.
-    queued: VecDeque<Version>,
+    queued: VecDeque<Stamp>,
     /// Whether the next one from the queue is the one with the least left to do, and not the first.
     prefers_short: bool,
     cache: Cache,
@@ -104,54 +104,54 @@ impl Digests {
         max_age: Duration,
         now: Instant,
     ) -> Option<Digest> {
-        let version = file.version;
-        if let Some(digest) = self.cache.get(&version, max_age, now) {
+        let stamp = file.stamp;
+        if let Some(digest) = self.cache.get(&stamp, max_age, now) {
             return Some(digest);
         }
-        if let Some(job) = self.jobs.get_mut(&version) {
+        if let Some(job) = self.jobs.get_mut(&stamp) {
             job.waiters.push(waiter);
-            self.waiting.insert(waiter, version);
+            self.waiting.insert(waiter, stamp);
             return None;
         }
         let mut job = Job::new(Rc::clone(file), waiter);
-        if version.size <= CHUNK as u64 {
+        if stamp.size <= CHUNK as u64 {
             // One step reads all there is of it.
             if let Some(Ok(digest)) = job.step(&mut self.buffer, now) {
                 self.cache.keep(&job, digest, now);
                 return Some(digest);
             }
         }
-        self.jobs.insert(version, job);
-        self.waiting.insert(waiter, version);
+        self.jobs.insert(stamp, job);
+        self.waiting.insert(waiter, stamp);
         match self.running.len() < RUNNING_MAX {
-            true => self.running.push_back(version),
-            false => self.queued.push_back(version),
+            true => self.running.push_back(stamp),
+            false => self.queued.push_back(stamp),
         }
         None
     }
 
     /// Says that a connection is gone, if it waited or not.
     pub fn leave(&mut self, waiter: Waiter) {
-        let Some(version) = self.waiting.remove(&waiter) else { return };
-        let Some(job) = self.jobs.get_mut(&version) else { return };
+        let Some(stamp) = self.waiting.remove(&waiter) else { return };
+        let Some(job) = self.jobs.get_mut(&stamp) else { return };
         job.waiters.retain(|other| *other != waiter);
         if job.waiters.is_empty() {
-            self.abandon(&version);
+            self.abandon(&stamp);
         }
     }
 
     /// Decides about a job that nobody waits for any more: it goes on if it has begun and is one of few.
-    fn abandon(&mut self, version: &Version) {
-        if let Some(at) = self.queued.iter().position(|queued| queued == version) {
+    fn abandon(&mut self, stamp: &Stamp) {
+        if let Some(at) = self.queued.iter().position(|queued| queued == stamp) {
             self.queued.remove(at);
-            self.jobs.remove(version);
+            self.jobs.remove(stamp);
             return;
         }
-        let is_unwaited = |version: &Version| self.jobs.get(version).is_some_and(|job| job.waiters.is_empty());
-        let unwaited: Vec<Version> = self.running.iter().copied().filter(is_unwaited).collect();
+        let is_unwaited = |stamp: &Stamp| self.jobs.get(stamp).is_some_and(|job| job.waiters.is_empty());
+        let unwaited: Vec<Stamp> = self.running.iter().copied().filter(is_unwaited).collect();
         if unwaited.len() > UNWAITED_MAX {
             // The one with the most left to do is the least likely to be of use before it is dropped anyway.
-            let left = |version: &Version| self.jobs.get(version).map(|job| version.size - job.offset);
+            let left = |stamp: &Stamp| self.jobs.get(stamp).map(|job| stamp.size - job.offset);
             if let Some(longest) = unwaited.into_iter().max_by_key(left) {
                 self.end(&longest);
             }
@@ -170,7 +170,7 @@ impl Digests {
 
     /// When a job can go on: at once (`now`), later, or, without any job, never.
     pub fn next_at(&self, now: Instant) -> Option<Instant> {
-        let at = |version| self.jobs.get(version).map(|job: &Job| job.paused_until.unwrap_or(now));
+        let at = |stamp| self.jobs.get(stamp).map(|job: &Job| job.paused_until.unwrap_or(now));
         self.running.iter().filter_map(at).min()
     }
 
@@ -180,9 +180,9 @@ impl Digests {
         let mut now = clock();
         let end = now + budget;
         while now < end {
-            let Some(version) = self.next_job(now) else { break };
+            let Some(stamp) = self.next_job(now) else { break };
             // `next_job` names only jobs that exist.
-            let Some(job) = self.jobs.get_mut(&version) else { break };
+            let Some(job) = self.jobs.get_mut(&stamp) else { break };
             if let Some(outcome) = job.step(&mut self.buffer, now) {
                 if let Ok(digest) = outcome {
                     self.cache.keep(job, digest, now);
@@ -192,10 +192,10 @@ impl Digests {
                     self.waiting.remove(waiter);
                 }
                 finished.push(Finished { waiters, outcome });
-                self.end(&version);
+                self.end(&stamp);
             } else if job.quantum == 0 {
                 job.quantum = QUANTUM;
-                self.make_room(version);
+                self.make_room(stamp);
             }
             now = clock();
         }
@@ -203,36 +203,36 @@ impl Digests {
     }
 
     /// The next job in turn that can go on: one that someone waits for, if there is any.
-    fn next_job(&mut self, now: Instant) -> Option<Version> {
-        let can_go = |version: &Version, waited: bool| {
-            self.jobs.get(version).is_some_and(|job| {
+    fn next_job(&mut self, now: Instant) -> Option<Stamp> {
+        let can_go = |stamp: &Stamp, waited: bool| {
+            self.jobs.get(stamp).is_some_and(|job| {
                 job.paused_until.is_none_or(|until| until <= now) && job.waiters.is_empty() != waited
             })
         };
-        let find = |waited| self.running.iter().position(|version| can_go(version, waited));
+        let find = |waited| self.running.iter().position(|stamp| can_go(stamp, waited));
         let at = find(true).or_else(|| find(false))?;
-        let version = self.running.remove(at)?;
-        self.running.push_back(version);
-        Some(version)
+        let stamp = self.running.remove(at)?;
+        self.running.push_back(stamp);
+        Some(stamp)
     }
 
     /// Forgets a running job, and starts one from the queue in its place.
-    fn end(&mut self, version: &Version) {
-        self.jobs.remove(version);
-        self.running.retain(|running| running != version);
+    fn end(&mut self, stamp: &Stamp) {
+        self.jobs.remove(stamp);
+        self.running.retain(|running| running != stamp);
         self.start_queued();
     }
 
     /// Puts a running job behind those that queue, if any do. One that nobody waits for is forgotten then.
-    fn make_room(&mut self, version: Version) {
+    fn make_room(&mut self, stamp: Stamp) {
         if self.queued.is_empty() {
             return;
         }
-        if self.jobs.get(&version).is_none_or(|job| job.waiters.is_empty()) {
-            return self.end(&version);
+        if self.jobs.get(&stamp).is_none_or(|job| job.waiters.is_empty()) {
+            return self.end(&stamp);
         }
-        self.running.retain(|running| *running != version);
-        self.queued.push_back(version);
+        self.running.retain(|running| *running != stamp);
+        self.queued.push_back(stamp);
         self.start_queued();
     }
 
@@ -240,9 +240,9 @@ impl Digests {
     /// left, so that a small file does not wait for all the large ones before it.
     fn start_queued(&mut self) {
         self.prefers_short = !self.prefers_short;
-        let left = |version: &Version| self.jobs.get(version).map(|job| version.size - job.offset);
+        let left = |stamp: &Stamp| self.jobs.get(stamp).map(|job| stamp.size - job.offset);
         let at = match self.prefers_short {
-            true => self.queued.iter().enumerate().min_by_key(|(_, version)| left(version)).map_or(0, |(at, _)| at),
+            true => self.queued.iter().enumerate().min_by_key(|(_, stamp)| left(stamp)).map_or(0, |(at, _)| at),
             false => 0,
         };
         self.running.extend(self.queued.remove(at));
@@ -251,10 +251,10 @@ impl Digests {
 
 impl Job {
     fn new(file: Rc<ServedFile>, waiter: Waiter) -> Job {
-        let settled = !file.version.is_younger_than(SETTLED, SystemTime::now());
+        let settled = !file.stamp.is_younger_than(SETTLED, SystemTime::now());
         Job {
             file,
-            hasher: Hasher::new(),
+            hasher: Hasher::new(Algorithm::Md5),
             offset: 0,
             waiters: vec![waiter],
             patience: Patience::default(),
@@ -266,7 +266,7 @@ impl Job {
 
     /// Hashes one chunk; `Some` once the job has ended.
     fn step(&mut self, buffer: &mut [u8], now: Instant) -> Option<Result<Digest, Failure>> {
-        let size = self.file.version.size;
+        let size = self.file.stamp.size;
         let len = usize::try_from(size - self.offset).unwrap_or(CHUNK).min(CHUNK);
         let chunk = buffer.get_mut(..len)?;
         if !chunk.is_empty() {
@@ -299,13 +299,13 @@ impl Job {
 /// Finished digests, the oldest dropped first.
 #[derive(Default)]
 struct Cache {
-    digests: HashMap<Version, (Digest, Instant)>,
-    order: VecDeque<Version>,
+    digests: HashMap<Stamp, (Digest, Instant)>,
+    order: VecDeque<Stamp>,
 }
 
 impl Cache {
-    fn get(&self, version: &Version, max_age: Duration, now: Instant) -> Option<Digest> {
-        let (digest, made) = self.digests.get(version)?;
+    fn get(&self, stamp: &Stamp, max_age: Duration, now: Instant) -> Option<Digest> {
+        let (digest, made) = self.digests.get(stamp)?;
         (now.duration_since(*made) <= max_age).then_some(*digest)
     }
 
@@ -313,8 +313,8 @@ impl Cache {
         if !job.settled {
             return;
         }
-        if self.digests.insert(job.file.version, (digest, now)).is_none() {
-            self.order.push_back(job.file.version);
+        if self.digests.insert(job.file.stamp, (digest, now)).is_none() {
+            self.order.push_back(job.file.stamp);
         }
         if self.order.len() > CACHE_MAX
             && let Some(oldest) = self.order.pop_front()
@@ -396,11 +396,11 @@ mod tests {
         assert!(digests.cache.digests.is_empty(), "its last change is less than {SETTLED:?} ago");
         let mut job = Job::new(file, Waiter(1));
         job.settled = true;
-        let digest = Hasher::new().finish();
+        let digest = Hasher::new(Algorithm::Md5).finish();
         digests.cache.keep(&job, digest, now);
-        let version = job.file.version;
-        assert_eq!(digests.cache.get(&version, AGE, now + AGE), Some(digest));
-        assert_eq!(digests.cache.get(&version, AGE, now + AGE + DIGEST_SLICE), None);
+        let stamp = job.file.stamp;
+        assert_eq!(digests.cache.get(&stamp, AGE, now + AGE), Some(digest));
+        assert_eq!(digests.cache.get(&stamp, AGE, now + AGE + DIGEST_SLICE), None);
     }
 
     #[test]
