@@ -602,10 +602,8 @@ impl<T: Transport> Conn<T> {
 
     fn send_data_header(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
         let Window::Header { out, len } = &mut state.window else { return Ok(()) };
-        // Not without any of its bytes behind it: the kernel holds it back for them.
-        if cx.budget == 0 {
-            return Err(Stop::Rest(Turn::Yield));
-        }
+        // The kernel may hold it back for the bytes behind it. They follow in the same turn: a window is opened only
+        // with budget left, and a header that has to wait goes on in a turn of its own.
         match self.transport.write_more(out.rest()) {
             Io::Done(n) => {
                 out.sent += n;

@@ -246,14 +246,16 @@ fn nothing_is_read_while_a_reply_is_under_way() {
 fn a_pipeline_of_small_requests_leaves_others_their_turns() {
     let mut world = World::new("v2-fair");
     world.change("a", b"body");
-    let mut peer = peer_saying([ask("a", Wanted::ALL).repeat(100)]);
+    let mut peer = peer_saying([ask("a", Wanted::ALL).repeat(100), ask("missing", Wanted::ALL).repeat(100)]);
     let mut conn = world.conn(&mut peer);
-    let mut turns = 0;
-    while world.turn(&mut conn) == Turn::Yield {
-        turns += 1;
+    for turns in 1.. {
+        let turn = world.turn(&mut conn);
         assert!(conn.replies <= turns * (TURN_BUDGET / REQUEST_COST) as u64, "{} in {turns} turns", conn.replies);
+        if turn != Turn::Yield {
+            break;
+        }
     }
-    assert_eq!(conn.replies, 100);
+    assert_eq!(conn.replies, 200);
 }
 
 #[test]
@@ -379,6 +381,23 @@ fn a_file_that_changes_between_frames_ends_its_reply_and_no_other() {
     }
 }
 
+/// Its digest may be known long before its last byte goes out.
+#[test]
+fn a_file_that_changes_inside_its_last_frame_has_no_digest() {
+    let mut world = World::new("v2-last");
+    world.change("big", &[1; 200_000]);
+    let mut peer = peer_saying([ask("big", Wanted::ALL)]);
+    peer.room = 100_000;
+    let mut conn = world.conn(&mut peer);
+    world.settle(&mut conn);
+    world.hash(&mut conn);
+    world.change("big", &[2; 200_000]);
+    conn.transport.room = usize::MAX;
+    world.settle(&mut conn);
+    drop(conn);
+    assert_eq!(words(&peer), ["file@0", "data 200000", "error 4"]);
+}
+
 /// A frame that was begun is filled, since its length has been announced.
 #[test]
 fn a_file_that_ends_inside_a_frame_leaves_zeros_and_an_error_behind_them() {
@@ -421,6 +440,8 @@ fn a_digest_that_cannot_be_made_is_an_error_at_the_next_border() {
             conn.transport.room = usize::MAX;
             world.settle(&mut conn);
             assert_eq!((conn.replies, conn.transport.aborted), (1, false));
+            let border = if room == 10 { 0 } else { WINDOW };
+            assert_eq!(conn.bytes, if room == usize::MAX { 600_000 } else { border });
             drop(conn);
             assert_eq!(words(&peer).last().expect("frames"), error, "with room for {room} bytes");
             world.digests.leave(Waiter(1));
