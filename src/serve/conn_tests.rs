@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::*;
 use crate::serve::header::{V1_GAP, V1_HOLD_OK_FROM};

@@ -1,7 +1,9 @@
 //! Version 2: frames in, frames out, many requests a connection.
 
 use super::*;
+use crate::proto::digest::Algorithm;
 use crate::proto::v2::{File, Reply as Frame};
+use crate::proto::{Version, Wanted};
 
 /// What a GET asks for that says no more than a name.
 fn ask(name: &str, wanted: Wanted) -> Vec<u8> {
@@ -104,7 +106,7 @@ fn a_file_is_described_sent_and_verified_and_the_connection_kept() {
     assert!(!conn.transport.finished);
     let file = world.root.file(b"a").expect("it is there");
     let (frames, data) = heard(conn.transport);
-    let digest = Some(Digest::Md5(*b"\x84\x1a\x2d\x68\x9a\xd8\x6b\xd1\x61\x14\x47\x45\x3c\x22\xc6\xfc"));
+    let digest = Digest::Md5(*b"\x84\x1a\x2d\x68\x9a\xd8\x6b\xd1\x61\x14\x47\x45\x3c\x22\xc6\xfc");
     let described = File {
         size: 4,
         offset: 0,
@@ -113,10 +115,10 @@ fn a_file_is_described_sent_and_verified_and_the_connection_kept() {
         version: file.version(),
         algorithm: Algorithm::Md5,
         sizes_differ: false,
-        digest,
+        digest: Some(digest),
     };
     assert_eq!(frames[..2], [Frame::File(described), Frame::Data(4)]);
-    assert_eq!((frames.len(), &frames[2], &data[..]), (3, &Frame::Digest(digest.expect("above")), &b"body"[..]));
+    assert_eq!((frames.len(), &frames[2], &data[..]), (3, &Frame::Digest(digest), &b"body"[..]));
     // The next one on the same connection, in the other algorithm.
     world.at(59.0);
     conn.transport.input.push_back(ask_with("a", Wanted::ALL, Algorithm::Blake3, false));

@@ -5,6 +5,7 @@ mod digests;
 mod header;
 mod reactor;
 mod reason;
+mod reply;
 mod timers;
 
 use std::io::{self, Write};
