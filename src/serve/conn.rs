@@ -718,7 +718,14 @@ impl<T: Transport> Conn<T> {
 
     fn log_cut(&self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &Context<'_>) {
         let (name, size, seconds) = (text::quoted(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
-        log::warn!(target: &self.label, "cut {name} after {at}/{size} bytes: {reason}: {why} ({seconds:.3} s)");
+        match reply.brings {
+            Brings::Bytes { .. } => {
+                log::warn!(target: &self.label, "cut {name} after {at}/{size} bytes: {reason}: {why} ({seconds:.3} s)");
+            }
+            Brings::Digest | Brings::Size => {
+                log::warn!(target: &self.label, "sent no digest of {name}: {reason}: {why} ({seconds:.3} s)");
+            }
+        }
     }
 
     fn complete(&mut self, reply: &Reply, cx: &mut Context<'_>) -> Step {
