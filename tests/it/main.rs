@@ -11,6 +11,7 @@ mod digests;
 mod disks;
 mod fakes;
 mod get_signals;
+mod kept;
 mod lies;
 mod limits;
 mod logs;
