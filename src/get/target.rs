@@ -30,7 +30,7 @@ pub enum Target {
     /// Under a name, once it is verified.
     File(Box<FileTarget>),
     /// To standard output, a pipe or a device.
-    Stream(StreamTarget),
+    Stream(Box<StreamTarget>),
 }
 
 /// What may make fetching unnecessary.
@@ -135,7 +135,7 @@ impl Target {
 
     fn stream_to(file: File, shown: String) -> Target {
         let written = Arc::new(AtomicU64::new(0));
-        Target::Stream(StreamTarget { file: Arc::new(file), shown, written, promised: None, resume: None })
+        Target::Stream(Box::new(StreamTarget { file: Arc::new(file), shown, written, promised: None, resume: None }))
     }
 
     /// The target as lines for a person name it.
