@@ -54,6 +54,8 @@ pub struct Fetcher<'a> {
     commits: Commits<Done>,
     folder: Option<Arc<Folder>>,
     failures: Failures,
+    /// Whether a signal has been told of, with the file that it stopped.
+    is_stop_said: bool,
 }
 
 impl<'a> Fetcher<'a> {
@@ -71,6 +73,7 @@ impl<'a> Fetcher<'a> {
             commits: Commits::new(),
             folder: None,
             failures: Failures::default(),
+            is_stop_said: false,
         }
     }
 
@@ -80,12 +83,7 @@ impl<'a> Fetcher<'a> {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) => return self.failures.summary(self.tools.config.files.len(), &mut self.tools.progress),
-                Err(Stop::Signal(signal)) => {
-                    for (done, result) in self.commits.last() {
-                        self.committed(done, result);
-                    }
-                    return ExitCode::Signal(signal);
-                }
+                Err(Stop::Signal(signal)) => return self.end_by(signal),
                 // Whoever read our output has seen enough: no failure to speak of.
                 Err(Stop::Final(error)) if error.exit == ExitCode::ClosedPipe => return ExitCode::ClosedPipe,
                 Err(stop) => {
@@ -95,6 +93,23 @@ impl<'a> Fetcher<'a> {
                 }
             }
         }
+    }
+
+    /// Ends the run after a signal.
+    fn end_by(mut self, signal: u8) -> ExitCode {
+        for (done, result) in self.commits.last() {
+            self.committed(done, result);
+        }
+        self.tools.progress.end();
+        self.ask_again();
+        let mut left = String::new();
+        for item in self.ready.iter_mut().chain(&mut self.later) {
+            left.push_str(&item.abandon());
+        }
+        if !self.is_stop_said {
+            self.tools.progress.error(None, &format!("stopped by {}{left}", signal_name(signal)));
+        }
+        ExitCode::Signal(signal)
     }
 
     /// Does the next thing; whether there is another.
@@ -218,7 +233,10 @@ impl<'a> Fetcher<'a> {
                     return self.probe_v1(item);
                 }
                 // An old server would have us begin again: too much for what may be a moment's failure.
-                Ok(Speaks::Nothing(stop)) => return self.try_again(item, stop),
+                Ok(Speaks::Nothing(stop)) => {
+                    let why = stop.into_error().with("; if it speaks only version 1, use --v1").to_string();
+                    return self.try_again(item, Stop::again(why));
+                }
                 Err(stop) => return self.try_again(item, stop),
             }
         }
@@ -286,13 +304,14 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    fn succeed(&mut self, item: Item<'a>, outcome: Outcome) -> Result<(), Stop> {
+    fn succeed(&mut self, mut item: Item<'a>, outcome: Outcome) -> Result<(), Stop> {
         match outcome {
             Outcome::Differs => {
                 self.ready.push_front(item);
                 Ok(())
             }
             Outcome::There { line, size } => {
+                item.target.clean();
                 self.tools.progress.done(item.name, size, &line);
                 Ok(())
             }
@@ -419,6 +438,7 @@ impl<'a> Fetcher<'a> {
             Stop::Signal(signal) => {
                 let shown = text::quoted(item.name);
                 let line = format!("stopped by {}: {shown} not saved{left}", signal_name(signal));
+                self.is_stop_said = true;
                 self.tools.progress.error(Some(item.name), &line);
                 Err(stop)
             }
@@ -437,8 +457,11 @@ impl<'a> Fetcher<'a> {
     /// The server is dead: the rest is not tried.
     fn leave(&mut self) {
         self.ask_again();
-        let waiting = self.ready.drain(..).chain(self.later.drain(..));
-        let mut names: Vec<&[u8]> = waiting.map(|item| item.name).collect();
+        let mut names = Vec::new();
+        for mut item in self.ready.drain(..).chain(self.later.drain(..)) {
+            item.abandon();
+            names.push(item.name);
+        }
         names.extend(self.names.by_ref().map(Vec::as_slice));
         self.failures.leave(&names, &mut self.tools.progress);
     }
