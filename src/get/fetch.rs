@@ -274,31 +274,28 @@ impl<'a> Fetcher<'a> {
     }
 
     /// A server that has never spoken version 2 is asked in version 1, at once.
-    fn probe_v1(&mut self, mut item: Item<'a>) -> Result<(), Stop> {
-        match v1::attempt(&mut item, &mut self.tools) {
-            Ok(outcome) => {
-                self.speak_v1();
-                self.succeed(item, outcome)
+    fn probe_v1(&mut self, item: Item<'a>) -> Result<(), Stop> {
+        match v1::ask(&item, &mut self.tools) {
+            Ok(answered) => {
+                self.speech = Speech::V1;
+                log::info!(target: "main", "{} speaks version 1: no resume", self.tools.server);
+                self.take_v1(item, answered)
             }
-            Err(stop) => {
-                // A refusal, a lie and a damaged file are answers.
-                if matches!(stop, Stop::Final(_) | Stop::Mismatch(_)) {
-                    self.speak_v1();
-                }
-                self.try_again(item, stop)
-            }
+            Err(stop) => self.try_again(item, stop),
         }
-    }
-
-    fn speak_v1(&mut self) {
-        self.speech = Speech::V1;
-        log::info!(target: "main", "{} speaks version 1: no resume", self.tools.server);
     }
 
     fn fetch_in_v1(&mut self, mut item: Item<'a>) -> Result<(), Stop> {
         item.start();
         self.log_attempt(&item);
-        match v1::attempt(&mut item, &mut self.tools) {
+        match v1::ask(&item, &mut self.tools) {
+            Ok(answered) => self.take_v1(item, answered),
+            Err(stop) => self.try_again(item, stop),
+        }
+    }
+
+    fn take_v1(&mut self, mut item: Item<'a>, answered: v1::Answered) -> Result<(), Stop> {
+        match answered.finish(&mut item, &mut self.tools) {
             Ok(outcome) => self.succeed(item, outcome),
             Err(stop) => self.try_again(item, stop),
         }
