@@ -187,8 +187,8 @@ impl<'a> Fetcher<'a> {
                     continue;
                 }
             }
+            self.log_attempt(&mut item);
             if self.session.is_none() {
-                self.log_attempt(&item);
                 match Session::connect(&mut self.tools) {
                     Ok(session) => self.session = Some(session),
                     Err(stop) => return self.try_again(item, stop),
@@ -212,9 +212,11 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    fn log_attempt(&self, item: &Item<'_>) {
-        let (label, name) = (item.backoff.label(), text::quoted(item.name));
-        log::info!(target: "main", "{label}: {name} from {}", self.tools.server);
+    fn log_attempt(&self, item: &mut Item<'_>) {
+        if item.begins_attempt() {
+            let (label, name) = (item.backoff.label(), text::quoted(item.name));
+            log::info!(target: "main", "{label}: {name} from {}", self.tools.server);
+        }
     }
 
     /// Takes the reply to the oldest request.
@@ -287,7 +289,17 @@ impl<'a> Fetcher<'a> {
 
     fn fetch_in_v1(&mut self, mut item: Item<'a>) -> Result<(), Stop> {
         item.start();
-        self.log_attempt(&item);
+        // What an earlier run has left may say that this server speaks version 2 after all.
+        match item.find(&mut self.tools) {
+            Ok(true) if !self.tools.config.v1 => {
+                self.speech = Speech::V2;
+                self.ready.push_front(item);
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(stop) => return self.give_up(item, stop),
+        }
+        self.log_attempt(&mut item);
         match v1::ask(&item, &mut self.tools) {
             Ok(answered) => self.take_v1(item, answered),
             Err(stop) => self.try_again(item, stop),
@@ -414,6 +426,7 @@ impl<'a> Fetcher<'a> {
     fn next_attempt(&mut self, item: &mut Item<'a>, stop: Stop) -> Result<Instant, Stop> {
         let Stop::Again { why, connected } = stop else { return Err(stop) };
         self.tools.progress.end();
+        item.end_attempt();
         let Some(pause) = item.backoff.next_pause() else {
             let shown = text::quoted(item.name);
             let why = match item.backoff.attempt() {

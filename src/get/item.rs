@@ -54,6 +54,8 @@ pub struct Item<'a> {
     pub received: u64,
     /// Whether it has been looked for what an earlier run has left.
     is_found: bool,
+    /// Whether the log knows of this attempt: a comparison and what follows it are one.
+    is_logged: bool,
     /// The furthest byte from which it could ever be resumed, and of which version.
     furthest: Option<(Version, u64)>,
 }
@@ -87,7 +89,28 @@ impl<'a> Item<'a> {
             _ => Stage::Fetching,
         };
         let backoff = Backoff::new(config.attempts, config.max_backoff);
-        Item { name, target, backoff, started: None, due: None, stage, received: 0, is_found: false, furthest: None }
+        Item {
+            name,
+            target,
+            backoff,
+            started: None,
+            due: None,
+            stage,
+            received: 0,
+            is_found: false,
+            is_logged: false,
+            furthest: None,
+        }
+    }
+
+    /// Whether this is the first time that it is asked for in this attempt.
+    pub fn begins_attempt(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_logged, true)
+    }
+
+    /// The next time it is asked for is another attempt.
+    pub fn end_attempt(&mut self) {
+        self.is_logged = false;
     }
 
     /// Begins to count its time, unless that has begun.

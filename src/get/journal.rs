@@ -258,6 +258,16 @@ impl Journal {
         Ok(Journal { file, path: path.to_path_buf(), about, boot: boot_id(), slots: Mutex::new(slots) })
     }
 
+    /// Removes it, unless another has taken its name: the lock on the part ends where the part becomes the target.
+    pub fn remove_own(&self) {
+        let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let there = std::fs::symlink_metadata(&self.path).map(id);
+        if there.is_ok_and(|there| self.file.metadata().is_ok_and(|ours| id(ours) == there)) {
+            // What cannot be removed means nothing without its part, and goes with the next.
+            let _ = remove(&self.path);
+        }
+    }
+
     /// Says how far the part is good, if that is a good deal more than before, and nothing has to be waited for.
     pub fn record_now_and_then(&self, resumable: &Resumable) {
         let slots = match self.slots.try_lock() {

@@ -181,8 +181,8 @@ impl Part {
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Makes the part the target: permissions, time, sync, rename, sync of the folder, and no journal any more. Its
-    /// whole content is verified. Waits for the disk.
+    /// Makes the part the target: permissions, time, sync, rename, sync of the folder. Its whole content is verified.
+    /// Waits for the disk.
     ///
     /// Without attributes, a new file gets the permissions that any program would give it, and one that replaces another
     /// keeps that one's. Nothing is replaced unless `replaces`: then the result is whether the part has become the target.
@@ -205,7 +205,6 @@ impl Part {
         if let Some(folder) = sync {
             folder.sync().map_err(|error| failed("sync the folder of", error))?;
         }
-        let _ = journal::remove(&self.journal_path());
         Ok(true)
     }
 

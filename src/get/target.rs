@@ -264,9 +264,15 @@ impl Target {
         replaces: bool,
     ) -> Option<impl FnOnce() -> Committed + Send + 'static> {
         let Target::File(target) = self else { return None };
-        target.journal = None;
+        let journal = target.journal.take();
         let part = target.part.take()?;
-        Some(move || part.commit(attributes, sync.as_deref(), replaces))
+        Some(move || {
+            let result = part.commit(attributes, sync.as_deref(), replaces);
+            if let (Ok(true), Some(journal)) = (&result, journal) {
+                journal.remove_own();
+            }
+            result
+        })
     }
 
     /// The folder that holds the target, as a path.

@@ -313,6 +313,10 @@ impl<'a> Reactor<'a> {
     /// is noted before that happens again that each note costs a bounded time.
     fn note_idle(&mut self, since: Instant, token: Token) {
         self.idle.push_back((since, token));
+        // It can make room now.
+        if let Some(listener) = &mut self.listener {
+            listener.resting_until = None;
+        }
         if self.idle.len() > 2 * self.conns.len() + IDLE_SLACK {
             let conns = &self.conns;
             self.idle.retain(|noted| is_idle(conns, *noted));
