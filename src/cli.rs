@@ -68,7 +68,7 @@ struct ServeArgs {
     /// seconds in which a request must be whole (default: 10)
     #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
     request_timeout: Option<Duration>,
-    /// seconds without progress after which a transfer is cut (default: 60)
+    /// seconds without progress, or without a next request, after which a connection is closed (default: 60)
     #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
     idle_timeout: Option<Duration>,
     /// seconds that running transfers get at shutdown, 0 for none (default: 10)
