@@ -22,3 +22,8 @@ mod strangers;
 mod targets;
 mod transfer;
 mod usage;
+mod v2_changes;
+mod v2_files;
+mod v2_keep_alive;
+mod v2_requests;
+mod v2_waits;

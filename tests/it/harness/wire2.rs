@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
+use super::content;
 use super::wire::{dial, dial_slowly};
 
 pub const MD5: u8 = 1;
@@ -132,7 +133,7 @@ impl Get {
 impl fmt::Debug for Get {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Get { algorithm, flags, offset, version, .. } = self;
-        let (name, version) = (self.name.escape_ascii(), super::content::hex(version));
+        let (name, version) = (self.name.escape_ascii(), content::hex(version));
         write!(f, "GET '{name}' from {offset} of {version}, algorithm {algorithm}, flags {flags:#x}")
     }
 }
@@ -234,7 +235,7 @@ impl fmt::Debug for Frame {
             Frame::File(file) => write!(f, "{file:?}"),
             Frame::Data(bytes) => write!(f, "Data of {} bytes", bytes.len()),
             Frame::Wait(done, total) => write!(f, "Wait {done} of {total}"),
-            Frame::Digest(digest) => write!(f, "Digest {}", super::content::hex(digest)),
+            Frame::Digest(digest) => write!(f, "Digest {}", content::hex(digest)),
             Frame::Error(code, message) => write!(f, "Error {code}: {message}"),
         }
     }
@@ -262,6 +263,27 @@ pub struct Reply {
 impl Reply {
     pub fn file(&self) -> &File {
         self.file.as_ref().unwrap_or_else(|| panic!("a FILE expected, got {self:?}"))
+    }
+
+    /// The file's bytes from FILE's offset on, and the digest of the whole file.
+    pub fn assert_brings(&self, body: &[u8]) {
+        let file = self.file();
+        assert_eq!(file.size, body.len() as u64, "{self:?}");
+        assert!(self.body == body[usize::try_from(file.offset).unwrap()..], "other bytes than the file has: {self:?}");
+        self.assert_digest_of(body);
+    }
+
+    /// No byte of the file, and its digest.
+    pub fn assert_compares(&self, body: &[u8]) {
+        assert!(self.body.is_empty() && self.file().size == body.len() as u64, "{self:?}");
+        self.assert_digest_of(body);
+    }
+
+    fn assert_digest_of(&self, body: &[u8]) {
+        let file = self.file();
+        let expected = content::digest(file.algorithm, body);
+        assert_eq!(self.end, End::Digest(expected.clone()), "{self:?}");
+        assert!(file.digest.is_empty() || file.digest == expected, "another digest in FILE: {self:?}");
     }
 
     /// The code of an ERROR that is the whole reply.
