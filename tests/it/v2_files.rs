@@ -290,7 +290,7 @@ fn the_reader_refuses_what_is_not_specified() {
         wire2::wait(1, 2),
     ];
     for bytes in flawed {
-        let server = crate::scripted_server::ScriptedServer::new(move |_, stream| {
+        let server = crate::scripted_server::ScriptedServer::of_any_version(move |_, stream| {
             let _ = std::io::Write::write_all(stream, &bytes);
         });
         let read = std::panic::catch_unwind(|| Peer::dial(server.addr).reply(&Get::of("a")));

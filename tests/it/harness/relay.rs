@@ -20,6 +20,9 @@ const ASKED_MAX: usize = 1 << 20;
 /// is nothing.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// What the kernel takes in for a relay that holds: the server must not run far ahead of what passed.
+const RECEIVE_BUFFER: usize = 256 * 1024;
+
 /// A connection that nobody releases ends after this long, so that no test hangs for ever.
 const HELD_MAX: Duration = Duration::from_secs(2 * PATIENCE.as_secs());
 
@@ -168,6 +171,11 @@ impl Relay {
         self.each(|connection| Get::all_in(&connection.asked.lock().unwrap()))
     }
 
+    /// Whether a client spoke version 1 in any of the connections.
+    pub fn was_asked_in_version_1(&self) -> bool {
+        self.first_bytes().contains(&Some(0))
+    }
+
     /// What was asked in version 2, in whichever connection.
     pub fn all_gets(&self) -> Vec<Get> {
         self.gets().into_iter().flatten().flatten().collect()
@@ -185,6 +193,11 @@ impl Relay {
         let connection = self.connection(number).expect("a connection to release");
         connection.gate.lock().unwrap().released = true;
         connection.changed.notify_all();
+    }
+
+    /// Waits for this many bytes to the client.
+    pub fn wait_for_bytes(&self, count: u64) {
+        wait_for(&format!("{count} bytes to the client"), || self.to_client() >= count);
     }
 
     /// Waits until nothing can pass any more, so that the counts are final.
@@ -266,6 +279,7 @@ impl Connection {
         match TcpStream::connect(upstream) {
             Ok(server) => {
                 server.set_nodelay(true).unwrap();
+                sockopt::set_socket_recv_buffer_size(&server, RECEIVE_BUFFER).unwrap();
                 self.sockets.lock().unwrap().extend([&client, &server].map(|socket| socket.try_clone().unwrap()));
                 std::thread::scope(|scope| {
                     scope.spawn(|| self.pass_to_server(&client, &server));

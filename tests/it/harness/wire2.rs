@@ -120,6 +120,18 @@ impl Get {
         Some(gets)
     }
 
+    /// The next request, as a scripted server reads it; None when no more is asked.
+    pub fn read(stream: &mut TcpStream) -> Option<Get> {
+        let mut head = [0; 4];
+        if read_fully(stream, &mut head) < head.len() {
+            return None;
+        }
+        let length = (u32::from_be_bytes(head) & 0x00ff_ffff) as usize;
+        assert!(head[0] == GET && length >= GET_LEN, "not a GET: {}", head.escape_ascii());
+        let mut payload = vec![0; length];
+        (read_fully(stream, &mut payload) == length).then(|| Get::of_payload(&payload))
+    }
+
     fn of_payload(payload: &[u8]) -> Get {
         let mut fields = Fields(payload);
         let [algorithm, flags] = fields.take();
@@ -185,6 +197,22 @@ impl File {
         assert!([0, digest_len].contains(&file.digest.len()), "a digest of a strange length in {file:?}");
         file
     }
+}
+
+/// All that an honest server answers to this request for this body.
+pub fn honest_reply(get: &Get, body: &[u8]) -> Vec<u8> {
+    let about = File { algorithm: get.algorithm, ..File::of(body) };
+    let digest = digest(&content::digest(get.algorithm, body));
+    if get.flags & NO_DATA != 0 {
+        return match get.offset == about.size {
+            true => [about.bytes(), digest].concat(),
+            false => File { flags: SIZES_DIFFER, ..about }.bytes(),
+        };
+    }
+    let resumes = get.version == about.version && get.offset <= about.size;
+    let offset = if resumes { get.offset } else { 0 };
+    let rest = data(&body[usize::try_from(offset).unwrap()..]);
+    [File { offset, ..about }.bytes(), rest, digest].concat()
 }
 
 /// The frames of a scripted server.
