@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use rustix::fs::sendfile;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 
 /// What a call on a transport came to.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub trait Transport {
     fn read(&mut self, buffer: &mut [u8]) -> Io;
     /// Writes what fits.
     fn write(&mut self, bytes: &[u8]) -> Io;
+    /// Writes what fits, to share a segment with what the caller sends right behind it. Alone, it may be held back.
+    fn write_more(&mut self, bytes: &[u8]) -> Io;
     /// Sends up to `count` bytes of a file from `offset` on; `Done(0)` says that the file ends before it.
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io;
     /// Says that nothing more will be written.
@@ -79,6 +81,14 @@ impl Transport for TcpStream {
 
     fn write(&mut self, bytes: &[u8]) -> Io {
         match uninterrupted(|| Write::write(self, bytes)) {
+            Ok(n) => Io::Done(n),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn write_more(&mut self, bytes: &[u8]) -> Io {
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        match uninterrupted(|| self.try_io(|| Ok(rustix::net::send(self.as_fd(), bytes, flags)?))) {
             Ok(n) => Io::Done(n),
             Err(error) => error.into(),
         }

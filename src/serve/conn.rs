@@ -1,54 +1,59 @@
 //! One connection: all its states and every transition between them.
 //!
 //! ```text
-//!                    a file                  the digest is known,
-//!   ReadingRequest ---------> SendingHeader ---------------------> Streaming
-//!        |                                    the header is out        |
-//!        | none, or malformed                                          | the last byte is out
-//!        v                          the message is out                 v
-//!    Refusing -----------------------------------------------------> Lingering ---> Closed
+//!          .------------------------- version 2: on with the next request <-----------------------.
+//!          v                                                                                      |
+//!   ReadingRequest -> SendingHeader -> Streaming -> AwaitingDigest -> SendingDigest --------------|
+//!          |                |              |               |                                      |
+//!          | no file        '--------------+-------.-------'                                      |
+//!          v                                       v  version 2: it failed                        |
+//!      Refusing <----------------------------------'----------------------------------------------'
+//!          |
+//!          v  version 1, or nothing behind it can be understood
+//!      Lingering -> Closed
 //! ```
 //!
-//! From every state a time limit, a reset or a failing file leads to Closed, which has the reason. A state is consumed
-//! by the function that is named after it, and falls through to the next one as long as it can.
+//! In version 1 the header brings the digest, Streaming leads to Lingering, and what fails closes. In version 2 a reply
+//! without bytes goes from SendingHeader to AwaitingDigest, or, if the sizes differ, is over. From ReadingRequest the end
+//! of input leads to Closed, and when the server stops a reply leads to Lingering. From every state a time limit or a
+//! reset leads to Closed, which has the reason.
+//!
+//! A state is consumed by the function that is named after it, and falls through to the next one as long as it can.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Limits;
-use super::digests::{Digests, Failure, Waiter};
+use super::digests::{self, Digests, Failure, Trust, Waiter};
+use super::header::Header;
+use super::reason::Reason;
 use crate::file::{Patience, Ready, ServedFile};
 use crate::net::{Closed, Io, Transport};
-use crate::proto::digest::Digest;
-use crate::proto::{Dialect, Malformed, NAME_MAX, Request, v1};
+use crate::proto::digest::{Algorithm, Digest};
+use crate::proto::v2::{self, Asked, ErrorCode};
+use crate::proto::{Dialect, Malformed, NAME_MAX, Request, Version, Wanted, v1};
 use crate::root::{Refusal, Root};
 use crate::text;
 
-/// Bytes that a connection may send before others get their turn: some 60 µs of loopback. (nginx: sendfile_max_chunk 2m.)
-const TURN_BUDGET: usize = 256 * 1024;
+/// Bytes that a connection may send or have hashed on the spot before others get their turn: some 60 µs of loopback.
+/// (nginx: sendfile_max_chunk 2m.)
+pub const TURN_BUDGET: usize = 256 * 1024;
 
-/// Bytes of a file that are probed, and then sent, at a time.
+/// What answering a request costs of a turn's budget, in bytes: the look-up of a name takes as long as sending so many.
+const REQUEST_COST: usize = 32 * 1024;
+
+/// Bytes of a file that are probed, and then sent, at a time; in version 2, those of a DATA frame.
 const WINDOW: u64 = 256 * 1024;
-
-/// Pause between `OK` and the metadata of version 1. The first client reads the status with one `recv(5)` and fails if
-/// anything has arrived behind `OK`. Of 100 such clients at once on two cores, 96 were served with a gap of 50 ms, 98
-/// with 100 ms, all with 250 ms.
-const V1_GAP: Duration = Duration::from_millis(250);
-
-/// While a file is hashed, one more field of the header goes out this often: the first client reads each with a
-/// timeout of 10 s.
-const V1_FIELD_PAUSE: Duration = Duration::from_secs(8);
-
-/// From this size on, even `OK` waits for the digest as long as a field may: a hash of 1 GiB takes so long that the gap
-/// behind it does not matter, and from a slow disk the first client needs every second that it can be given.
-const V1_HOLD_OK_FROM: u64 = 1 << 30;
+const _: () = assert!(WINDOW <= v2::DATA_MAX as u64);
 
 /// How old a kept digest may be for version 1, which has no way to ask for a new one: a store through a mapping
 /// changes a file and none of its time stamps.
 const V1_DIGEST_AGE: Duration = Duration::from_secs(600);
+
+/// How often a client that waits for a digest hears how far it is.
+const WAIT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes discarded at most after the end of a reply. Closing with unread input behind it is a reset, which can destroy
 /// the reply on its way. (nginx: lingering_timeout; Apache: 2 s between reads.)
@@ -57,59 +62,12 @@ const LINGER_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection may go on sending after the end of its reply.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// Bytes of a version 1 request at most.
-const REQUEST_MAX: usize = 4 + NAME_MAX;
+/// Bytes of input held at most: a whole request of version 2. One of version 1 is shorter.
+const INPUT_MAX: usize = v2::HEADER_LEN + v2::REQUEST_MAX;
+const _: () = assert!(4 + NAME_MAX <= INPUT_MAX);
 
-/// Why a connection ended: one of these stands in its closing line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The file was sent.
-    Complete,
-    /// There is no such file for this peer.
-    Refused,
-    /// The request can never become one.
-    BadRequest,
-    /// The first byte belongs to no protocol of ours.
-    UnknownProtocol,
-    /// No whole request in time.
-    RequestTimeout,
-    /// The peer took no byte for too long.
-    IdleTimeout,
-    /// The peer closed before it had asked for anything.
-    PeerClosed,
-    /// The peer cut the connection.
-    ResetByPeer,
-    /// The file changed while it was hashed or sent.
-    FileChanged,
-    /// The file cannot be read.
-    ReadError,
-    /// The server lacks descriptors or memory.
-    Busy,
-    /// The server ends, and nothing was under way.
-    Shutdown,
-    /// The server ends, and the time for what was under way is over.
-    DrainTimeout,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reason::Complete => "complete",
-            Reason::Refused => "refused",
-            Reason::BadRequest => "bad request",
-            Reason::UnknownProtocol => "unknown protocol",
-            Reason::RequestTimeout => "request timeout",
-            Reason::IdleTimeout => "idle timeout",
-            Reason::PeerClosed => "peer closed",
-            Reason::ResetByPeer => "reset by peer",
-            Reason::FileChanged => "file changed",
-            Reason::ReadError => "read error",
-            Reason::Busy => "busy",
-            Reason::Shutdown => "shutdown",
-            Reason::DrainTimeout => "drain timeout",
-        })
-    }
-}
+/// What fills a frame whose file has become too short for it.
+static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
 /// What a connection needs from the server during a turn.
 pub struct Context<'a> {
@@ -125,6 +83,10 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     /// Room for input, shared by all connections.
     pub scratch: &'a mut [u8],
+    /// What is left of [`TURN_BUDGET`].
+    pub budget: usize,
+    /// Whether the server stops: what has begun is finished, and nothing else begins.
+    pub stopping: bool,
 }
 
 /// How a turn ended.
@@ -147,57 +109,81 @@ pub struct Conn<T> {
     /// Who speaks in log lines: `conn-12`.
     label: Box<str>,
     opened: Instant,
-    /// Replies sent whole, refusals among them.
+    /// Replies sent whole, refusals and errors among them.
     pub replies: u64,
     /// Bytes of files sent.
     pub bytes: u64,
+    /// What the first byte has announced, once it is there.
+    dialect: Option<Dialect>,
+    /// What has arrived and is not answered; at most [`INPUT_MAX`] bytes. While a reply of version 2 is under way
+    /// nothing is read: the requests behind it stay with the kernel, and hold their sender up.
+    input: Vec<u8>,
     state: State,
 }
 
 enum State {
-    ReadingRequest(ReadingRequest),
+    ReadingRequest(Asking),
     SendingHeader(SendingHeader),
     Streaming(Streaming),
+    AwaitingDigest(AwaitingDigest),
+    SendingDigest(SendingDigest),
     Refusing(Refusing),
     Lingering(Lingering),
     Closed(Reason),
 }
 
-struct ReadingRequest {
-    /// What has arrived; at most [`REQUEST_MAX`] bytes.
-    input: Vec<u8>,
+/// What is known of the request to come, and since when.
+#[derive(Clone, Copy)]
+enum Asking {
+    /// It is the first one; its time began with the connection.
+    First,
+    /// A reply has just ended; what is behind it has not been looked for.
+    Behind,
+    /// Nothing of it has come.
+    Idle(Instant),
+    /// Some of it has come.
+    Begun(Instant),
 }
 
-/// A file on its way to a client.
+/// An answer on its way to a client.
 struct Reply {
     file: Rc<ServedFile>,
     name: Box<[u8]>,
     asked: Instant,
+    brings: Brings,
+    digest: Awaited,
 }
 
-struct SendingHeader {
-    reply: Reply,
-    head: v1::Head,
-    /// Bytes of the head sent; 0 <= sent <= head.bytes.len().
-    sent: usize,
-    /// When the request came, or the last byte of the head went.
-    last: Instant,
-    digest: Awaited,
+/// What a reply brings of a file.
+#[derive(Clone, Copy)]
+enum Brings {
+    /// Its bytes from here on; at most its size.
+    Bytes { from: u64 },
+    /// Only its digest.
+    Digest,
+    /// Only its size, which is not the client's.
+    Size,
 }
 
 /// A digest, as a connection has it.
 enum Awaited {
     Pending,
-    Known,
-    Failed(Reason),
+    Known(Digest),
+    Failed(Failure),
+}
+
+struct SendingHeader {
+    reply: Reply,
+    header: Header,
 }
 
 struct Streaming {
     reply: Reply,
-    /// Bytes sent; 0 <= offset <= size.
+    /// Where the first byte of this reply is in the file.
+    from: u64,
+    /// Where the next one is; from <= offset <= size.
     offset: u64,
-    /// Bytes from `offset` on that a probe has found in memory.
-    ready: usize,
+    window: Window,
     patience: Patience,
     /// When the peer took a byte last.
     progress: Instant,
@@ -205,17 +191,55 @@ struct Streaming {
     tenths: u64,
 }
 
+/// Bytes that a probe has found in memory: a frame in version 2.
+enum Window {
+    /// Those before are out, and nothing is promised.
+    Border,
+    /// Of so many bytes, none of them sent.
+    Header { out: Outgoing, len: usize },
+    /// So many bytes are left of it.
+    Bytes(usize),
+    /// So many are left, and the file has ended before them.
+    Zeros(usize),
+}
+
+struct AwaitingDigest {
+    reply: Reply,
+    /// The last WAIT.
+    wait: Outgoing,
+    /// When the next one is due.
+    next: Instant,
+}
+
+struct SendingDigest {
+    reply: Reply,
+    out: Outgoing,
+}
+
 struct Refusing {
-    out: Vec<u8>,
-    /// Bytes of `out` sent.
-    sent: usize,
-    reason: Reason,
+    out: Outgoing,
+    then: Then,
+}
+
+/// What follows a refusal.
+enum Then {
+    NextRequest,
+    Linger(Reason),
 }
 
 struct Lingering {
     reason: Reason,
     discarded: usize,
     until: Instant,
+}
+
+/// Bytes on their way to the peer.
+struct Outgoing {
+    bytes: Vec<u8>,
+    /// Bytes sent; 0 <= sent <= bytes.len().
+    sent: usize,
+    /// When they were made, or the peer took one last.
+    progress: Instant,
 }
 
 /// What a state's function made of it.
@@ -228,13 +252,24 @@ enum Step {
     Close(Reason),
 }
 
+/// Why a state cannot go on now.
+enum Stop {
+    /// The turn ends like this.
+    Rest(Turn),
+    /// The reply ends without the rest, for this reason and that cause.
+    Fail(Reason, String),
+    /// The connection ends.
+    Close(Reason),
+}
+
 impl<T: Transport> Conn<T> {
     /// A connection that has just been accepted.
     pub fn new(transport: T, peer: SocketAddr, number: u64, now: Instant) -> Conn<T> {
         let label = format!("conn-{number}").into_boxed_str();
         log::info!(target: &label, "connection from {peer}");
-        let state = State::ReadingRequest(ReadingRequest { input: Vec::new() });
-        Conn { transport, peer, label, opened: now, replies: 0, bytes: 0, state }
+        let state = State::ReadingRequest(Asking::First);
+        let input = Vec::new();
+        Conn { transport, peer, label, opened: now, replies: 0, bytes: 0, dialect: None, input, state }
     }
 
     /// Does what can be done now, within the budget of a turn.
@@ -242,9 +277,11 @@ impl<T: Transport> Conn<T> {
         loop {
             // A state that is being consumed never stays: each arm below puts one back.
             let step = match std::mem::replace(&mut self.state, State::Closed(Reason::Shutdown)) {
-                State::ReadingRequest(state) => self.reading_request(state, cx),
+                State::ReadingRequest(asking) => self.reading_request(asking, cx),
                 State::SendingHeader(state) => self.sending_header(state, cx),
                 State::Streaming(state) => self.streaming(state, cx),
+                State::AwaitingDigest(state) => self.awaiting_digest(state, cx),
+                State::SendingDigest(state) => self.sending_digest(state, cx),
                 State::Refusing(state) => self.refusing(state, cx),
                 State::Lingering(state) => self.lingering(state, cx),
                 State::Closed(reason) => Step::Close(reason),
@@ -265,13 +302,23 @@ impl<T: Transport> Conn<T> {
 
     /// Takes the outcome of the digest job that this connection waits for.
     pub fn digest_done(&mut self, outcome: &Result<Digest, Failure>) {
-        let State::SendingHeader(state) = &mut self.state else { return };
-        state.digest = match outcome {
-            Ok(digest) => {
-                state.head.push_digest(digest);
-                Awaited::Known
+        let reply = match &mut self.state {
+            State::SendingHeader(SendingHeader { reply, header }) => {
+                if let Ok(digest) = outcome {
+                    header.push_digest(digest);
+                }
+                reply
             }
-            Err(failure) => Awaited::Failed(failed(&self.label, &state.reply.name, failure)),
+            State::Streaming(Streaming { reply, .. }) | State::AwaitingDigest(AwaitingDigest { reply, .. }) => reply,
+            _ => return,
+        };
+        reply.digest = match outcome {
+            Ok(digest) => Awaited::Known(*digest),
+            Err(failure) => {
+                let (_, why) = cause(failure);
+                log::warn!(target: &self.label, "cannot hash {}: {why}", text::quoted(&reply.name));
+                Awaited::Failed(failure.clone())
+            }
         };
     }
 
@@ -280,7 +327,15 @@ impl<T: Transport> Conn<T> {
         match &self.state {
             State::ReadingRequest(_) => Some(Reason::Shutdown),
             State::Lingering(Lingering { reason, .. }) | State::Closed(reason) => Some(*reason),
-            State::SendingHeader(_) | State::Streaming(_) | State::Refusing(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Since when it has been kept open after a reply with nothing to do.
+    pub fn idle_since(&self) -> Option<Instant> {
+        match self.state {
+            State::ReadingRequest(Asking::Idle(since)) => Some(since),
+            _ => None,
         }
     }
 
@@ -300,43 +355,125 @@ impl<T: Transport> Conn<T> {
         );
     }
 
-    fn reading_request(&mut self, mut state: ReadingRequest, cx: &mut Context<'_>) -> Step {
+    fn speaks_v2(&self) -> bool {
+        self.dialect == Some(Dialect::V2)
+    }
+
+    fn reading_request(&mut self, asking: Asking, cx: &mut Context<'_>) -> Step {
         loop {
-            if let Some(first) = state.input.first()
-                && Dialect::of(*first) != Dialect::V1
-            {
-                log::info!(target: &self.label, "refused {}: first byte 0x{first:02x} is no request", self.peer);
-                let message = "Bad request: this port speaks the xfer protocol";
-                return self.refuse(message, Reason::UnknownProtocol);
+            if cx.budget == 0 {
+                return Step::Rest(State::ReadingRequest(asking), Turn::Yield);
             }
-            match v1::parse_request(&state.input) {
-                Ok(Some((_, request))) => return self.answer(request, cx),
-                Ok(None) => {}
-                Err(malformed) => return self.refuse_malformed(malformed),
+            if let Some(step) = self.take_request(cx) {
+                return step;
             }
-            let room = REQUEST_MAX.saturating_sub(state.input.len()).min(cx.scratch.len());
+            // Never without room: a full buffer holds a whole request, or none that could become one.
+            let room = INPUT_MAX.saturating_sub(self.input.len()).min(cx.scratch.len());
             match self.transport.read(&mut cx.scratch[..room]) {
-                Io::Done(n) => state.input.extend_from_slice(&cx.scratch[..n]),
-                Io::WouldBlock => {
-                    let deadline = self.opened + cx.limits.request_timeout;
-                    if cx.now >= deadline {
-                        return Step::Close(Reason::RequestTimeout);
-                    }
-                    return Step::Rest(State::ReadingRequest(state), Turn::Wait(deadline));
-                }
+                Io::Done(n) => self.input.extend_from_slice(&cx.scratch[..n]),
+                Io::WouldBlock => return self.rest_until_asked(asking, cx),
+                Io::Closed(Closed::EndOfInput) if self.replies > 0 => return Step::Close(Reason::Complete),
                 Io::Closed(Closed::EndOfInput) => return Step::Close(Reason::PeerClosed),
                 Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
             }
         }
     }
 
-    fn refuse_malformed(&mut self, malformed: Malformed) -> Step {
-        log::info!(target: &self.label, "refused a request of {}: {malformed}", self.peer);
-        self.refuse(&format!("Bad request: {malformed}"), Reason::BadRequest)
+    /// Answers what has been asked whole, in the protocol that the first byte of the connection has announced.
+    fn take_request(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+        let first = *self.input.first()?;
+        match *self.dialect.get_or_insert_with(|| Dialect::of(first)) {
+            Dialect::V2 => match v2::parse_asked(&self.input) {
+                Ok(None) => None,
+                Ok(Some((used, asked))) => {
+                    self.consume(used);
+                    Some(self.answer_frame(asked, cx))
+                }
+                Err(malformed) => {
+                    let then = Then::Linger(Reason::BadRequest);
+                    Some(self.refuse_malformed(ErrorCode::BadRequest, malformed, then, cx))
+                }
+            },
+            // It has asked for nothing in time.
+            _ if cx.stopping => Some(Step::Close(Reason::Shutdown)),
+            Dialect::V1 => match v1::parse_request(&self.input) {
+                Ok(None) => None,
+                Ok(Some((_, request))) => {
+                    self.input = Vec::new();
+                    Some(self.answer(request, cx))
+                }
+                Err(malformed) => {
+                    let then = Then::Linger(Reason::BadRequest);
+                    Some(self.refuse_malformed(ErrorCode::BadRequest, malformed, then, cx))
+                }
+            },
+            Dialect::Unknown => {
+                log::info!(target: &self.label, "refused {}: first byte 0x{first:02x} is no request", self.peer);
+                let message = "Bad request: this port speaks the xfer protocol";
+                Some(self.refuse(ErrorCode::BadRequest, message, Then::Linger(Reason::UnknownProtocol), cx))
+            }
+        }
     }
 
-    fn refuse(&mut self, message: &str, reason: Reason) -> Step {
-        Step::Next(State::Refusing(Refusing { out: v1::encode_error(message), sent: 0, reason }))
+    /// Forgets the first bytes of the input. Without any left it takes no memory: a connection may be kept for long.
+    fn consume(&mut self, used: usize) {
+        self.input.drain(..used.min(self.input.len()));
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+    }
+
+    /// Nothing whole has been asked, and nothing more has come.
+    fn rest_until_asked(&mut self, asking: Asking, cx: &mut Context<'_>) -> Step {
+        let (request_time, idle_time) = (cx.limits.request_timeout, cx.limits.idle_timeout);
+        let (asking, deadline, reason) = match asking {
+            // What has just been sent must reach the peer, whatever it is about to ask.
+            Asking::Behind if cx.stopping => return self.linger(Reason::Complete, cx),
+            _ if cx.stopping => return Step::Close(Reason::Shutdown),
+            Asking::First => (asking, self.opened + request_time, Reason::RequestTimeout),
+            Asking::Begun(since) => (asking, since + request_time, Reason::RequestTimeout),
+            Asking::Idle(since) if self.input.is_empty() => (asking, since + idle_time, Reason::KeepAliveTimeout),
+            Asking::Behind if self.input.is_empty() => {
+                (Asking::Idle(cx.now), cx.now + idle_time, Reason::KeepAliveTimeout)
+            }
+            Asking::Idle(_) | Asking::Behind => (Asking::Begun(cx.now), cx.now + request_time, Reason::RequestTimeout),
+        };
+        match cx.now >= deadline {
+            true => Step::Close(reason),
+            false => Step::Rest(State::ReadingRequest(asking), Turn::Wait(deadline)),
+        }
+    }
+
+    fn answer_frame(&mut self, asked: Asked, cx: &mut Context<'_>) -> Step {
+        match asked {
+            Asked::Get(request) if cx.stopping => {
+                let shown = text::quoted(&request.name);
+                log::info!(target: &self.label, "refused {shown} to {}: shutting down", self.peer);
+                self.refuse(ErrorCode::ShuttingDown, "The server is shutting down", Then::NextRequest, cx)
+            }
+            Asked::Get(request) => self.answer(request, cx),
+            Asked::Refused(code, malformed) => self.refuse_malformed(code, malformed, Then::NextRequest, cx),
+        }
+    }
+
+    fn refuse_malformed(&mut self, code: ErrorCode, malformed: Malformed, then: Then, cx: &mut Context<'_>) -> Step {
+        log::info!(target: &self.label, "refused a request of {}: {malformed}", self.peer);
+        let what = if code == ErrorCode::Unsupported { "Unsupported" } else { "Bad request" };
+        self.refuse(code, &format!("{what}: {malformed}"), then, cx)
+    }
+
+    fn refuse(&mut self, code: ErrorCode, message: &str, then: Then, cx: &mut Context<'_>) -> Step {
+        cx.spend(REQUEST_COST);
+        let bytes = match self.speaks_v2() {
+            true => v2::encode_error(code, message),
+            false => v1::encode_error(message),
+        };
+        Step::Next(State::Refusing(Refusing { out: Outgoing::new(bytes, cx.now), then }))
+    }
+
+    /// What follows when there is no file: version 1 knows one request a connection.
+    fn then(&self, reason: Reason) -> Then {
+        if self.speaks_v2() { Then::NextRequest } else { Then::Linger(reason) }
     }
 
     /// Looks the name up, and begins the reply.
@@ -344,66 +481,56 @@ impl<T: Transport> Conn<T> {
         let shown = text::quoted(&request.name);
         match cx.root.file(&request.name) {
             Ok(file) => {
+                cx.spend(REQUEST_COST);
                 log::debug!(target: &self.label, "request for {shown}: {} bytes", file.stamp.size);
-                Step::Next(State::SendingHeader(self.begin(request, file, cx)))
+                let state = if self.speaks_v2() { begin_v2(request, file, cx) } else { begin_v1(request, file, cx) };
+                Step::Next(State::SendingHeader(state))
             }
             Err(Refusal::NotFound(why)) => {
                 log::info!(target: &self.label, "refused {shown} to {}: not found ({why})", self.peer);
-                self.refuse(&v1::not_found(&String::from_utf8_lossy(&request.name)), Reason::Refused)
+                let message = v1::not_found(&String::from_utf8_lossy(&request.name));
+                self.refuse(ErrorCode::NotFound, &message, self.then(Reason::Refused), cx)
             }
             Err(Refusal::Busy(error)) => {
                 let why = crate::error::reason(&error);
                 log::warn!(target: &self.label, "refused {shown} to {}: busy ({why})", self.peer);
-                self.refuse("Server is busy, try again later", Reason::Busy)
+                self.refuse(ErrorCode::Busy, "Server is busy, try again later", self.then(Reason::Busy), cx)
             }
         }
-    }
-
-    fn begin(&mut self, request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> SendingHeader {
-        let mut head = v1::Head::new(&request.name, file.stamp.size);
-        let digest = match cx.digests.request(&file, cx.me, V1_DIGEST_AGE, cx.now) {
-            Some(digest) => {
-                head.push_digest(&digest);
-                Awaited::Known
-            }
-            None => Awaited::Pending,
-        };
-        let reply = Reply { file, name: request.name.into_boxed_slice(), asked: cx.now };
-        SendingHeader { reply, head, sent: 0, last: cx.now, digest }
     }
 
     fn sending_header(&mut self, mut state: SendingHeader, cx: &mut Context<'_>) -> Step {
-        if self.is_reset(cx) {
-            return Step::Close(Reason::ResetByPeer);
+        if !self.speaks_v2() {
+            if self.is_reset(cx) {
+                return Step::Close(Reason::ResetByPeer);
+            }
+            // The bytes of the file come behind its digest, or not at all.
+            if let Awaited::Failed(failure) = &state.reply.digest {
+                return Step::Close(cause(failure).0);
+            }
         }
         loop {
-            if let Awaited::Failed(reason) = state.digest {
-                return Step::Close(reason);
-            }
-            let allowed = state.allowed(cx.now);
-            let Some(out) = state.head.bytes.get(state.sent..allowed).filter(|out| !out.is_empty()) else {
-                if state.is_sent() {
-                    return Step::Next(State::Streaming(Streaming::new(state.reply, cx.now)));
+            let out = state.header.out(cx.now);
+            if out.is_empty() {
+                if state.header.is_sent() {
+                    return self.after_header(state.reply, cx);
                 }
-                let until = state.next_at(cx.now);
+                let until = state.header.next_at(cx.now);
                 return Step::Rest(State::SendingHeader(state), Turn::Wait(until));
-            };
+            }
             match self.transport.write(out) {
-                Io::Done(n) => {
-                    state.sent += n;
-                    state.last = cx.now;
+                Io::Done(n) => state.header.advance(n, cx.now),
+                Io::WouldBlock => {
+                    let stop = blocked(state.header.last + cx.limits.idle_timeout, cx);
+                    return stop.without_failure(State::SendingHeader(state));
                 }
-                Io::WouldBlock if cx.now < state.last + cx.limits.idle_timeout => {
-                    let until = state.last + cx.limits.idle_timeout;
-                    return Step::Rest(State::SendingHeader(state), Turn::Wait(until));
-                }
-                Io::WouldBlock => return Step::Close(Reason::IdleTimeout),
                 Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
             }
         }
     }
 
-    /// Whether the peer has cut the connection. What it says meanwhile does not matter, but a reset may stand behind it.
+    /// Whether the peer has cut the connection. What it says meanwhile does not matter in version 1, but a reset may
+    /// stand behind it.
     fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
         let mut discarded = 0;
         while discarded < LINGER_BYTES_MAX {
@@ -416,81 +543,237 @@ impl<T: Transport> Conn<T> {
         false
     }
 
+    fn after_header(&mut self, reply: Reply, cx: &mut Context<'_>) -> Step {
+        match reply.brings {
+            Brings::Bytes { from } => Step::Next(State::Streaming(Streaming::new(reply, from, cx.now))),
+            Brings::Digest => Step::Next(State::AwaitingDigest(AwaitingDigest::new(reply, cx.now))),
+            Brings::Size => self.complete(&reply, cx),
+        }
+    }
+
     fn streaming(&mut self, mut state: Streaming, cx: &mut Context<'_>) -> Step {
+        let stop = loop {
+            let moved = match state.window {
+                Window::Border if state.left() == 0 => break None,
+                Window::Border => self.open_window(&mut state, cx),
+                Window::Header { .. } => self.send_data_header(&mut state, cx),
+                Window::Bytes(left) => self.send_bytes(&mut state, left, cx),
+                Window::Zeros(left) => self.send_zeros(&mut state, left, cx),
+            };
+            if let Err(stop) = moved {
+                break Some(stop);
+            }
+        };
+        self.log_progress(&mut state);
+        match stop {
+            None if self.speaks_v2() => Step::Next(State::AwaitingDigest(AwaitingDigest::new(state.reply, cx.now))),
+            None => self.complete(&state.reply, cx),
+            Some(Stop::Fail(reason, why)) => self.fail(&state.reply, state.offset, reason, &why, cx),
+            Some(stop) => stop.without_failure(State::Streaming(state)),
+        }
+    }
+
+    /// Looks what can be sent without waiting for the disk, and whether the file is still the one that was announced.
+    fn open_window(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
+        if let Awaited::Failed(failure) = &state.reply.digest {
+            let (reason, why) = cause(failure);
+            return Err(Stop::Fail(reason, why));
+        }
+        if cx.budget == 0 {
+            return Err(Stop::Rest(Turn::Yield));
+        }
+        let len = match state.probe() {
+            Ready::Bytes(n) => n,
+            Ready::NotYet => return Err(Stop::Rest(Turn::Pause(state.patience.look_again_at(cx.now)))),
+            Ready::End => return Err(became_shorter()),
+            Ready::Failed(error) => return Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error))),
+        };
+        if !state.reply.file.is_unchanged() {
+            return Err(was_written_to());
+        }
+        // Only the probe has told whether reading may wait for the disk.
+        cx.budget = cx.budget.min(state.reply.file.turn_budget(TURN_BUDGET));
+        state.window = match self.speaks_v2() {
+            true => Window::Header { out: Outgoing::new(v2::encode_data_header(len), cx.now), len },
+            false => Window::Bytes(len),
+        };
+        Ok(())
+    }
+
+    fn send_data_header(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
+        let Window::Header { out, len } = &mut state.window else { return Ok(()) };
+        // Not without any of its bytes behind it: the kernel holds it back for them.
+        if cx.budget == 0 {
+            return Err(Stop::Rest(Turn::Yield));
+        }
+        match self.transport.write_more(out.rest()) {
+            Io::Done(n) => {
+                out.sent += n;
+                if out.rest().is_empty() {
+                    state.window = Window::Bytes(*len);
+                }
+                state.progress = cx.now;
+                Ok(())
+            }
+            Io::WouldBlock => Err(blocked(state.progress + cx.limits.idle_timeout, cx)),
+            Io::Closed(_) => Err(Stop::Close(Reason::ResetByPeer)),
+        }
+    }
+
+    fn send_bytes(&mut self, state: &mut Streaming, left: usize, cx: &mut Context<'_>) -> Result<(), Stop> {
+        if cx.budget == 0 {
+            return Err(Stop::Rest(Turn::Yield));
+        }
+        match self.transport.send_file(state.reply.file.as_fd(), state.offset, left.min(cx.budget)) {
+            // What a frame has promised must come, and nothing of it counts.
+            Io::Done(0) if self.speaks_v2() => state.window = Window::Zeros(left),
+            Io::Done(0) => return Err(became_shorter()),
+            Io::Done(n) => {
+                // sendfile sends no more than it was told, which was at most `left`.
+                state.window = match left.saturating_sub(n) {
+                    0 => Window::Border,
+                    left => Window::Bytes(left),
+                };
+                state.offset += n as u64;
+                state.progress = cx.now;
+                self.bytes += n as u64;
+                cx.spend(n);
+            }
+            Io::WouldBlock => return Err(blocked(state.progress + cx.limits.idle_timeout, cx)),
+            Io::Closed(Closed::Failed(error)) if self.speaks_v2() => {
+                // No error fits into a frame; the retry meets this one at a border.
+                let why = crate::error::reason(&error);
+                self.log_cut(&state.reply, state.offset, Reason::ReadError, &why, cx);
+                self.transport.abort();
+                return Err(Stop::Close(Reason::ReadError));
+            }
+            Io::Closed(Closed::Failed(error)) => {
+                return Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error)));
+            }
+            Io::Closed(_) => return Err(Stop::Close(Reason::ResetByPeer)),
+        }
+        Ok(())
+    }
+
+    fn send_zeros(&mut self, state: &mut Streaming, left: usize, cx: &mut Context<'_>) -> Result<(), Stop> {
+        if left == 0 {
+            return Err(became_shorter());
+        }
+        if cx.budget == 0 {
+            return Err(Stop::Rest(Turn::Yield));
+        }
+        let len = left.min(cx.budget).min(ZEROS.len());
+        match self.transport.write(ZEROS.get(..len).unwrap_or(&ZEROS)) {
+            Io::Done(n) => {
+                state.window = Window::Zeros(left.saturating_sub(n));
+                state.progress = cx.now;
+                cx.spend(n);
+                Ok(())
+            }
+            Io::WouldBlock => Err(blocked(state.progress + cx.limits.idle_timeout, cx)),
+            Io::Closed(_) => Err(Stop::Close(Reason::ResetByPeer)),
+        }
+    }
+
+    fn awaiting_digest(&mut self, mut state: AwaitingDigest, cx: &mut Context<'_>) -> Step {
         let size = state.reply.file.stamp.size;
-        let mut budget = state.reply.file.turn_budget(TURN_BUDGET);
-        while state.offset < size {
-            if budget == 0 {
-                self.log_progress(&mut state);
-                return Step::Rest(State::Streaming(state), Turn::Yield);
+        loop {
+            if let Err(stop) = self.send(&mut state.wait, cx) {
+                return stop.without_failure(State::AwaitingDigest(state));
             }
-            if state.ready == 0 {
-                match state.probe() {
-                    Ready::Bytes(n) => state.ready = n,
-                    Ready::NotYet => {
-                        let until = state.patience.look_again_at(cx.now);
-                        return Step::Rest(State::Streaming(state), Turn::Pause(until));
-                    }
-                    Ready::End => return self.cut(&state, Reason::FileChanged, "it became shorter"),
-                    Ready::Failed(error) => {
-                        return self.cut(&state, Reason::ReadError, &crate::error::reason(&error));
-                    }
+            match &state.reply.digest {
+                Awaited::Known(_) if !state.reply.file.is_unchanged() => {
+                    return self.fail(&state.reply, size, Reason::FileChanged, WRITTEN_TO, cx);
                 }
-                if state.is_last_window() && !state.reply.file.is_unchanged() {
-                    return self.cut(&state, Reason::FileChanged, "it was written to");
+                Awaited::Known(digest) => {
+                    let out = Outgoing::new(v2::encode_digest(digest), cx.now);
+                    return Step::Next(State::SendingDigest(SendingDigest { reply: state.reply, out }));
                 }
-            }
-            match self.transport.send_file(state.reply.file.as_fd(), state.offset, state.ready.min(budget)) {
-                Io::Done(0) => return self.cut(&state, Reason::FileChanged, "it became shorter"),
-                Io::Done(n) => {
-                    state.advance(n, cx.now);
-                    self.bytes += n as u64;
-                    budget = budget.saturating_sub(n);
+                Awaited::Failed(failure) => {
+                    let (reason, why) = cause(failure);
+                    return self.fail(&state.reply, size, reason, &why, cx);
                 }
-                Io::WouldBlock => {
-                    self.log_progress(&mut state);
-                    let deadline = state.progress + cx.limits.idle_timeout;
-                    if cx.now >= deadline {
-                        return Step::Close(Reason::IdleTimeout);
-                    }
-                    return Step::Rest(State::Streaming(state), Turn::Wait(deadline));
+                Awaited::Pending if cx.now < state.next => {
+                    let until = state.next;
+                    return Step::Rest(State::AwaitingDigest(state), Turn::Wait(until));
                 }
-                Io::Closed(Closed::Failed(error)) => {
-                    return self.cut(&state, Reason::ReadError, &crate::error::reason(&error));
+                Awaited::Pending => {
+                    let (done, total) = cx.digests.progress(cx.me).unwrap_or((0, size));
+                    state.wait = Outgoing::new(v2::encode_wait(done, total), cx.now);
+                    state.next = cx.now + WAIT_PAUSE;
                 }
-                Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
             }
         }
-        self.log_progress(&mut state);
-        self.complete(&state, cx)
+    }
+
+    fn sending_digest(&mut self, mut state: SendingDigest, cx: &mut Context<'_>) -> Step {
+        match self.send(&mut state.out, cx) {
+            Ok(()) => self.complete(&state.reply, cx),
+            Err(stop) => stop.without_failure(State::SendingDigest(state)),
+        }
+    }
+
+    /// Writes all of it, as far as the peer takes it.
+    fn send(&mut self, out: &mut Outgoing, cx: &Context<'_>) -> Result<(), Stop> {
+        while !out.rest().is_empty() {
+            match self.transport.write(out.rest()) {
+                Io::Done(n) => {
+                    out.sent += n;
+                    out.progress = cx.now;
+                }
+                Io::WouldBlock => {
+                    let deadline = match self.speaks_v2() {
+                        true => out.progress + cx.limits.idle_timeout,
+                        // A refusal: a peer that does not even take this much is not waited for longer than for a request.
+                        false => self.opened + cx.limits.request_timeout + LINGER_TIME,
+                    };
+                    return Err(blocked(deadline, cx));
+                }
+                Io::Closed(_) => return Err(Stop::Close(Reason::ResetByPeer)),
+            }
+        }
+        Ok(())
     }
 
     /// Ends a reply in the middle: in version 1 the peer learns it from the missing bytes.
-    fn cut(&mut self, state: &Streaming, reason: Reason, why: &str) -> Step {
-        let (name, size) = (text::quoted(&state.reply.name), state.reply.file.stamp.size);
-        log::warn!(target: &self.label, "cut {name} after {}/{size} bytes: {reason}: {why}", state.offset);
-        Step::Close(reason)
+    fn fail(&mut self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &mut Context<'_>) -> Step {
+        self.log_cut(reply, at, reason, why, cx);
+        cx.digests.leave(cx.me);
+        if !self.speaks_v2() {
+            return Step::Close(reason);
+        }
+        match reason {
+            Reason::ReadError => self.refuse(ErrorCode::ReadError, "The file cannot be read", Then::NextRequest, cx),
+            _ => self.refuse(ErrorCode::Changed, "The file changed while it was sent", Then::NextRequest, cx),
+        }
     }
 
-    fn complete(&mut self, state: &Streaming, cx: &mut Context<'_>) -> Step {
+    fn log_cut(&self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &Context<'_>) {
+        let (name, size, seconds) = (text::quoted(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
+        log::warn!(target: &self.label, "cut {name} after {at}/{size} bytes: {reason}: {why} ({seconds:.3} s)");
+    }
+
+    fn complete(&mut self, reply: &Reply, cx: &mut Context<'_>) -> Step {
         self.replies += 1;
-        log::info!(
-            target: &self.label,
-            "sent {} ({} bytes) to {} in {:.3} s",
-            text::quoted(&state.reply.name),
-            state.offset,
-            self.peer,
-            cx.now.duration_since(state.reply.asked).as_secs_f64(),
-        );
-        self.linger(Reason::Complete, cx)
+        let (name, size, seconds) = (text::quoted(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
+        let what = match reply.brings {
+            Brings::Bytes { from: 0 } => format!("{name} ({size} bytes)"),
+            Brings::Bytes { from } => format!("{name} ({} bytes, from byte {from} on)", size.saturating_sub(from)),
+            Brings::Digest => format!("the digest of {name} ({size} bytes)"),
+            Brings::Size => format!("the size of {name} ({size} bytes), which differs"),
+        };
+        log::info!(target: &self.label, "sent {what} to {} in {seconds:.3} s", self.peer);
+        match self.speaks_v2() {
+            true => Step::Next(State::ReadingRequest(Asking::Behind)),
+            false => self.linger(Reason::Complete, cx),
+        }
     }
 
-    /// A line for the highest tenth of the file passed in this turn; none for a file of one turn.
+    /// A line for the highest tenth of the file passed in this turn; none for what one turn can send.
     fn log_progress(&self, state: &mut Streaming) {
         let size = state.reply.file.stamp.size;
-        // u128: ten times a file size may not fit a u64.
-        let tenths = u64::try_from(u128::from(state.offset) * 10 / u128::from(size.max(1))).unwrap_or(10);
-        if tenths > state.tenths && size > TURN_BUDGET as u64 {
+        let tenths = tenths(state.offset, size);
+        if tenths > state.tenths && size.saturating_sub(state.from) > TURN_BUDGET as u64 {
             state.tenths = tenths;
             let percent = tenths * 10;
             log::info!(target: &self.label, "progress to {}: {percent}% ({}/{size} bytes)", self.peer, state.offset);
@@ -498,22 +781,14 @@ impl<T: Transport> Conn<T> {
     }
 
     fn refusing(&mut self, mut state: Refusing, cx: &mut Context<'_>) -> Step {
-        while let Some(out) = state.out.get(state.sent..).filter(|out| !out.is_empty()) {
-            match self.transport.write(out) {
-                Io::Done(n) => state.sent += n,
-                // A peer that does not even take this much is not waited for longer than for a request.
-                Io::WouldBlock => {
-                    let deadline = self.opened + cx.limits.request_timeout + LINGER_TIME;
-                    if cx.now >= deadline {
-                        return Step::Close(Reason::IdleTimeout);
-                    }
-                    return Step::Rest(State::Refusing(state), Turn::Wait(deadline));
-                }
-                Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
-            }
+        if let Err(stop) = self.send(&mut state.out, cx) {
+            return stop.without_failure(State::Refusing(state));
         }
         self.replies += 1;
-        self.linger(state.reason, cx)
+        match state.then {
+            Then::NextRequest => Step::Next(State::ReadingRequest(Asking::Behind)),
+            Then::Linger(reason) => self.linger(reason, cx),
+        }
     }
 
     fn linger(&mut self, reason: Reason, cx: &Context<'_>) -> Step {
@@ -536,77 +811,150 @@ impl<T: Transport> Conn<T> {
     }
 }
 
-/// Logs why there is no digest; the reason for the closing line.
-fn failed(label: &str, name: &[u8], failure: &Failure) -> Reason {
-    let (reason, why) = match failure {
-        Failure::Changed => (Reason::FileChanged, "it changed"),
-        Failure::Unreadable(why) => (Reason::ReadError, why.as_str()),
-    };
-    log::warn!(target: label, "cannot hash {}: {why}", text::quoted(name));
-    reason
+/// Begins a reply of version 1, whose digest goes out before the file.
+fn begin_v1(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> SendingHeader {
+    let mut header = Header::v1(&request.name, file.stamp.size, cx.now);
+    let digest = cx.digest(&file, Algorithm::Md5, Trust::Kept(Some(V1_DIGEST_AGE)));
+    if let Awaited::Known(digest) = &digest {
+        header.push_digest(digest);
+    }
+    SendingHeader { reply: Reply::new(request.name, file, Brings::Bytes { from: 0 }, digest, cx.now), header }
 }
 
-impl SendingHeader {
-    /// How far the head may go out now.
-    fn allowed(&self, now: Instant) -> usize {
-        let [ok, ..] = self.head.cuts;
-        if let Awaited::Known = self.digest {
-            return match self.sent {
-                sent if sent < ok => ok,
-                sent if sent == ok && now < self.last + V1_GAP => ok,
-                _ => self.head.bytes.len(),
-            };
+/// Begins a reply of version 2; the digest is made while the file is sent.
+fn begin_v2(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> SendingHeader {
+    let (size, version) = (file.stamp.size, file.version());
+    let brings = match request.wanted {
+        Wanted::Bytes { offset, version: theirs } => {
+            let goes_on = theirs == version && theirs != Version::UNKNOWN && offset <= size;
+            Brings::Bytes { from: if goes_on { offset } else { 0 } }
         }
-        // Up to the cut that has been reached or begun; one further when it is time for the next field.
-        let is_due = now >= self.last + V1_FIELD_PAUSE || (self.sent == 0 && !self.holds_ok());
-        let mut cuts = self.head.cuts.into_iter();
-        match is_due {
-            true => cuts.find(|cut| *cut > self.sent).unwrap_or(self.sent),
-            false => cuts.find(|cut| *cut >= self.sent).filter(|_| self.sent > 0).unwrap_or(self.sent),
-        }
+        Wanted::Digest { size: theirs } if theirs == size => Brings::Digest,
+        Wanted::Digest { .. } => Brings::Size,
+    };
+    let offset = match brings {
+        Brings::Bytes { from } => from,
+        Brings::Digest => size,
+        Brings::Size => 0,
+    };
+    let sizes_differ = matches!(brings, Brings::Size);
+    let digest = match sizes_differ {
+        true => Awaited::Pending,
+        false => cx.digest(&file, request.algorithm, if request.rehash { Trust::Fresh } else { Trust::Kept(None) }),
+    };
+    let known = if let Awaited::Known(digest) = &digest { Some(*digest) } else { None };
+    let header = Header::v2(
+        &v2::File {
+            size,
+            offset,
+            mtime: file.stamp.mtime,
+            mode: file.mode,
+            version,
+            algorithm: request.algorithm,
+            sizes_differ,
+            digest: known,
+        },
+        cx.now,
+    );
+    SendingHeader { reply: Reply::new(request.name, file, brings, digest, cx.now), header }
+}
+
+/// What is said of a file that is not what was announced any more.
+const WRITTEN_TO: &str = "it was written to";
+
+fn was_written_to() -> Stop {
+    Stop::Fail(Reason::FileChanged, String::from(WRITTEN_TO))
+}
+
+fn became_shorter() -> Stop {
+    Stop::Fail(Reason::FileChanged, String::from("it became shorter"))
+}
+
+/// Why there is no digest.
+fn cause(failure: &Failure) -> (Reason, String) {
+    match failure {
+        Failure::Changed => (Reason::FileChanged, String::from("it changed")),
+        Failure::Unreadable(why) => (Reason::ReadError, why.clone()),
+    }
+}
+
+/// The peer takes nothing now, and has until the deadline to take something.
+fn blocked(deadline: Instant, cx: &Context<'_>) -> Stop {
+    match cx.now >= deadline {
+        true => Stop::Close(Reason::IdleTimeout),
+        false => Stop::Rest(Turn::Wait(deadline)),
+    }
+}
+
+/// Tenths of the file before an offset.
+fn tenths(offset: u64, size: u64) -> u64 {
+    // u128: ten times a file size may not fit a u64.
+    u64::try_from(u128::from(offset) * 10 / u128::from(size.max(1))).unwrap_or(10)
+}
+
+impl Context<'_> {
+    fn spend(&mut self, bytes: usize) {
+        self.budget = self.budget.saturating_sub(bytes);
     }
 
-    fn holds_ok(&self) -> bool {
-        self.reply.file.stamp.size >= V1_HOLD_OK_FROM
-    }
-
-    /// When more of the head may go out, if no digest comes before.
-    fn next_at(&self, now: Instant) -> Instant {
-        match self.digest {
-            Awaited::Known => self.last + V1_GAP,
-            // Once all that is known is out, only the end of the job brings more.
-            _ if now >= self.last + V1_FIELD_PAUSE => now + V1_FIELD_PAUSE,
-            _ => self.last + V1_FIELD_PAUSE,
+    fn digest(&mut self, file: &Rc<ServedFile>, algorithm: Algorithm, trust: Trust) -> Awaited {
+        let asked = digests::Asked { file, algorithm, trust, waiter: self.me };
+        match self.digests.request(&asked, self.now, &mut self.budget) {
+            Some(digest) => Awaited::Known(digest),
+            None => Awaited::Pending,
         }
     }
+}
 
-    fn is_sent(&self) -> bool {
-        matches!(self.digest, Awaited::Known) && self.sent == self.head.bytes.len()
+impl Stop {
+    /// The step out of a state whose own failures have been dealt with.
+    fn without_failure(self, state: State) -> Step {
+        match self {
+            Stop::Rest(turn) => Step::Rest(state, turn),
+            Stop::Close(reason) | Stop::Fail(reason, _) => Step::Close(reason),
+        }
+    }
+}
+
+impl Reply {
+    fn new(name: Vec<u8>, file: Rc<ServedFile>, brings: Brings, digest: Awaited, now: Instant) -> Reply {
+        Reply { file, name: name.into_boxed_slice(), asked: now, brings, digest }
+    }
+
+    fn seconds(&self, now: Instant) -> f64 {
+        now.duration_since(self.asked).as_secs_f64()
+    }
+}
+
+impl Outgoing {
+    fn new(bytes: Vec<u8>, now: Instant) -> Outgoing {
+        Outgoing { bytes, sent: 0, progress: now }
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+}
+
+impl AwaitingDigest {
+    fn new(reply: Reply, now: Instant) -> AwaitingDigest {
+        AwaitingDigest { reply, wait: Outgoing::new(Vec::new(), now), next: now + WAIT_PAUSE }
     }
 }
 
 impl Streaming {
-    fn new(reply: Reply, now: Instant) -> Streaming {
-        Streaming { reply, offset: 0, ready: 0, patience: Patience::default(), progress: now, tenths: 0 }
+    fn new(reply: Reply, from: u64, now: Instant) -> Streaming {
+        let tenths = tenths(from, reply.file.stamp.size);
+        let (window, patience) = (Window::Border, Patience::default());
+        Streaming { reply, from, offset: from, window, patience, progress: now, tenths }
     }
 
     fn left(&self) -> u64 {
-        self.reply.file.stamp.size - self.offset
-    }
-
-    fn is_last_window(&self) -> bool {
-        self.left() == self.ready as u64
+        self.reply.file.stamp.size.saturating_sub(self.offset)
     }
 
     fn probe(&mut self) -> Ready {
         self.reply.file.probe(self.offset, self.left().min(WINDOW), &mut self.patience)
-    }
-
-    fn advance(&mut self, sent: usize, now: Instant) {
-        // sendfile sends no more than it was told, which was at most `ready`.
-        self.offset += sent as u64;
-        self.ready = self.ready.saturating_sub(sent);
-        self.progress = now;
     }
 }
 

@@ -42,6 +42,41 @@ pub enum Failure {
     Unreadable(String),
 }
 
+/// Which digests may answer a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// One that was kept at most this long ago, or however long ago; or that of a job under way.
+    Kept(Option<Duration>),
+    /// Only one that is made for such requests: a store through a mapping changes a file and none of its time stamps.
+    Fresh,
+}
+
+/// What a connection asks for.
+pub struct Asked<'a> {
+    /// The file.
+    pub file: &'a Rc<ServedFile>,
+    /// How it is to be digested.
+    pub algorithm: Algorithm,
+    /// What may answer.
+    pub trust: Trust,
+    /// Who asks.
+    pub waiter: Waiter,
+}
+
+/// What has a digest: a content of a file, and the algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Subject {
+    stamp: Stamp,
+    algorithm: Algorithm,
+}
+
+/// What jobs are told apart by: one that was begun for those who trust no other stands beside the usual one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    subject: Subject,
+    fresh: bool,
+}
+
 /// A job that has ended, with all who waited for it.
 #[derive(Debug)]
 pub struct Finished {
@@ -53,13 +88,13 @@ pub struct Finished {
 
 /// All jobs and all finished digests.
 pub struct Digests {
-    jobs: HashMap<Stamp, Job>,
+    jobs: HashMap<Key, Job>,
     /// The job that each waiter waits for: one at a time.
-    waiting: HashMap<Waiter, Stamp>,
+    waiting: HashMap<Waiter, Key>,
     /// In turn; at most [`RUNNING_MAX`].
-    running: VecDeque<Stamp>,
+    running: VecDeque<Key>,
     /// In the order of arrival, those that have had their quantum behind; each has a waiter.
-    queued: VecDeque<Stamp>,
+    queued: VecDeque<Key>,
     /// Whether the next one from the queue is the one with the least left to do, and not the first.
     prefers_short: bool,
     cache: Cache,
@@ -95,63 +130,80 @@ impl Default for Digests {
 }
 
 impl Digests {
-    /// The digest of a file, if it is known (from at most `max_age` ago) or quickly made. Otherwise `None`: a job makes
-    /// it, and `waiter` will be among those of its [`Finished`].
-    pub fn request(
-        &mut self,
-        file: &Rc<ServedFile>,
-        waiter: Waiter,
-        max_age: Duration,
-        now: Instant,
-    ) -> Option<Digest> {
-        let stamp = file.stamp;
-        if let Some(digest) = self.cache.get(&stamp, max_age, now) {
+    /// The digest of a file, if it is known or quickly made; bytes read for it count against `budget`. Otherwise
+    /// `None`: a job makes it, and the waiter will be among those of its [`Finished`].
+    pub fn request(&mut self, asked: &Asked<'_>, now: Instant, budget: &mut usize) -> Option<Digest> {
+        let waiter = asked.waiter;
+        let subject = Subject { stamp: asked.file.stamp, algorithm: asked.algorithm };
+        if let Trust::Kept(max_age) = asked.trust
+            && let Some(digest) = self.cache.get(&subject, max_age, now)
+        {
             return Some(digest);
         }
-        if let Some(job) = self.jobs.get_mut(&stamp) {
+        if let Some(key) = self.under_way(subject, asked.trust)
+            && let Some(job) = self.jobs.get_mut(&key)
+        {
             job.waiters.push(waiter);
-            self.waiting.insert(waiter, stamp);
+            self.waiting.insert(waiter, key);
             return None;
         }
-        let mut job = Job::new(Rc::clone(file), waiter);
-        if stamp.size <= CHUNK as u64 {
+        let mut job = Job::new(Rc::clone(asked.file), asked.algorithm, waiter);
+        if subject.stamp.size <= CHUNK as u64 {
             // One step reads all there is of it.
-            if let Some(Ok(digest)) = job.step(&mut self.buffer, now) {
-                self.cache.keep(&job, digest, now);
+            let outcome = job.step(&mut self.buffer, now);
+            *budget = budget.saturating_sub(usize::try_from(job.offset).unwrap_or(CHUNK));
+            if let Some(Ok(digest)) = outcome {
+                self.cache.keep(subject, &job, digest, now);
                 return Some(digest);
             }
         }
-        self.jobs.insert(stamp, job);
-        self.waiting.insert(waiter, stamp);
+        let key = Key { subject, fresh: asked.trust == Trust::Fresh };
+        self.jobs.insert(key, job);
+        self.waiting.insert(waiter, key);
         match self.running.len() < RUNNING_MAX {
-            true => self.running.push_back(stamp),
-            false => self.queued.push_back(stamp),
+            true => self.running.push_back(key),
+            false => self.queued.push_back(key),
         }
         None
     }
 
-    /// Says that a connection is gone, if it waited or not.
+    /// The job whose digest may answer, if there is one.
+    fn under_way(&self, subject: Subject, trust: Trust) -> Option<Key> {
+        let [fresh, usual] = [true, false].map(|fresh| Key { subject, fresh });
+        match trust {
+            Trust::Fresh => Some(fresh),
+            Trust::Kept(_) => [usual, fresh].into_iter().find(|key| self.jobs.contains_key(key)),
+        }
+    }
+
+    /// Bytes hashed and bytes in all of the job that somebody waits for.
+    pub fn progress(&self, waiter: Waiter) -> Option<(u64, u64)> {
+        let job = self.jobs.get(self.waiting.get(&waiter)?)?;
+        Some((job.offset, job.file.stamp.size))
+    }
+
+    /// Says that a connection waits for nothing any more, if it did.
     pub fn leave(&mut self, waiter: Waiter) {
-        let Some(stamp) = self.waiting.remove(&waiter) else { return };
-        let Some(job) = self.jobs.get_mut(&stamp) else { return };
+        let Some(key) = self.waiting.remove(&waiter) else { return };
+        let Some(job) = self.jobs.get_mut(&key) else { return };
         job.waiters.retain(|other| *other != waiter);
         if job.waiters.is_empty() {
-            self.abandon(&stamp);
+            self.abandon(&key);
         }
     }
 
     /// Decides about a job that nobody waits for any more: it goes on if it has begun and is one of few.
-    fn abandon(&mut self, stamp: &Stamp) {
-        if let Some(at) = self.queued.iter().position(|queued| queued == stamp) {
+    fn abandon(&mut self, key: &Key) {
+        if let Some(at) = self.queued.iter().position(|queued| queued == key) {
             self.queued.remove(at);
-            self.jobs.remove(stamp);
+            self.jobs.remove(key);
             return;
         }
-        let is_unwaited = |stamp: &Stamp| self.jobs.get(stamp).is_some_and(|job| job.waiters.is_empty());
-        let unwaited: Vec<Stamp> = self.running.iter().copied().filter(is_unwaited).collect();
+        let is_unwaited = |key: &Key| self.jobs.get(key).is_some_and(|job| job.waiters.is_empty());
+        let unwaited: Vec<Key> = self.running.iter().copied().filter(is_unwaited).collect();
         if unwaited.len() > UNWAITED_MAX {
             // The one with the most left to do is the least likely to be of use before it is dropped anyway.
-            let left = |stamp: &Stamp| self.jobs.get(stamp).map(|job| stamp.size - job.offset);
+            let left = |key: &Key| self.jobs.get(key).map(|job| key.subject.stamp.size - job.offset);
             if let Some(longest) = unwaited.into_iter().max_by_key(left) {
                 self.end(&longest);
             }
@@ -170,7 +222,7 @@ impl Digests {
 
     /// When a job can go on: at once (`now`), later, or, without any job, never.
     pub fn next_at(&self, now: Instant) -> Option<Instant> {
-        let at = |stamp| self.jobs.get(stamp).map(|job: &Job| job.paused_until.unwrap_or(now));
+        let at = |key| self.jobs.get(key).map(|job: &Job| job.paused_until.unwrap_or(now));
         self.running.iter().filter_map(at).min()
     }
 
@@ -180,22 +232,22 @@ impl Digests {
         let mut now = clock();
         let end = now + budget;
         while now < end {
-            let Some(stamp) = self.next_job(now) else { break };
+            let Some(key) = self.next_job(now) else { break };
             // `next_job` names only jobs that exist.
-            let Some(job) = self.jobs.get_mut(&stamp) else { break };
+            let Some(job) = self.jobs.get_mut(&key) else { break };
             if let Some(outcome) = job.step(&mut self.buffer, now) {
                 if let Ok(digest) = outcome {
-                    self.cache.keep(job, digest, now);
+                    self.cache.keep(key.subject, job, digest, now);
                 }
                 let waiters = std::mem::take(&mut job.waiters);
                 for waiter in &waiters {
                     self.waiting.remove(waiter);
                 }
                 finished.push(Finished { waiters, outcome });
-                self.end(&stamp);
+                self.end(&key);
             } else if job.quantum == 0 {
                 job.quantum = QUANTUM;
-                self.make_room(stamp);
+                self.make_room(key);
             }
             now = clock();
         }
@@ -203,36 +255,36 @@ impl Digests {
     }
 
     /// The next job in turn that can go on: one that someone waits for, if there is any.
-    fn next_job(&mut self, now: Instant) -> Option<Stamp> {
-        let can_go = |stamp: &Stamp, waited: bool| {
-            self.jobs.get(stamp).is_some_and(|job| {
+    fn next_job(&mut self, now: Instant) -> Option<Key> {
+        let can_go = |key: &Key, waited: bool| {
+            self.jobs.get(key).is_some_and(|job| {
                 job.paused_until.is_none_or(|until| until <= now) && job.waiters.is_empty() != waited
             })
         };
-        let find = |waited| self.running.iter().position(|stamp| can_go(stamp, waited));
+        let find = |waited| self.running.iter().position(|key| can_go(key, waited));
         let at = find(true).or_else(|| find(false))?;
-        let stamp = self.running.remove(at)?;
-        self.running.push_back(stamp);
-        Some(stamp)
+        let key = self.running.remove(at)?;
+        self.running.push_back(key);
+        Some(key)
     }
 
     /// Forgets a running job, and starts one from the queue in its place.
-    fn end(&mut self, stamp: &Stamp) {
-        self.jobs.remove(stamp);
-        self.running.retain(|running| running != stamp);
+    fn end(&mut self, key: &Key) {
+        self.jobs.remove(key);
+        self.running.retain(|running| running != key);
         self.start_queued();
     }
 
     /// Puts a running job behind those that queue, if any do. One that nobody waits for is forgotten then.
-    fn make_room(&mut self, stamp: Stamp) {
+    fn make_room(&mut self, key: Key) {
         if self.queued.is_empty() {
             return;
         }
-        if self.jobs.get(&stamp).is_none_or(|job| job.waiters.is_empty()) {
-            return self.end(&stamp);
+        if self.jobs.get(&key).is_none_or(|job| job.waiters.is_empty()) {
+            return self.end(&key);
         }
-        self.running.retain(|running| *running != stamp);
-        self.queued.push_back(stamp);
+        self.running.retain(|running| *running != key);
+        self.queued.push_back(key);
         self.start_queued();
     }
 
@@ -240,9 +292,9 @@ impl Digests {
     /// left, so that a small file does not wait for all the large ones before it.
     fn start_queued(&mut self) {
         self.prefers_short = !self.prefers_short;
-        let left = |stamp: &Stamp| self.jobs.get(stamp).map(|job| stamp.size - job.offset);
+        let left = |key: &Key| self.jobs.get(key).map(|job| key.subject.stamp.size - job.offset);
         let at = match self.prefers_short {
-            true => self.queued.iter().enumerate().min_by_key(|(_, stamp)| left(stamp)).map_or(0, |(at, _)| at),
+            true => self.queued.iter().enumerate().min_by_key(|(_, key)| left(key)).map_or(0, |(at, _)| at),
             false => 0,
         };
         self.running.extend(self.queued.remove(at));
@@ -250,11 +302,11 @@ impl Digests {
 }
 
 impl Job {
-    fn new(file: Rc<ServedFile>, waiter: Waiter) -> Job {
+    fn new(file: Rc<ServedFile>, algorithm: Algorithm, waiter: Waiter) -> Job {
         let settled = !file.stamp.is_younger_than(SETTLED, SystemTime::now());
         Job {
             file,
-            hasher: Hasher::new(Algorithm::Md5),
+            hasher: Hasher::new(algorithm),
             offset: 0,
             waiters: vec![waiter],
             patience: Patience::default(),
@@ -299,22 +351,22 @@ impl Job {
 /// Finished digests, the oldest dropped first.
 #[derive(Default)]
 struct Cache {
-    digests: HashMap<Stamp, (Digest, Instant)>,
-    order: VecDeque<Stamp>,
+    digests: HashMap<Subject, (Digest, Instant)>,
+    order: VecDeque<Subject>,
 }
 
 impl Cache {
-    fn get(&self, stamp: &Stamp, max_age: Duration, now: Instant) -> Option<Digest> {
-        let (digest, made) = self.digests.get(stamp)?;
-        (now.duration_since(*made) <= max_age).then_some(*digest)
+    fn get(&self, subject: &Subject, max_age: Option<Duration>, now: Instant) -> Option<Digest> {
+        let (digest, made) = self.digests.get(subject)?;
+        max_age.is_none_or(|max_age| now.duration_since(*made) <= max_age).then_some(*digest)
     }
 
-    fn keep(&mut self, job: &Job, digest: Digest, now: Instant) {
+    fn keep(&mut self, subject: Subject, job: &Job, digest: Digest, now: Instant) {
         if !job.settled {
             return;
         }
-        if self.digests.insert(job.file.stamp, (digest, now)).is_none() {
-            self.order.push_back(job.file.stamp);
+        if self.digests.insert(subject, (digest, now)).is_none() {
+            self.order.push_back(subject);
         }
         if self.order.len() > CACHE_MAX
             && let Some(oldest) = self.order.pop_front()
@@ -333,6 +385,23 @@ mod tests {
     use crate::root::Root;
 
     const AGE: Duration = Duration::from_secs(600);
+
+    /// Asks for the MD5 of a file, whatever it costs.
+    fn ask(digests: &mut Digests, file: &Rc<ServedFile>, waiter: usize, now: Instant) -> Option<Digest> {
+        ask_with(digests, file, Algorithm::Md5, Trust::Kept(Some(AGE)), Waiter(waiter), now)
+    }
+
+    fn ask_with(
+        digests: &mut Digests,
+        file: &Rc<ServedFile>,
+        algorithm: Algorithm,
+        trust: Trust,
+        waiter: Waiter,
+        now: Instant,
+    ) -> Option<Digest> {
+        let mut budget = usize::MAX;
+        digests.request(&Asked { file, algorithm, trust, waiter }, now, &mut budget)
+    }
 
     /// A folder with a file of zeros in it, which may look old.
     struct Folder(PathBuf);
@@ -374,9 +443,9 @@ mod tests {
         let mut digests = Digests::default();
         let now = Instant::now();
         for waiter in 0..20 {
-            assert_eq!(digests.request(&file, Waiter(waiter), AGE, now), None);
+            assert_eq!(ask(&mut digests, &file, waiter, now), None);
         }
-        assert_eq!(digests.request(&other, Waiter(99), AGE, now), None);
+        assert_eq!(ask(&mut digests, &other, 99, now), None);
         assert_eq!(digests.len(), 2);
         let mut finished = run_all(&mut digests);
         finished.sort_by_key(|finished| finished.waiters.len());
@@ -392,15 +461,19 @@ mod tests {
         let file = folder.file("a", 1000);
         let mut digests = Digests::default();
         let now = Instant::now();
-        assert!(digests.request(&file, Waiter(1), AGE, now).is_some(), "small: on the spot");
+        assert!(ask(&mut digests, &file, 1, now).is_some(), "small: on the spot");
         assert!(digests.cache.digests.is_empty(), "its last change is less than {SETTLED:?} ago");
-        let mut job = Job::new(file, Waiter(1));
+        let subject = Subject { stamp: file.stamp, algorithm: Algorithm::Md5 };
+        let mut job = Job::new(file, Algorithm::Md5, Waiter(1));
         job.settled = true;
         let digest = Hasher::new(Algorithm::Md5).finish();
-        digests.cache.keep(&job, digest, now);
-        let stamp = job.file.stamp;
-        assert_eq!(digests.cache.get(&stamp, AGE, now + AGE), Some(digest));
-        assert_eq!(digests.cache.get(&stamp, AGE, now + AGE + DIGEST_SLICE), None);
+        digests.cache.keep(subject, &job, digest, now);
+        let later = now + AGE + DIGEST_SLICE;
+        assert_eq!(digests.cache.get(&subject, Some(AGE), now + AGE), Some(digest));
+        assert_eq!(digests.cache.get(&subject, Some(AGE), later), None);
+        assert_eq!(digests.cache.get(&subject, None, later), Some(digest), "without a limit of age");
+        let other = Subject { algorithm: Algorithm::Blake3, ..subject };
+        assert_eq!(digests.cache.get(&other, None, now), None, "another algorithm");
     }
 
     #[test]
@@ -410,10 +483,10 @@ mod tests {
         let now = Instant::now();
         for n in 0..3 * RUNNING_MAX {
             let large = folder.file(&format!("large-{n}"), 1 << 40);
-            assert_eq!(digests.request(&large, Waiter(n), AGE, now), None);
+            assert_eq!(ask(&mut digests, &large, n, now), None);
         }
         let small = folder.file("small", 1 << 20);
-        assert_eq!(digests.request(&small, Waiter(9999), AGE, now), None);
+        assert_eq!(ask(&mut digests, &small, 9999, now), None);
         // Its turn comes when the first 64 have had their quanta, and takes 8 rounds of all.
         let chunks = RUNNING_MAX as u64 * QUANTUM / CHUNK as u64 + 16 * RUNNING_MAX as u64;
         let step = Duration::from_millis(1);
@@ -431,7 +504,7 @@ mod tests {
         let now = Instant::now();
         let files: Vec<_> = (0..RUNNING_MAX + 20).map(|n| folder.file(&n.to_string(), 1 << 20)).collect();
         for (n, file) in files.iter().enumerate() {
-            assert_eq!(digests.request(file, Waiter(n), AGE, now), None);
+            assert_eq!(ask(&mut digests, file, n, now), None);
         }
         assert_eq!((digests.running.len(), digests.queued.len()), (RUNNING_MAX, 20));
         for n in 0..files.len() {
@@ -448,9 +521,70 @@ mod tests {
         let folder = Folder::new("changed");
         let file = folder.file("a", 1 << 20);
         let mut digests = Digests::default();
-        digests.request(&file, Waiter(1), AGE, Instant::now());
+        ask(&mut digests, &file, 1, Instant::now());
         folder.file("a", 1000);
         let finished = run_all(&mut digests);
         assert_eq!(finished[0].outcome, Err(Failure::Changed));
+    }
+
+    #[test]
+    fn each_algorithm_has_a_job_of_its_own_and_tells_how_far_it_is() {
+        let folder = Folder::new("algorithms");
+        let file = folder.file("a", 3 << 20);
+        let mut digests = Digests::default();
+        let now = Instant::now();
+        for (number, algorithm) in [Algorithm::Md5, Algorithm::Blake3].into_iter().enumerate() {
+            assert_eq!(ask_with(&mut digests, &file, algorithm, Trust::Kept(None), Waiter(number), now), None);
+        }
+        assert_eq!(digests.len(), 2);
+        assert_eq!(digests.progress(Waiter(1)), Some((0, 3 << 20)));
+        let mut clock = [now, now, now, now + DIGEST_SLICE].into_iter();
+        digests.run(DIGEST_SLICE, || clock.next().expect("three steps"));
+        assert_eq!(digests.progress(Waiter(0)), Some((2 * CHUNK as u64, 3 << 20)), "in turn");
+        assert_eq!(digests.progress(Waiter(1)), Some((CHUNK as u64, 3 << 20)));
+        assert_eq!(digests.progress(Waiter(2)), None);
+        let made: Vec<_> =
+            run_all(&mut digests).into_iter().map(|finished| (finished.waiters, finished.outcome)).collect();
+        for (waiters, outcome) in made {
+            let algorithm = outcome.expect("a digest").algorithm();
+            assert_eq!(waiters, [Waiter(if algorithm == Algorithm::Md5 { 0 } else { 1 })]);
+        }
+    }
+
+    /// Neither what was kept nor a job under way may answer; those who trust nothing share a job.
+    #[test]
+    fn a_fresh_digest_is_made_once_for_all_who_want_one_and_replaces_the_kept_one() {
+        let folder = Folder::new("fresh");
+        let file = folder.file("a", 3 << 20);
+        let subject = Subject { stamp: file.stamp, algorithm: Algorithm::Md5 };
+        let mut digests = Digests::default();
+        let now = Instant::now();
+        let fresh =
+            |digests: &mut Digests, waiter| ask_with(digests, &file, Algorithm::Md5, Trust::Fresh, Waiter(waiter), now);
+        assert_eq!(ask(&mut digests, &file, 1, now), None);
+        assert_eq!((fresh(&mut digests, 2), fresh(&mut digests, 3)), (None, None));
+        assert_eq!(digests.len(), 2, "a usual job and a fresh one");
+        digests.jobs.values_mut().for_each(|job| job.settled = true);
+        run_all(&mut digests);
+        let kept = digests.cache.get(&subject, None, now).expect("kept");
+        digests.cache.digests.insert(subject, (Hasher::new(Algorithm::Md5).finish(), now));
+        assert_eq!(fresh(&mut digests, 4), None, "not from the cache");
+        digests.jobs.values_mut().for_each(|job| job.settled = true);
+        let finished = run_all(&mut digests);
+        assert_eq!((&finished[0].waiters[..], &finished[0].outcome), (&[Waiter(4)][..], &Ok(kept)));
+        assert_eq!(digests.cache.get(&subject, None, now), Some(kept));
+        assert_eq!(digests.cache.order.len(), 1);
+    }
+
+    #[test]
+    fn what_is_hashed_on_the_spot_costs_its_bytes() {
+        let folder = Folder::new("cost");
+        let file = folder.file("a", 1000);
+        let asked = Asked { file: &file, algorithm: Algorithm::Blake3, trust: Trust::Kept(None), waiter: Waiter(1) };
+        let mut budget = 2500;
+        for left in [1500, 500, 0] {
+            assert!(Digests::default().request(&asked, Instant::now(), &mut budget).is_some());
+            assert_eq!(budget, left);
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 mod conn;
 mod digests;
+mod header;
 mod reactor;
+mod reason;
 mod timers;
 
 use std::io::{self, Write};

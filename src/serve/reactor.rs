@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 
-use super::conn::{Conn, Context, Reason, Turn};
+use super::conn::{Conn, Context, TURN_BUDGET, Turn};
 use super::digests::{Digests, Waiter};
+use super::reason::Reason;
 use super::timers::Timers;
 use super::{End, ServeConfig, open_root, private_log};
 use crate::error::{Error, ExitCode, reason};
@@ -48,6 +50,9 @@ const CONSOLE_RETRY: Duration = Duration::from_millis(100);
 /// Descriptors kept for log, root, epoll, signals, standard streams and what libraries open.
 const RESERVED_DESCRIPTORS: usize = 64;
 
+/// Notes of idle connections that are kept beyond twice the number of connections before they are looked through.
+const IDLE_SLACK: usize = 64;
+
 /// Bytes read from a peer at a time.
 const SCRATCH_LEN: usize = 16 * 1024;
 
@@ -63,6 +68,8 @@ pub struct Reactor<'a> {
     conns: Slab<Entry>,
     /// Who has something to do.
     queue: VecDeque<Token>,
+    /// Who was kept open with nothing to do, since when: the oldest first, those that are not any more among them.
+    idle: VecDeque<(Instant, Token)>,
     timers: Timers,
     /// Who waits for the disk, for milliseconds.
     pauses: Timers,
@@ -97,6 +104,8 @@ struct Entry {
     timer: Option<Instant>,
     /// Whether a pause is set for it: an edge in between sets no second one.
     is_paused: bool,
+    /// The time under which it was last noted as idle.
+    idle_since: Option<Instant>,
 }
 
 struct Totals {
@@ -139,6 +148,7 @@ impl<'a> Reactor<'a> {
             digests: Digests::default(),
             conns: Slab::new(),
             queue: VecDeque::new(),
+            idle: VecDeque::new(),
             timers: Timers::default(),
             pauses: Timers::default(),
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
@@ -262,12 +272,18 @@ impl<'a> Reactor<'a> {
             digests: &mut self.digests,
             limits: &self.config.limits,
             scratch: &mut self.scratch,
+            budget: TURN_BUDGET,
+            stopping: self.stopping.is_some(),
         };
         match entry.conn.turn(&mut context) {
             Turn::Wait(until) => {
+                let idle = entry.conn.idle_since().filter(|since| entry.idle_since.replace(*since) != Some(*since));
                 if entry.timer.is_none_or(|timer| until < timer) {
                     entry.timer = Some(until);
                     self.timers.set(until, token.0);
+                }
+                if let Some(since) = idle {
+                    self.note_idle(since, token);
                 }
             }
             Turn::Pause(until) => {
@@ -293,6 +309,34 @@ impl<'a> Reactor<'a> {
         }
     }
 
+    /// Remembers an idle connection, and forgets those that are not any more before they outnumber the others: so much
+    /// is noted before that happens again that each note costs a bounded time.
+    fn note_idle(&mut self, since: Instant, token: Token) {
+        self.idle.push_back((since, token));
+        if self.idle.len() > 2 * self.conns.len() + IDLE_SLACK {
+            let conns = &self.conns;
+            self.idle.retain(|noted| is_idle(conns, *noted));
+        }
+    }
+
+    /// The connection that has been idle for the longest.
+    fn oldest_idle(&mut self) -> Option<Token> {
+        while let Some(noted) = self.idle.front() {
+            if is_idle(&self.conns, *noted) {
+                return Some(noted.1);
+            }
+            self.idle.pop_front();
+        }
+        None
+    }
+
+    /// Closes an idle connection, if there is one.
+    fn make_room(&mut self) -> bool {
+        let Some(token) = self.oldest_idle() else { return false };
+        self.close(token, Reason::MadeRoom);
+        true
+    }
+
     fn run_digests(&mut self) {
         if self.digests.is_empty() {
             return;
@@ -310,7 +354,7 @@ impl<'a> Reactor<'a> {
     /// Takes new connections, after those that we have got their turns.
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_MAX {
-            let has_room = self.has_room();
+            let has_room = self.has_room() || self.oldest_idle().is_some();
             let Some(listener) = &mut self.listener else { return };
             if !listener.is_ready || listener.resting_until.is_some_and(|until| self.now < until) {
                 return;
@@ -320,6 +364,8 @@ impl<'a> Reactor<'a> {
             }
             match listener.socket.accept() {
                 Ok((stream, peer)) => {
+                    // Only for somebody who is there; that it is one more for a moment is what the reserve allows.
+                    while !self.has_room() && self.make_room() {}
                     self.open(stream, net::canonical(peer));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -331,8 +377,19 @@ impl<'a> Reactor<'a> {
                 // Somebody who gave up before we came; the next one may not have.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 // Out of descriptors or memory, mostly, which may come back (accept(2)).
-                Err(error) => return listener.rest(self.now, &reason(&error)),
+                Err(error) => {
+                    let why = reason(&error);
+                    if !is_out_of_descriptors(&error) || !self.make_room() {
+                        return self.rest(&why);
+                    }
+                }
             }
+        }
+    }
+
+    fn rest(&mut self, why: &str) {
+        if let Some(listener) = &mut self.listener {
+            listener.rest(self.now, why);
         }
     }
 
@@ -356,7 +413,7 @@ impl<'a> Reactor<'a> {
         // Fields of a header go out when they are written; without this only a little later.
         let _ = stream.set_nodelay(true);
         let conn = Conn::new(stream, peer, self.accepted, self.now);
-        vacant.insert(Entry { conn, token, is_queued: false, timer: None, is_paused: false });
+        vacant.insert(Entry { conn, token, is_queued: false, timer: None, is_paused: false, idle_since: None });
         self.enqueue(token);
     }
 
@@ -411,7 +468,11 @@ impl<'a> Reactor<'a> {
         let drain = self.config.limits.drain;
         self.stopping = Some(Stopping { deadline: self.now + drain, cut: false });
         for (token, reason) in self.each(Conn::reason_to_stop) {
-            self.close(token, reason);
+            match reason {
+                // A last look: what has been asked whole gets an answer, and the rest ends in this turn.
+                Reason::Shutdown => self.turn(token),
+                reason => self.close(token, reason),
+            }
         }
         if !self.conns.is_empty() && !drain.is_zero() {
             log::info!(
@@ -450,6 +511,16 @@ impl<'a> Reactor<'a> {
         );
         Some(end)
     }
+}
+
+/// Whether a connection is still idle as it was noted.
+fn is_idle(conns: &Slab<Entry>, (since, token): (Instant, Token)) -> bool {
+    conns.get(token.0 & KEY_MASK).is_some_and(|entry| entry.token == token && entry.conn.idle_since() == Some(since))
+}
+
+/// Whether descriptors are lacking, of this process or of the system.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl Listener {

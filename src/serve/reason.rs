@@ -1,0 +1,60 @@
+//! Why a connection ended.
+
+use std::fmt;
+
+/// Why a connection ended: one of these stands in its closing line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Everything that was asked for was answered, in version 1 with the file.
+    Complete,
+    /// There is no such file for this peer.
+    Refused,
+    /// The request can never become one.
+    BadRequest,
+    /// The first byte belongs to no protocol of ours.
+    UnknownProtocol,
+    /// No whole request in time.
+    RequestTimeout,
+    /// The peer took no byte for too long.
+    IdleTimeout,
+    /// It was kept open after a reply, and nothing came.
+    KeepAliveTimeout,
+    /// It was kept open after a reply, and others wait to be accepted.
+    MadeRoom,
+    /// The peer closed before it had asked for anything.
+    PeerClosed,
+    /// The peer cut the connection.
+    ResetByPeer,
+    /// The file changed while it was hashed or sent.
+    FileChanged,
+    /// The file cannot be read.
+    ReadError,
+    /// The server lacks descriptors or memory.
+    Busy,
+    /// The server ends, and nothing was under way.
+    Shutdown,
+    /// The server ends, and the time for what was under way is over.
+    DrainTimeout,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Complete => "complete",
+            Reason::Refused => "refused",
+            Reason::BadRequest => "bad request",
+            Reason::UnknownProtocol => "unknown protocol",
+            Reason::RequestTimeout => "request timeout",
+            Reason::IdleTimeout => "idle timeout",
+            Reason::KeepAliveTimeout => "keep-alive timeout",
+            Reason::MadeRoom => "closed to make room",
+            Reason::PeerClosed => "peer closed",
+            Reason::ResetByPeer => "reset by peer",
+            Reason::FileChanged => "file changed",
+            Reason::ReadError => "read error",
+            Reason::Busy => "busy",
+            Reason::Shutdown => "shutdown",
+            Reason::DrainTimeout => "drain timeout",
+        })
+    }
+}
