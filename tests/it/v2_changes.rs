@@ -118,12 +118,12 @@ fn a_file_replaced_between_two_requests_is_not_resumed() {
 #[test]
 fn a_digest_that_is_not_trusted_is_made_again() {
     let scratch = Scratch::new();
-    let (old, new) = (content(4, 100_000), content(5, 100_000));
+    let (old, new) = (content(4, 500_000), content(5, 500_000));
     let path = scratch.share("a", &old);
     let time = fs::metadata(&path).unwrap().modified().unwrap();
     let server = Server::of(&scratch);
     let mut peer = Peer::dial(server.addr);
-    let get = Get::of("a").digest_only(100_000);
+    let get = Get::of("a").digest_only(500_000);
     wait_for("a digest to be kept", || !peer.get(&get).file().digest.is_empty());
     // Kept or not: what is asked for now is made for this client.
     let reply = peer.get(&get.clone().rehashed());
