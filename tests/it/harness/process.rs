@@ -34,6 +34,13 @@ pub fn cpu_time(pid: u32) -> Duration {
     ticks(pid, 0) + ticks(pid, 1)
 }
 
+/// The same of a process that may be ending: then there is nothing to see any more.
+pub fn try_peak_resident_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
 fn ticks(pid: u32, which: usize) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     // The name in brackets may hold spaces, so fields are counted from behind it: utime is the 12th from there.

@@ -67,6 +67,14 @@ impl Plan {
         Plan { chop: true, ..Plan::default() }
     }
 
+    pub fn and_cut(self, after: u64, how: Cut) -> Plan {
+        Plan { cut: Some((after, how)), ..self }
+    }
+
+    pub fn and_hold(self, after: u64) -> Plan {
+        Plan { hold: Some(after), ..self }
+    }
+
     /// How many of the next `count` bytes may go on, behind `sent` others, before something happens.
     fn until_event(&self, sent: u64, count: usize) -> usize {
         let count = if self.chop { 1 } else { count };
@@ -101,6 +109,7 @@ struct Shared {
 
 /// One connection of a client, and what passed through it.
 struct Connection {
+    peer: SocketAddr,
     plan: Plan,
     /// To end them from elsewhere, as long as they are open.
     sockets: Mutex<Vec<TcpStream>>,
@@ -183,9 +192,18 @@ impl Relay {
 
     /// Waits until this connection stands still.
     pub fn wait_until_held(&self, number: usize) {
-        wait_for(&format!("connection {number} to be held by the relay"), || {
-            self.connection(number).is_some_and(|connection| connection.gate.lock().unwrap().holding)
-        });
+        wait_for(&format!("connection {number} to be held by the relay"), || self.is_held(number));
+    }
+
+    pub fn is_held(&self, number: usize) -> bool {
+        self.connection(number).is_some_and(|connection| connection.gate.lock().unwrap().holding)
+    }
+
+    /// Waits until all that clients of the past have begun is counted and over, by a connection of its own behind them.
+    pub fn settle(&self) {
+        let own = TcpStream::connect(self.addr).unwrap().local_addr().unwrap();
+        wait_for("the relay to reach its own connection", || self.each(|connection| connection.peer).contains(&own));
+        self.wait_until_quiet();
     }
 
     /// Lets a connection that is held, or will be, go on.
@@ -193,11 +211,6 @@ impl Relay {
         let connection = self.connection(number).expect("a connection to release");
         connection.gate.lock().unwrap().released = true;
         connection.changed.notify_all();
-    }
-
-    /// Waits for this many bytes to the client.
-    pub fn wait_for_bytes(&self, count: u64) {
-        wait_for(&format!("{count} bytes to the client"), || self.to_client() >= count);
     }
 
     /// Waits until nothing can pass any more, so that the counts are final.
@@ -246,13 +259,13 @@ impl Drop for Relay {
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    for client in listener.incoming() {
+    loop {
+        let (client, peer) = listener.accept().unwrap();
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
-        let client = client.unwrap();
         let mut connections = shared.connections.lock().unwrap();
-        let connection = Arc::new(Connection::of((shared.plan)(connections.len())));
+        let connection = Arc::new(Connection::of(peer, (shared.plan)(connections.len())));
         connections.push(Arc::clone(&connection));
         let upstream = *shared.upstream.lock().unwrap();
         std::thread::spawn(move || connection.run(client, upstream));
@@ -260,8 +273,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 impl Connection {
-    fn of(plan: Plan) -> Connection {
+    fn of(peer: SocketAddr, plan: Plan) -> Connection {
         Connection {
+            peer,
             plan,
             sockets: Mutex::default(),
             asked: Mutex::default(),
