@@ -22,18 +22,18 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Limits;
-use super::digests::{self, Digests, Failure, Trust, Waiter};
+use super::digests::{Digests, Failure, Waiter};
 use super::header::Header;
 use super::reason::Reason;
-use crate::file::{Patience, Ready, ServedFile};
+use super::reply::{Awaited, Brings, Reply, begin_v1, begin_v2, cause};
+use crate::file::{Patience, Ready};
 use crate::net::{Closed, Io, Transport};
-use crate::proto::digest::{Algorithm, Digest};
+use crate::proto::digest::Digest;
 use crate::proto::v2::{self, Asked, ErrorCode};
-use crate::proto::{Dialect, Malformed, NAME_MAX, Request, Version, Wanted, v1};
+use crate::proto::{Dialect, Malformed, NAME_MAX, Request, v1};
 use crate::root::{Refusal, Root};
 use crate::text;
 
@@ -47,10 +47,6 @@ const REQUEST_COST: usize = 32 * 1024;
 /// Bytes of a file that are probed, and then sent, at a time; in version 2, those of a DATA frame.
 const WINDOW: u64 = 256 * 1024;
 const _: () = assert!(WINDOW <= v2::DATA_MAX as u64);
-
-/// How old a kept digest may be for version 1, which has no way to ask for a new one: a store through a mapping
-/// changes a file and none of its time stamps.
-const V1_DIGEST_AGE: Duration = Duration::from_secs(600);
 
 /// How often a client that waits for a digest hears how far it is.
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
@@ -143,33 +139,6 @@ enum Asking {
     Idle(Instant),
     /// Some of it has come.
     Begun(Instant),
-}
-
-/// An answer on its way to a client.
-struct Reply {
-    file: Rc<ServedFile>,
-    name: Box<[u8]>,
-    asked: Instant,
-    brings: Brings,
-    digest: Awaited,
-}
-
-/// What a reply brings of a file.
-#[derive(Clone, Copy)]
-enum Brings {
-    /// Its bytes from here on; at most its size.
-    Bytes { from: u64 },
-    /// Only its digest.
-    Digest,
-    /// Only its size, which is not the client's.
-    Size,
-}
-
-/// A digest, as a connection has it.
-enum Awaited {
-    Pending,
-    Known(Digest),
-    Failed(Failure),
 }
 
 struct SendingHeader {
@@ -483,8 +452,9 @@ impl<T: Transport> Conn<T> {
             Ok(file) => {
                 cx.spend(REQUEST_COST);
                 log::debug!(target: &self.label, "request for {shown}: {} bytes", file.stamp.size);
-                let state = if self.speaks_v2() { begin_v2(request, file, cx) } else { begin_v1(request, file, cx) };
-                Step::Next(State::SendingHeader(state))
+                let begin = if self.speaks_v2() { begin_v2 } else { begin_v1 };
+                let (reply, header) = begin(request, file, cx);
+                Step::Next(State::SendingHeader(SendingHeader { reply, header }))
             }
             Err(Refusal::NotFound(why)) => {
                 log::info!(target: &self.label, "refused {shown} to {}: not found ({why})", self.peer);
@@ -602,10 +572,8 @@ impl<T: Transport> Conn<T> {
 
     fn send_data_header(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
         let Window::Header { out, len } = &mut state.window else { return Ok(()) };
-        // Not without any of its bytes behind it: the kernel holds it back for them.
-        if cx.budget == 0 {
-            return Err(Stop::Rest(Turn::Yield));
-        }
+        // The kernel may hold it back for the bytes behind it. They follow in the same turn: a window is opened only
+        // with budget left, and a header that has to wait goes on in a turn of its own.
         match self.transport.write_more(out.rest()) {
             Io::Done(n) => {
                 out.sent += n;
@@ -750,7 +718,14 @@ impl<T: Transport> Conn<T> {
 
     fn log_cut(&self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &Context<'_>) {
         let (name, size, seconds) = (text::quoted(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
-        log::warn!(target: &self.label, "cut {name} after {at}/{size} bytes: {reason}: {why} ({seconds:.3} s)");
+        match reply.brings {
+            Brings::Bytes { .. } => {
+                log::warn!(target: &self.label, "cut {name} after {at}/{size} bytes: {reason}: {why} ({seconds:.3} s)");
+            }
+            Brings::Digest | Brings::Size => {
+                log::warn!(target: &self.label, "sent no digest of {name}: {reason}: {why} ({seconds:.3} s)");
+            }
+        }
     }
 
     fn complete(&mut self, reply: &Reply, cx: &mut Context<'_>) -> Step {
@@ -811,54 +786,6 @@ impl<T: Transport> Conn<T> {
     }
 }
 
-/// Begins a reply of version 1, whose digest goes out before the file.
-fn begin_v1(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> SendingHeader {
-    let mut header = Header::v1(&request.name, file.stamp.size, cx.now);
-    let digest = cx.digest(&file, Algorithm::Md5, Trust::Kept(Some(V1_DIGEST_AGE)));
-    if let Awaited::Known(digest) = &digest {
-        header.push_digest(digest);
-    }
-    SendingHeader { reply: Reply::new(request.name, file, Brings::Bytes { from: 0 }, digest, cx.now), header }
-}
-
-/// Begins a reply of version 2; the digest is made while the file is sent.
-fn begin_v2(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> SendingHeader {
-    let (size, version) = (file.stamp.size, file.version());
-    let brings = match request.wanted {
-        Wanted::Bytes { offset, version: theirs } => {
-            let goes_on = theirs == version && theirs != Version::UNKNOWN && offset <= size;
-            Brings::Bytes { from: if goes_on { offset } else { 0 } }
-        }
-        Wanted::Digest { size: theirs } if theirs == size => Brings::Digest,
-        Wanted::Digest { .. } => Brings::Size,
-    };
-    let offset = match brings {
-        Brings::Bytes { from } => from,
-        Brings::Digest => size,
-        Brings::Size => 0,
-    };
-    let sizes_differ = matches!(brings, Brings::Size);
-    let digest = match sizes_differ {
-        true => Awaited::Pending,
-        false => cx.digest(&file, request.algorithm, if request.rehash { Trust::Fresh } else { Trust::Kept(None) }),
-    };
-    let known = if let Awaited::Known(digest) = &digest { Some(*digest) } else { None };
-    let header = Header::v2(
-        &v2::File {
-            size,
-            offset,
-            mtime: file.stamp.mtime,
-            mode: file.mode,
-            version,
-            algorithm: request.algorithm,
-            sizes_differ,
-            digest: known,
-        },
-        cx.now,
-    );
-    SendingHeader { reply: Reply::new(request.name, file, brings, digest, cx.now), header }
-}
-
 /// What is said of a file that is not what was announced any more.
 const WRITTEN_TO: &str = "it was written to";
 
@@ -868,14 +795,6 @@ fn was_written_to() -> Stop {
 
 fn became_shorter() -> Stop {
     Stop::Fail(Reason::FileChanged, String::from("it became shorter"))
-}
-
-/// Why there is no digest.
-fn cause(failure: &Failure) -> (Reason, String) {
-    match failure {
-        Failure::Changed => (Reason::FileChanged, String::from("it changed")),
-        Failure::Unreadable(why) => (Reason::ReadError, why.clone()),
-    }
 }
 
 /// The peer takes nothing now, and has until the deadline to take something.
@@ -896,14 +815,6 @@ impl Context<'_> {
     fn spend(&mut self, bytes: usize) {
         self.budget = self.budget.saturating_sub(bytes);
     }
-
-    fn digest(&mut self, file: &Rc<ServedFile>, algorithm: Algorithm, trust: Trust) -> Awaited {
-        let asked = digests::Asked { file, algorithm, trust, waiter: self.me };
-        match self.digests.request(&asked, self.now, &mut self.budget) {
-            Some(digest) => Awaited::Known(digest),
-            None => Awaited::Pending,
-        }
-    }
 }
 
 impl Stop {
@@ -913,16 +824,6 @@ impl Stop {
             Stop::Rest(turn) => Step::Rest(state, turn),
             Stop::Close(reason) | Stop::Fail(reason, _) => Step::Close(reason),
         }
-    }
-}
-
-impl Reply {
-    fn new(name: Vec<u8>, file: Rc<ServedFile>, brings: Brings, digest: Awaited, now: Instant) -> Reply {
-        Reply { file, name: name.into_boxed_slice(), asked: now, brings, digest }
-    }
-
-    fn seconds(&self, now: Instant) -> f64 {
-        now.duration_since(self.asked).as_secs_f64()
     }
 }
 

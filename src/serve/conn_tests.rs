@@ -4,9 +4,13 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::*;
 use crate::serve::header::{V1_GAP, V1_HOLD_OK_FROM};
+
+#[path = "conn_v2_tests.rs"]
+mod version_2;
 
 /// What the far end does, and what it got.
 #[derive(Default)]
@@ -19,6 +23,8 @@ struct Peer {
     room: usize,
     /// One entry a write.
     writes: Vec<Vec<u8>>,
+    /// Whether what it got last may be held back for more.
+    held_back: bool,
     finished: bool,
     aborted: bool,
 }
@@ -50,12 +56,15 @@ impl Transport for &mut Peer {
             return Io::WouldBlock;
         }
         self.room -= n;
+        self.held_back = false;
         self.writes.push(bytes[..n].to_vec());
         Io::Done(n)
     }
 
     fn write_more(&mut self, bytes: &[u8]) -> Io {
-        self.write(bytes)
+        let io = self.write(bytes);
+        self.held_back = true;
+        io
     }
 
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io {

@@ -5,6 +5,7 @@ mod digests;
 mod header;
 mod reactor;
 mod reason;
+mod reply;
 mod timers;
 
 use std::io::{self, Write};
@@ -53,9 +54,10 @@ pub struct ServeConfig {
 pub struct Limits {
     /// Connections at once. The descriptor limit may allow fewer.
     pub max_conns: usize,
-    /// From accepting a connection to its whole request; trickling does not extend it. (nginx: client_header_timeout 60 s.)
+    /// From accepting a connection to its whole request, and for later ones from their first byte; trickling does not
+    /// extend it. (nginx: client_header_timeout 60 s.)
     pub request_timeout: Duration,
-    /// Without a byte taken by the peer. (nginx: send_timeout 60 s.)
+    /// Without a byte taken by the peer, or without a next request. (nginx: send_timeout 60 s, keepalive_timeout 75 s.)
     pub idle_timeout: Duration,
     /// For running replies at shutdown.
     pub drain: Duration,

@@ -1,0 +1,130 @@
+//! The answer to a request: which file, what of it, and the digest that verifies it.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::conn::Context;
+use super::digests::{Asked, Failure, Trust};
+use super::header::Header;
+use super::reason::Reason;
+use crate::file::ServedFile;
+use crate::proto::digest::{Algorithm, Digest};
+use crate::proto::{Request, Version, Wanted, v2};
+
+/// How old a kept digest may be for version 1, which has no way to ask for a new one: a store through a mapping
+/// changes a file and none of its time stamps.
+const V1_DIGEST_AGE: Duration = Duration::from_secs(600);
+
+/// An answer on its way to a client.
+pub struct Reply {
+    /// The file, open as long as anything of it is wanted.
+    pub file: Rc<ServedFile>,
+    /// As it was asked for.
+    pub name: Box<[u8]>,
+    /// When that was.
+    asked: Instant,
+    /// What of the file.
+    pub brings: Brings,
+    /// What verifies it.
+    pub digest: Awaited,
+}
+
+/// What a reply brings of a file.
+#[derive(Clone, Copy)]
+pub enum Brings {
+    /// Its bytes from here on; at most its size.
+    Bytes {
+        /// Where the first of them is in the file.
+        from: u64,
+    },
+    /// Only its digest.
+    Digest,
+    /// Only its size, which is not the client's.
+    Size,
+}
+
+/// A digest, as a connection has it.
+pub enum Awaited {
+    /// Not known yet, or of no use to anybody.
+    Pending,
+    /// Here it is.
+    Known(Digest),
+    /// There will be none.
+    Failed(Failure),
+}
+
+impl Reply {
+    fn new(name: Vec<u8>, file: Rc<ServedFile>, brings: Brings, digest: Awaited, now: Instant) -> Reply {
+        Reply { file, name: name.into_boxed_slice(), asked: now, brings, digest }
+    }
+
+    /// How long it has taken so far.
+    pub fn seconds(&self, now: Instant) -> f64 {
+        now.duration_since(self.asked).as_secs_f64()
+    }
+}
+
+/// Begins a reply of version 1, whose digest goes out before the file.
+pub fn begin_v1(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> (Reply, Header) {
+    let mut header = Header::v1(&request.name, file.stamp.size, cx.now);
+    let digest = ask(&file, Algorithm::Md5, Trust::Kept(Some(V1_DIGEST_AGE)), cx);
+    if let Awaited::Known(digest) = &digest {
+        header.push_digest(digest);
+    }
+    (Reply::new(request.name, file, Brings::Bytes { from: 0 }, digest, cx.now), header)
+}
+
+/// Begins a reply of version 2; the digest is made while the file is sent.
+pub fn begin_v2(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> (Reply, Header) {
+    let (size, version) = (file.stamp.size, file.version());
+    let brings = match request.wanted {
+        Wanted::Bytes { offset, version: theirs } => {
+            let goes_on = theirs == version && theirs != Version::UNKNOWN && offset <= size;
+            Brings::Bytes { from: if goes_on { offset } else { 0 } }
+        }
+        Wanted::Digest { size: theirs } if theirs == size => Brings::Digest,
+        Wanted::Digest { .. } => Brings::Size,
+    };
+    let offset = match brings {
+        Brings::Bytes { from } => from,
+        Brings::Digest => size,
+        Brings::Size => 0,
+    };
+    let sizes_differ = matches!(brings, Brings::Size);
+    let digest = match sizes_differ {
+        true => Awaited::Pending,
+        false => ask(&file, request.algorithm, if request.rehash { Trust::Fresh } else { Trust::Kept(None) }, cx),
+    };
+    let known = if let Awaited::Known(digest) = &digest { Some(*digest) } else { None };
+    let header = Header::v2(
+        &v2::File {
+            size,
+            offset,
+            mtime: file.stamp.mtime,
+            mode: file.mode,
+            version,
+            algorithm: request.algorithm,
+            sizes_differ,
+            digest: known,
+        },
+        cx.now,
+    );
+    (Reply::new(request.name, file, brings, digest, cx.now), header)
+}
+
+/// Asks for the digest of a file; what it costs on the spot counts for the turn.
+fn ask(file: &Rc<ServedFile>, algorithm: Algorithm, trust: Trust, cx: &mut Context<'_>) -> Awaited {
+    let asked = Asked { file, algorithm, trust, waiter: cx.me };
+    match cx.digests.request(&asked, cx.now, &mut cx.budget) {
+        Some(digest) => Awaited::Known(digest),
+        None => Awaited::Pending,
+    }
+}
+
+/// The reason for the log when there is no digest, and what has caused it.
+pub fn cause(failure: &Failure) -> (Reason, String) {
+    match failure {
+        Failure::Changed => (Reason::FileChanged, String::from("it changed")),
+        Failure::Unreadable(why) => (Reason::ReadError, why.clone()),
+    }
+}
