@@ -17,6 +17,7 @@ use crate::error::{Error, ExitCode, reason};
 use crate::get::{Existing, GetConfig, Output, ProgressMode};
 use crate::logging::{LogTarget, Verbosity};
 use crate::proto::DEFAULT_PORT;
+use crate::proto::digest::Algorithm;
 use crate::serve::{Limits, ServeConfig};
 use crate::text;
 
@@ -112,6 +113,9 @@ struct GetArgs {
     /// read more names from F, one a line; '-' reads standard input
     #[argh(option, arg_name = "F")]
     from_file: Option<String>,
+    /// digest that verifies the files: md5 or blake3, which is faster (default: md5)
+    #[argh(option, arg_name = "ALGORITHM", from_str_fn(parse_checksum))]
+    checksum: Option<Algorithm>,
     /// attempts in all for a file, 0 for no limit (default: 5)
     #[argh(option, arg_name = "N", from_str_fn(parse_count))]
     retries: Option<u32>,
@@ -127,10 +131,16 @@ struct GetArgs {
     /// keep what is already there, whatever it holds
     #[argh(switch)]
     no_clobber: bool,
+    /// begin at the beginning, whatever an interrupted run has left
+    #[argh(switch)]
+    no_resume: bool,
     /// do not wait until the disk has the bytes
     #[argh(switch)]
     no_sync: bool,
-    /// bar: auto (on a terminal), always or never (default: auto)
+    /// speak only version 1 of the protocol, as the first system did
+    #[argh(switch)]
+    v1: bool,
+    /// bar: auto (on a terminal), always or never; or json, a line of it for each event (default: auto)
     #[argh(option, arg_name = "WHEN", from_str_fn(parse_progress))]
     progress: Option<ProgressMode>,
     /// folder for log files (default: XFER_LOG_DIR or logs)
@@ -266,6 +276,9 @@ fn get(args: &[OsString]) -> Result<Command, Error> {
     if files.is_empty() {
         return Err(usage("no file named; use xfer get FILE -H HOST; see xfer get --help"));
     }
+    if args.v1 && args.checksum == Some(Algorithm::Blake3) {
+        return Err(usage("--v1 and --checksum blake3 contradict each other: version 1 knows only md5"));
+    }
     let (host, port) = server(args.host, args.port)?;
     Ok(Command::Get(GetConfig {
         host,
@@ -275,6 +288,9 @@ fn get(args: &[OsString]) -> Result<Command, Error> {
         attempts: NonZeroU32::new(args.retries.unwrap_or(5)),
         timeout: args.timeout.unwrap_or(Duration::from_secs(10)),
         max_backoff: args.max_backoff.unwrap_or(Duration::from_secs(32)),
+        algorithm: args.checksum.unwrap_or(Algorithm::Md5),
+        resume: !args.no_resume,
+        v1: args.v1,
         existing: match (args.force, args.no_clobber) {
             (true, true) => return Err(usage("--force and --no-clobber contradict each other; give one of them")),
             (true, false) => Existing::Fetch,
@@ -501,7 +517,16 @@ fn parse_progress(text: &str) -> Result<ProgressMode, String> {
         "auto" => Ok(ProgressMode::Auto),
         "always" => Ok(ProgressMode::Always),
         "never" => Ok(ProgressMode::Never),
-        _ => Err(format!("bad choice {}: give auto, always or never", text::quoted(text.as_bytes()))),
+        "json" => Ok(ProgressMode::Json),
+        _ => Err(format!("bad choice {}: give auto, always, never or json", text::quoted(text.as_bytes()))),
+    }
+}
+
+fn parse_checksum(text: &str) -> Result<Algorithm, String> {
+    match text {
+        "md5" => Ok(Algorithm::Md5),
+        "blake3" => Ok(Algorithm::Blake3),
+        _ => Err(format!("bad choice {}: give md5 or blake3", text::quoted(text.as_bytes()))),
     }
 }
 

@@ -52,6 +52,12 @@ impl Error {
     pub fn new(exit: ExitCode, message: impl Into<String>) -> Error {
         Error { exit, message: message.into() }
     }
+
+    /// The same failure, with more at the end of its sentence.
+    pub fn with(mut self, more: &str) -> Error {
+        self.message.push_str(more);
+        self
+    }
 }
 
 impl fmt::Display for Error {

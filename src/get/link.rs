@@ -11,12 +11,21 @@ use super::wait::{SOCKET, Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, lower_case, reason};
 use crate::net::{Closed, Io, Transport};
+use crate::proto::Malformed;
+
+/// Bytes read at a time while what comes is not yet known to be a file's.
+const INPUT_LEN: usize = 16 * 1024;
 
 /// A connection that is up.
 pub struct Link {
     stream: TcpStream,
     /// The server, as error lines name it.
     server: String,
+    /// What is to be sent and the connection has not taken yet.
+    out: Vec<u8>,
+    /// What has come and is not used yet.
+    input: Vec<u8>,
+    buffer: Box<[u8]>,
 }
 
 /// What a read came to.
@@ -24,12 +33,19 @@ pub struct Link {
 pub enum Read {
     /// This many bytes.
     Bytes(usize),
+    /// None, and why.
+    Lost(Lost),
+}
+
+/// Why nothing comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
     /// The server has sent all that it wanted to.
     End,
     /// The connection was cut.
     Reset,
     /// Nothing in the time allowed.
-    Nothing,
+    Silence,
 }
 
 /// `host:port`, with brackets where the host has colons.
@@ -51,7 +67,8 @@ impl Link {
             match connect_to(*address, Instant::now() + share, waits)? {
                 Ok(stream) => {
                     log::debug!(target: "main", "connected to {address}");
-                    return Ok(Link { stream, server });
+                    let buffer = vec![0; INPUT_LEN].into_boxed_slice();
+                    return Ok(Link { stream, server, out: Vec::new(), input: Vec::new(), buffer });
                 }
                 Err(error) => why = refused(&error),
             }
@@ -59,48 +76,91 @@ impl Link {
         Err(Stop::Again { why: format!("cannot connect to {server}: {why}"), connected: false })
     }
 
-    /// Sends all of this.
-    pub fn send(&mut self, mut bytes: &[u8], timeout: Duration, waits: &mut Waits) -> Result<(), Stop> {
-        let deadline = Instant::now() + timeout;
-        while !bytes.is_empty() {
-            match self.stream.write(bytes) {
-                Io::Done(n) => bytes = bytes.get(n..).unwrap_or_default(),
-                Io::WouldBlock if Instant::now() >= deadline => {
-                    return Err(Stop::again(format!(
-                        "{} took no request for {} s",
-                        self.server,
-                        timeout.as_secs_f64()
-                    )));
-                }
-                Io::WouldBlock => waits.wait(Some(deadline))?,
-                Io::Closed(_) => return Err(Stop::again(format!("{} closed the connection", self.server))),
-            }
-        }
-        Ok(())
+    /// Sends this, as far as the connection takes it now; the rest goes out while a read waits. Two ends that both wait
+    /// for the other to read would wait for ever.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+        self.flush();
     }
 
-    /// Reads what comes within this time.
-    pub fn read(&mut self, buffer: &mut [u8], timeout: Duration, waits: &mut Waits) -> Result<Read, Stop> {
-        let deadline = Instant::now() + timeout;
+    fn flush(&mut self) {
+        while !self.out.is_empty() {
+            match self.stream.write(&self.out) {
+                Io::Done(n) => drop(self.out.drain(..n)),
+                Io::WouldBlock => return,
+                // A read will tell; what the server has said before comes first.
+                Io::Closed(_) => self.out.clear(),
+            }
+        }
+    }
+
+    /// Reads what comes before this time: what came with an earlier value first.
+    pub fn read(&mut self, room: &mut [u8], until: Instant, waits: &mut Waits) -> Result<Read, Stop> {
+        let kept = room.len().min(self.input.len());
+        if kept > 0 {
+            for (to, from) in room.iter_mut().zip(self.input.drain(..kept)) {
+                *to = from;
+            }
+            return Ok(Read::Bytes(kept));
+        }
         loop {
-            match self.stream.read(buffer) {
+            match self.stream.read(room) {
                 Io::Done(n) => return Ok(Read::Bytes(n)),
-                Io::Closed(Closed::EndOfInput) => return Ok(Read::End),
-                Io::Closed(_) => return Ok(Read::Reset),
-                Io::WouldBlock if Instant::now() >= deadline => return Ok(Read::Nothing),
-                Io::WouldBlock => waits.wait(Some(deadline))?,
+                Io::Closed(Closed::EndOfInput) => return Ok(Read::Lost(Lost::End)),
+                Io::Closed(_) => return Ok(Read::Lost(Lost::Reset)),
+                Io::WouldBlock if Instant::now() >= until => return Ok(Read::Lost(Lost::Silence)),
+                Io::WouldBlock => {
+                    waits.wait(Some(until))?;
+                    self.flush();
+                }
             }
         }
     }
 
-    /// Reads what is there, without waiting.
-    pub fn read_now(&mut self, buffer: &mut [u8]) -> Read {
-        match self.stream.read(buffer) {
-            Io::Done(n) => Read::Bytes(n),
-            Io::Closed(Closed::EndOfInput) => Read::End,
-            Io::Closed(_) => Read::Reset,
-            Io::WouldBlock => Read::Nothing,
+    /// Reads until `parse` has its value; or why it does not come before this time.
+    pub fn value<T>(
+        &mut self,
+        until: Instant,
+        waits: &mut Waits,
+        parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Malformed>,
+    ) -> Result<Result<T, Lost>, Stop> {
+        loop {
+            if let Some((used, value)) = parse(&self.input).map_err(|malformed| self.broken(malformed))? {
+                self.input.drain(..used);
+                return Ok(Ok(value));
+            }
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let unused = std::mem::take(&mut self.input);
+            let read = self.read(&mut buffer, until, waits);
+            self.input = unused;
+            if let Ok(Read::Bytes(n)) = read {
+                self.input.extend_from_slice(buffer.get(..n).unwrap_or_default());
+            }
+            self.buffer = buffer;
+            if let Read::Lost(lost) = read? {
+                return Ok(Err(lost));
+            }
         }
+    }
+
+    /// The first byte that comes before this time, which stays where it is.
+    pub fn first_byte(&mut self, until: Instant, waits: &mut Waits) -> Result<Result<u8, Lost>, Stop> {
+        self.value(until, waits, |bytes| Ok(bytes.first().map(|byte| (0, *byte))))
+    }
+
+    /// Bytes that no server of this protocol sends.
+    pub fn broken(&self, malformed: Malformed) -> Stop {
+        Stop::protocol(format!("bad reply from {}: {malformed}", self.server))
+    }
+
+    /// What it means that nothing more comes: `when` is the end of a sentence.
+    pub fn lost(&self, lost: Lost, timeout: Duration, when: &str) -> Stop {
+        let server = &self.server;
+        Stop::again(match lost {
+            Lost::End => format!("{server} closed the connection {when}"),
+            Lost::Reset => format!("{server} cut the connection {when}"),
+            Lost::Silence => format!("{server} sent nothing for {} s {when}", timeout.as_secs_f64()),
+        })
     }
 
     /// The server, as error lines name it.

@@ -1,12 +1,17 @@
 //! `xfer get`: from its configuration to files that are whole and verified.
 
-mod attempt;
+mod commits;
+mod fetch;
+mod item;
+mod journal;
 mod link;
 mod part;
 mod progress;
 mod receive;
 mod retry;
 mod target;
+mod v1;
+mod v2;
 mod wait;
 mod workers;
 
@@ -17,11 +22,14 @@ use std::time::Duration;
 
 use crate::error::{Error, ExitCode};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
-use crate::proto::{base_name, v1};
+use crate::proto::digest::Algorithm;
+use crate::proto::{self, base_name};
 use crate::text;
+use fetch::Fetcher;
+use item::Tools;
 use progress::Progress;
-use retry::Fetcher;
-use wait::{Stop, Waits, signal_name};
+use receive::Receiver;
+use wait::{Stop, Waits};
 
 /// Files that are named when they are not tried; the log has them all.
 const NOT_TRIED_SHOWN: usize = 5;
@@ -43,8 +51,14 @@ pub struct GetConfig {
     pub timeout: Duration,
     /// Between two attempts, at most.
     pub max_backoff: Duration,
+    /// How files are digested, in version 2 of the protocol.
+    pub algorithm: Algorithm,
     /// What happens to a target that exists.
     pub existing: Existing,
+    /// Whether what an earlier run has left is gone on with.
+    pub resume: bool,
+    /// Whether only version 1 of the protocol is spoken.
+    pub v1: bool,
     /// Whether a file counts as saved only when the disk has it.
     pub sync: bool,
     /// When a bar is drawn.
@@ -77,28 +91,39 @@ pub enum Existing {
     Keep,
 }
 
-/// When a bar is drawn.
+/// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressMode {
-    /// On a terminal.
+    /// A bar, on a terminal.
     Auto,
-    /// Always.
+    /// A bar.
     Always,
-    /// Never.
+    /// No bar.
     Never,
+    /// Lines of JSON, for programs.
+    Json,
 }
 
 /// Fetches all files; the first failure decides the exit code, and has been reported.
 pub fn run(config: GetConfig) -> Result<ExitCode, Error> {
     check_names(&config)?;
     let logs = Logs::start("client", &config.log, config.verbosity, OnConsole::DebugOnly)?;
-    let mut progress = Progress::new(config.progress, config.verbosity);
-    let result = fetch_all(&config, &logs, &mut progress);
+    let result = fetch_all(&config, &logs);
     if let Err(error) = &result {
         log::error!(target: "main", "{error}");
     }
     logs.finish(true);
     result
+}
+
+fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Error> {
+    let server = link::server_name(&config.host, config.port);
+    let files = text::count(config.files.len() as u64, "file", "files");
+    log::info!(target: "main", "fetching {files} from {server}");
+    let waits = Waits::new(logs.clone())?;
+    let receiver = Receiver::start(&waits).map_err(Stop::into_error)?;
+    let progress = Progress::new(config.progress, config.verbosity);
+    Ok(Fetcher::new(Tools { config, receiver: &receiver, waits, progress, server }).run())
 }
 
 /// Refuses, before anything else happens, names that no file here may get.
@@ -107,7 +132,11 @@ fn check_names(config: &GetConfig) -> Result<(), Error> {
     let mut saved_as = HashSet::new();
     for name in &config.files {
         let shown = text::quoted(name);
-        if let Err(malformed) = v1::check_name(name) {
+        let checked = match config.v1 {
+            true => proto::v1::check_name(name).map(drop),
+            false => proto::check_name(name),
+        };
+        if let Err(malformed) = checked {
             return usage(format!("cannot ask for {shown}: {malformed}"));
         }
         let base = base_name(name);
@@ -127,43 +156,6 @@ fn check_names(config: &GetConfig) -> Result<(), Error> {
     Ok(())
 }
 
-fn fetch_all(config: &GetConfig, logs: &Logs, progress: &mut Progress) -> Result<ExitCode, Error> {
-    log::info!(
-        target: "main",
-        "fetching {} from {}",
-        text::count(config.files.len() as u64, "file", "files"),
-        link::server_name(&config.host, config.port)
-    );
-    let waits = Waits::new(logs.clone())?;
-    let mut fetcher = Fetcher::new(config, waits, progress)?;
-    let mut failures = Failures::default();
-    for (index, name) in config.files.iter().enumerate() {
-        match fetcher.fetch(name) {
-            Ok(()) => {}
-            Err(Stop::Signal(signal)) => {
-                fetcher.progress.error(&format!(
-                    "stopped by {}: {} not saved",
-                    signal_name(signal),
-                    text::quoted(name)
-                ));
-                return Ok(ExitCode::Signal(signal));
-            }
-            // Whoever read our output has seen enough: no failure to speak of.
-            Err(Stop::Final(error)) if error.exit == ExitCode::ClosedPipe => return Ok(ExitCode::ClosedPipe),
-            Err(stop) => {
-                let host_is_dead = stop.host_is_dead();
-                let error = stop.into_error();
-                failures.add(&error, fetcher.progress);
-                if host_is_dead {
-                    failures.leave(config.files.get(index + 1..).unwrap_or_default(), fetcher.progress);
-                    break;
-                }
-            }
-        }
-    }
-    Ok(failures.summary(config.files.len(), progress))
-}
-
 /// What went wrong so far.
 #[derive(Default)]
 struct Failures {
@@ -173,14 +165,14 @@ struct Failures {
 }
 
 impl Failures {
-    fn add(&mut self, error: &Error, progress: &mut Progress) {
-        progress.error(&error.to_string());
+    fn add(&mut self, name: &[u8], error: &Error, progress: &mut Progress) {
+        progress.error(Some(name), &error.to_string());
         self.first.get_or_insert(error.exit);
         self.failed += 1;
     }
 
     /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person.
-    fn leave(&mut self, names: &[Vec<u8>], progress: &mut Progress) {
+    fn leave(&mut self, names: &[&[u8]], progress: &mut Progress) {
         self.not_tried = names.len();
         names.iter().for_each(|name| log::warn!(target: "main", "not tried: {}", text::quoted(name)));
         let mut shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
@@ -188,7 +180,7 @@ impl Failures {
             shown.push(format!("and {} more", names.len() - NOT_TRIED_SHOWN));
         }
         if !shown.is_empty() {
-            progress.warn(&format!("not tried, since the server cannot be reached: {}", shown.join(", ")));
+            progress.error(None, &format!("not tried, since the server cannot be reached: {}", shown.join(", ")));
         }
     }
 
@@ -204,7 +196,7 @@ impl Failures {
             }
             match self.failed {
                 0 => progress.note(&line),
-                _ => progress.warn(&line),
+                _ => progress.error(None, &line),
             }
         }
         self.first.unwrap_or(ExitCode::Done)

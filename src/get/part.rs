@@ -1,17 +1,20 @@
-//! The part file: unverified bytes beside the target, locked, and either renamed over it whole or gone.
+//! The part file: unverified bytes beside the target, locked, and in the end renamed over it whole.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
+use super::commits::Folder;
+use super::journal;
 use super::wait::Stop;
 use crate::error::reason;
+use crate::proto::Mtime;
 use crate::proto::digest::{Algorithm, Hasher};
 use crate::text;
 
@@ -22,7 +25,7 @@ const FILE_NAME_MAX: usize = 255;
 const LONGEST_SUFFIX: &str = ".xfer-part.state";
 
 /// Nobody else reads bytes that are not verified.
-const PART_MODE: u32 = 0o600;
+pub const PART_MODE: u32 = 0o600;
 
 /// How often a part file is opened again that was renamed or removed in the moment between opening and locking.
 const OPENS_MAX: u32 = 64;
@@ -66,23 +69,42 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// What of a file is not in its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// When it was modified.
+    pub mtime: Mtime,
+    /// Its permission bits; nothing above them is taken from a server.
+    pub mode: u32,
+}
+
 impl Part {
-    /// Opens and locks the part file of a target, with whatever an earlier run has left in it.
-    ///
+    /// Opens and locks the part file of a target, with whatever an earlier run has left in it; makes one if there is none.
+    pub fn open(target: &Path) -> Result<Part, Stop> {
+        let made = Part::try_open(target, true)?;
+        made.ok_or_else(|| Stop::local(format!("cannot make {}: it vanishes", text::path(&part_path(target)))))
+    }
+
+    /// Opens and locks the part file of a target, if there is one.
+    pub fn open_existing(target: &Path) -> Result<Option<Part>, Stop> {
+        Part::try_open(target, false)
+    }
+
     /// Between opening and locking, its owner may have renamed it over the target, and a lock on it would be a lock on
     /// the target: so once locked it must still be the file at its path.
-    pub fn open(target: &Path) -> Result<Part, Stop> {
+    fn try_open(target: &Path, makes: bool) -> Result<Option<Part>, Stop> {
         let path = part_path(target);
         let shown = text::path(&path);
         for _ in 0..OPENS_MAX {
-            let (file, is_new) = match open_part(&path, true) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (open_part(&path, false), false),
-                file => (file, true),
+            let (file, is_new) = match open_part(&path, false) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && makes => (open_part(&path, true), true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => (file, false),
             };
             let file = match file {
                 Ok(file) => file,
-                // Gone in between.
-                Err(error) if !is_new && error.kind() == io::ErrorKind::NotFound => continue,
+                // Made by another in between.
+                Err(error) if is_new && error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(cannot_open(&path, target, &error)),
             };
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -98,10 +120,15 @@ impl Part {
             if is_at(&file, &path, is_new)
                 .map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))?
             {
-                return Ok(Part { file: Arc::new(file), path, target: target.to_path_buf() });
+                return Ok(Some(Part { file: Arc::new(file), path, target: target.to_path_buf() }));
             }
         }
         Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
+    }
+
+    /// Whether something lies where the part file of this target would.
+    pub fn exists(target: &Path) -> bool {
+        std::fs::symlink_metadata(part_path(target)).is_ok()
     }
 
     /// The file to write to.
@@ -109,9 +136,32 @@ impl Part {
         &self.file
     }
 
-    /// Forgets what was written.
-    pub fn clear(&self) -> io::Result<()> {
-        self.file.set_len(0)
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where its journal lies, if it has one.
+    pub fn journal_path(&self) -> PathBuf {
+        let mut name = self.path.file_name().unwrap_or_default().to_os_string();
+        name.push(journal::SUFFIX);
+        self.path.with_file_name(name)
+    }
+
+    /// Bytes in it.
+    pub fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Forgets what was written behind so many bytes.
+    pub fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    /// Bytes of the disk that it holds.
+    pub fn allocated(&self) -> u64 {
+        // st_blocks counts in 512 bytes, whatever the file system does (stat(3type)).
+        self.file.metadata().map_or(0, |part| part.blocks().saturating_mul(512))
     }
 
     /// Bytes free for it on its disk.
@@ -120,42 +170,51 @@ impl Part {
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// What makes the part the target: permissions, sync, rename, sync of the folder. Its whole content is verified.
+    /// Makes the part the target: permissions, time, sync, rename, sync of the folder, and no journal any more. Its
+    /// whole content is verified. Waits for the disk.
     ///
-    /// A new file gets the permissions that any program would give it, one that replaces another keeps that one's.
-    /// Nothing is replaced unless `replaces`: then the result is whether the part has become the target.
-    pub fn commit(self, sync: bool, replaces: bool) -> impl FnOnce() -> Result<bool, String> + Send + 'static {
-        let mode = match std::fs::symlink_metadata(&self.target) {
-            Ok(old) if old.is_file() => old.permissions().mode() & 0o777,
-            _ => 0o666 & !umask(),
-        };
-        move || {
-            let target = self.target.clone();
-            let failed = |what: &str, error| format!("cannot {what} {}: {}", text::path(&target), reason(&error));
-            match self.rename(mode, sync, replaces) {
-                Ok(()) => {}
-                // Only the rename can say so.
-                Err((_, error)) if !replaces && error.kind() == io::ErrorKind::AlreadyExists => {
-                    self.discard();
-                    return Ok(false);
-                }
-                Err((what, error)) => {
-                    self.discard();
-                    return Err(failed(what, error));
-                }
+    /// Without attributes, a new file gets the permissions that any program would give it, and one that replaces another
+    /// keeps that one's. Nothing is replaced unless `replaces`: then the result is whether the part has become the target.
+    pub fn commit(self, attributes: Option<Attributes>, sync: Option<&Folder>, replaces: bool) -> Result<bool, String> {
+        let failed = |what: &str, error| format!("cannot {what} {}: {}", text::path(&self.target), reason(&error));
+        match self.rename(attributes, sync.is_some(), replaces) {
+            Ok(()) => {}
+            // Only the rename can say so.
+            Err((_, error)) if !replaces && error.kind() == io::ErrorKind::AlreadyExists => {
+                self.discard();
+                return Ok(false);
             }
-            if sync {
-                let folder = File::open(folder_of(&target)).and_then(|folder| folder.sync_all());
-                folder.map_err(|error| failed("sync the folder of", error))?;
+            // What could not be synced may not be what was written: not to be resumed.
+            Err((what, error)) => {
+                let message = failed(what, error);
+                self.discard();
+                return Err(message);
             }
-            Ok(true)
         }
+        if let Some(folder) = sync {
+            folder.sync().map_err(|error| failed("sync the folder of", error))?;
+        }
+        let _ = journal::remove(&self.journal_path());
+        Ok(true)
     }
 
-    fn rename(&self, mode: u32, sync: bool, replaces: bool) -> Result<(), (&'static str, io::Error)> {
+    fn rename(
+        &self,
+        attributes: Option<Attributes>,
+        sync: bool,
+        replaces: bool,
+    ) -> Result<(), (&'static str, io::Error)> {
+        let mode = match (attributes, std::fs::symlink_metadata(&self.target)) {
+            (Some(attributes), _) => attributes.mode & 0o777 & !umask(),
+            (None, Ok(old)) if old.is_file() => old.permissions().mode() & 0o777,
+            (None, _) => 0o666 & !umask(),
+        };
         self.file
             .set_permissions(PermissionsExt::from_mode(mode))
             .map_err(|error| ("set the permissions of", error))?;
+        if let Some(Attributes { mtime, .. }) = attributes {
+            self.set_mtime(mtime);
+        }
         if sync {
             self.file.sync_all().map_err(|error| ("sync", error))?;
         }
@@ -166,9 +225,21 @@ impl Part {
         renamed.map_err(|error| ("replace", error))
     }
 
-    /// Removes it. Under the lock, so that it is nobody else's.
-    pub fn discard(self) {
-        // What cannot be removed is emptied by the next run.
+    /// A time that this file system cannot hold is no reason to lose the file.
+    fn set_mtime(&self, mtime: Mtime) {
+        let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let last_modification = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) };
+        let times = Timestamps { last_access: omit, last_modification };
+        if let Err(error) = rustix::fs::futimens(&self.file, &times) {
+            let why = reason(&error.into());
+            log::warn!(target: "main", "cannot set the time of {}: {why}", text::path(&self.target));
+        }
+    }
+
+    /// Removes it and its journal. Under the lock, so that they are nobody else's.
+    pub fn discard(&self) {
+        // What cannot be removed is emptied by the next run. The journal first: it must not outlive its part.
+        let _ = journal::remove(&self.journal_path());
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -229,11 +300,14 @@ fn is_at(file: &File, path: &Path, is_new: bool) -> Result<bool, String> {
     Ok(true)
 }
 
-/// The process's umask, which can only be read by setting it. No other thread of ours makes files.
+/// The process's umask, which can only be read by setting it. A file that another thread makes meanwhile is the more private.
 fn umask() -> u32 {
-    let mask = rustix::process::umask(Mode::from_raw_mode(0o077));
-    rustix::process::umask(mask);
-    mask.as_raw_mode()
+    static UMASK: OnceLock<u32> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let mask = rustix::process::umask(Mode::from_raw_mode(0o077));
+        rustix::process::umask(mask);
+        mask.as_raw_mode()
+    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,22 @@
-//! What a person sees of a transfer, on standard error: the only file that knows pbr.
+//! What a person or a program sees of a transfer, on standard error: the only file that knows pbr.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pbr::{ProgressBar, Units};
+use serde_json::{Value, json};
 
 use super::ProgressMode;
 use crate::console::{self, print_line};
 use crate::logging::Verbosity;
+use crate::proto::base_name;
+use crate::text;
+
+/// The version of the objects that `--progress json` prints (PROGRESS FOR PROGRAMS in xfer-get(1)).
+const JSON_VERSION: u32 = 1;
+
+/// How often a program hears of bytes at most.
+const JSON_REFRESH: Duration = Duration::from_millis(500);
 
 /// How often the bar is drawn at most.
 const REFRESH: Duration = Duration::from_millis(100);
@@ -25,13 +34,48 @@ const VERY_NARROW: usize = 48;
 /// Columns of the bar where there is no terminal to ask.
 const DEFAULT_COLUMNS: u16 = 80;
 
+/// What takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Bytes come.
+    Receiving,
+    /// A file that is there already is digested.
+    Comparing,
+    /// What an earlier run has left is digested.
+    Checking,
+    /// The server digests its file.
+    Waiting,
+}
+
 /// A bar while bytes come, and lines.
 pub struct Progress {
-    draws: bool,
+    mode: Mode,
     is_quiet: bool,
-    bar: Option<ProgressBar<Stderr>>,
-    /// Bytes that the bar shows.
+    shown: Option<Shown>,
+}
+
+enum Mode {
+    /// Lines only.
+    Lines,
+    /// A bar, and lines.
+    Bar,
+    /// Objects only.
+    Json,
+}
+
+/// Something that takes time, and how far it is.
+struct Shown {
+    activity: Activity,
+    name: Vec<u8>,
+    label: String,
+    total: u64,
+    /// Bytes that were there when it began.
+    base: u64,
     done: u64,
+    since: Instant,
+    /// When a program heard of it last.
+    said: Instant,
+    bar: Option<ProgressBar<Stderr>>,
 }
 
 /// Standard error for pbr, which panics when a write fails.
@@ -53,87 +97,202 @@ impl Write for Stderr {
 }
 
 impl Progress {
-    /// Decides once whether there is a bar.
+    /// Decides once what is shown.
     pub fn new(mode: ProgressMode, verbosity: Verbosity) -> Progress {
         let is_quiet = verbosity == Verbosity::Quiet;
-        let draws = match mode {
-            ProgressMode::Always => true,
-            ProgressMode::Never => false,
-            ProgressMode::Auto => io::stderr().is_terminal() && !is_quiet,
+        let mode = match mode {
+            ProgressMode::Json => Mode::Json,
+            ProgressMode::Always => Mode::Bar,
+            ProgressMode::Auto if io::stderr().is_terminal() && !is_quiet => Mode::Bar,
+            ProgressMode::Auto | ProgressMode::Never => Mode::Lines,
         };
-        Progress { draws, is_quiet, bar: None, done: 0 }
+        Progress { mode, is_quiet, shown: None }
     }
 
-    /// Shows a bar of `total` bytes; there is none for an empty file.
-    pub fn begin(&mut self, label: &str, total: u64) {
+    /// Begins to show something of `total` bytes, of which `done` are done. There is no bar for an empty file.
+    pub fn begin(&mut self, activity: Activity, name: &[u8], total: u64, done: u64) {
         self.end();
-        if !self.draws || total == 0 {
-            return;
+        let base = text::escaped(base_name(name));
+        let label = match activity {
+            Activity::Receiving => base,
+            Activity::Comparing => format!("comparing {base}"),
+            Activity::Checking => format!("checking {base}"),
+            Activity::Waiting => format!("server hashing {base}"),
+        };
+        let now = Instant::now();
+        let mut shown =
+            Shown { activity, name: name.to_vec(), label, total, base: done, done, since: now, said: now, bar: None };
+        match self.mode {
+            Mode::Lines => {}
+            Mode::Bar if total == 0 => {}
+            Mode::Bar => shown.begin_bar(),
+            Mode::Json if activity == Activity::Receiving && done == 0 => self.say_about(&shown, "start", None),
+            Mode::Json => {}
         }
-        let mut bar = ProgressBar::on(Stderr, total);
-        bar.set_units(Units::Bytes);
-        bar.set_max_refresh_rate(Some(REFRESH));
-        let columns = columns();
-        let name_columns = columns.saturating_sub(NUMBERS_COLUMNS).clamp(NAME_COLUMNS.start, NAME_COLUMNS.end);
-        bar.message(&format!("{} ", shortened(label, name_columns)));
-        bar.show_counter = columns >= NARROW;
-        bar.show_bar = columns >= VERY_NARROW;
-        bar.show_speed = columns >= VERY_NARROW;
-        bar.set_width(Some(columns));
-        bar.set(0);
-        self.bar = Some(bar);
-        self.done = 0;
+        self.shown = Some(shown);
     }
 
-    /// Moves the bar to this many bytes.
+    /// Whether something is shown, and nothing has ended it.
+    pub fn is_shown(&self) -> bool {
+        self.shown.is_some()
+    }
+
+    /// Whether this is what is shown.
+    pub fn is_about(&self, activity: Activity) -> bool {
+        self.shown.as_ref().is_some_and(|shown| shown.activity == activity)
+    }
+
+    /// Moves to this many bytes.
     pub fn advance(&mut self, done: u64) {
-        if let Some(bar) = &mut self.bar {
-            // The window may have another size by now.
-            bar.set_width(Some(columns()));
-            bar.set(done.min(bar.total));
-            self.done = done;
+        let Some(mut shown) = self.shown.take() else { return };
+        shown.done = done.min(shown.total);
+        if let Mode::Json = self.mode
+            && shown.activity == Activity::Receiving
+            && shown.said.elapsed() >= JSON_REFRESH
+        {
+            shown.said = Instant::now();
+            self.say_about(&shown, "progress", None);
         }
+        shown.draw();
+        self.shown = Some(shown);
     }
 
     /// Leaves the bar on the screen, full: all bytes came and are verified.
     pub fn complete(&mut self) {
-        if let Some(mut bar) = self.bar.take() {
-            if self.done < bar.total {
-                bar.set(bar.total);
-            }
+        let Some(mut shown) = self.shown.take() else { return };
+        if shown.activity != Activity::Receiving {
+            self.shown = Some(shown);
+            return self.end();
+        }
+        if shown.done < shown.total {
+            shown.done = shown.total;
+            shown.draw();
+        }
+        if shown.bar.is_some() {
             let _ = Stderr.write(b"\n");
         }
     }
 
     /// Takes the bar off the screen.
     pub fn end(&mut self) {
-        if self.bar.take().is_some() {
+        if self.shown.take().is_some_and(|shown| shown.bar.is_some()) {
             // To the beginning of the line, and erase it (ECMA-48, EL).
             let _ = Stderr.write(if io::stderr().is_terminal() { b"\r\x1b[K" } else { b"\n" });
         }
     }
 
+    /// A file goes on where an earlier attempt or an earlier run ended.
+    pub fn resume(&mut self, name: &[u8], offset: u64, total: u64) {
+        // The offset is at most the total; of nothing there is no resume.
+        let percent = u128::from(offset) * 100 / u128::from(total.max(1));
+        let (had, all) = (text::size(offset), text::size(total));
+        let line = format!("resuming {} at {percent}% ({had} of {all})", text::quoted(name));
+        self.say(log::Level::Info, "resume", Some(name), json!({ "bytes": offset, "total": total }), &line);
+    }
+
+    /// An attempt failed, and there is another.
+    pub fn retry(&mut self, name: &[u8], pause: Duration, line: &str) {
+        let fields = json!({ "pause": pause.as_secs_f64() });
+        self.say(log::Level::Warn, "retry", Some(name), fields, line);
+    }
+
+    /// A file is where it should be.
+    pub fn done(&mut self, name: &[u8], size: u64, line: &str) {
+        self.say(log::Level::Info, "done", Some(name), json!({ "bytes": size, "total": size }), line);
+    }
+
     /// A line that says what was done.
     pub fn note(&mut self, line: &str) {
-        log::info!(target: "main", "{line}");
+        self.say(log::Level::Info, "note", None, json!({}), line);
+    }
+
+    /// A line about something that failed; of which file, if it was one.
+    pub fn error(&mut self, name: Option<&[u8]>, line: &str) {
+        self.say(log::Level::Error, "error", name, json!({}), line);
+    }
+
+    fn say(&mut self, level: log::Level, event: &str, name: Option<&[u8]>, fields: Value, line: &str) {
+        log::log!(target: "main", level, "{line}");
+        // A bar of another file goes on below the line.
+        let interrupted = self.shown.take_if(|shown| name.is_some_and(|name| name != shown.name));
         self.end();
-        if !self.is_quiet {
-            print_line(line);
+        if interrupted.as_ref().is_some_and(|shown| shown.bar.is_some()) {
+            let _ = Stderr.write(b"\r\x1b[K");
         }
+        let is_good = level == log::Level::Info;
+        match self.mode {
+            _ if is_good && self.is_quiet => {}
+            Mode::Json => print_object(event, name, fields, Some(line)),
+            _ if is_good => print_line(line),
+            _ => print_line(&format!("xfer: {line}")),
+        }
+        self.shown = interrupted;
     }
 
-    /// A line about something that went wrong and may yet go right.
-    pub fn warn(&mut self, line: &str) {
-        log::warn!(target: "main", "{line}");
-        self.end();
-        print_line(&format!("xfer: {line}"));
+    fn say_about(&self, shown: &Shown, event: &str, line: Option<&str>) {
+        if self.is_quiet {
+            return;
+        }
+        let (rate, left) = shown.rate();
+        let fields = json!({
+            "bytes": shown.done,
+            "total": shown.total,
+            "rate": rate.round(),
+            "eta": left.map(f64::round),
+        });
+        print_object(event, Some(&shown.name), fields, line);
+    }
+}
+
+/// One object a line. A name that is not UTF-8 has replacement characters in it, as JSON has only Unicode.
+fn print_object(event: &str, name: Option<&[u8]>, mut fields: Value, line: Option<&str>) {
+    fields["v"] = json!(JSON_VERSION);
+    fields["event"] = json!(event);
+    if let Some(name) = name {
+        fields["file"] = json!(String::from_utf8_lossy(name));
+    }
+    if let Some(line) = line {
+        fields["message"] = json!(line);
+    }
+    print_line(&fields.to_string());
+}
+
+impl Shown {
+    /// Bytes a second since it began, and seconds left.
+    fn rate(&self) -> (f64, Option<f64>) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        let rate = (self.done.saturating_sub(self.base)) as f64 / seconds.max(0.001);
+        let left = (self.total.saturating_sub(self.done)) as f64;
+        (rate, (rate > 0.0).then(|| left / rate))
     }
 
-    /// A line about something that failed.
-    pub fn error(&mut self, line: &str) {
-        log::error!(target: "main", "{line}");
-        self.end();
-        print_line(&format!("xfer: {line}"));
+    fn begin_bar(&mut self) {
+        let mut bar = ProgressBar::on(Stderr, self.total);
+        bar.set_units(Units::Bytes);
+        bar.set_max_refresh_rate(Some(REFRESH));
+        self.bar = Some(bar);
+        self.draw();
+    }
+
+    fn draw(&mut self) {
+        let (rate, left) = self.rate();
+        let Some(bar) = &mut self.bar else { return };
+        // The window may have another size by now.
+        let columns = columns();
+        let name_columns = columns.saturating_sub(NUMBERS_COLUMNS).clamp(NAME_COLUMNS.start, NAME_COLUMNS.end);
+        let mut message = format!("{} ", shortened(&self.label, name_columns));
+        // pbr counts what was there before as if it had come now.
+        let is_resumed = self.base > 0;
+        if let (true, true, Some(left)) = (is_resumed, columns >= VERY_NARROW, left) {
+            message.push_str(&format!("{}/s {left:.0}s ", text::size(rate as u64)));
+        }
+        bar.message(&message);
+        bar.show_counter = columns >= NARROW;
+        bar.show_bar = columns >= VERY_NARROW;
+        bar.show_speed = columns >= VERY_NARROW && !is_resumed;
+        bar.show_time_left = !is_resumed;
+        bar.set_width(Some(columns));
+        bar.set(self.done);
     }
 }
 

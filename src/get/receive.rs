@@ -1,17 +1,20 @@
 //! The way of received bytes: while the network brings the next block, one thread hashes the last and one writes it.
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Returns, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use mio::Waker;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::journal::Journal;
 use super::wait::{Stop, Waits};
 use super::workers::{Pending, Worker};
 use crate::error::{Error, ExitCode, reason};
@@ -122,36 +125,25 @@ fn write_at(file: &File, passes_cache: &AtomicBool, mut bytes: &[u8], mut offset
 }
 
 /// Room for the next bytes of a file, and then these bytes; its buffer goes home when the last thread lets go of it.
-pub struct Block {
+struct Block {
     buffer: Vec<u8>,
     len: usize,
+    /// Where in the file it begins.
+    offset: u64,
+    /// Where in it the last whole frame ends, if one does.
+    border: Option<usize>,
     home: Sender<Vec<u8>>,
     waker: Arc<Waker>,
 }
 
 impl Block {
-    /// Bytes in it.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Bytes that it can hold.
-    pub fn capacity(&self) -> usize {
-        self.buffer.len()
-    }
-
-    /// The place for more bytes, until there are `goal` of them.
-    pub fn room(&mut self, goal: usize) -> &mut [u8] {
-        self.buffer.get_mut(self.len..goal).unwrap_or_default()
-    }
-
-    /// Says that so many bytes were put in there.
-    pub fn add(&mut self, n: usize) {
-        self.len += n;
-    }
-
-    fn bytes(&self) -> &[u8] {
-        self.buffer.get(..self.len).unwrap_or_default()
+    /// The bytes up to the end of the last whole frame, where that lies in the file, and the bytes behind it.
+    fn split(&self) -> (Option<(&[u8], u64)>, &[u8]) {
+        let bytes = self.buffer.get(..self.len).unwrap_or_default();
+        match self.border.and_then(|border| Some((border, bytes.split_at_checked(border)?))) {
+            Some((border, (whole, rest))) => (Some((whole, self.offset + border as u64)), rest),
+            None => (None, bytes),
+        }
     }
 }
 
@@ -171,7 +163,7 @@ pub struct Receiver {
     home: Sender<Vec<u8>>,
     returns: Returns<Vec<u8>>,
     /// Buffers made; at most [`BLOCKS_MAX`].
-    made: usize,
+    made: Cell<usize>,
     waker: Arc<Waker>,
 }
 
@@ -186,7 +178,7 @@ impl Receiver {
             syncer: Worker::start("sync", Arc::clone(&waker))?,
             home,
             returns,
-            made: 0,
+            made: Cell::new(0),
             waker,
         })
     }
@@ -202,47 +194,65 @@ impl Receiver {
     }
 
     /// A free buffer, unless all are under way.
-    fn buffer(&mut self) -> Option<Vec<u8>> {
+    fn buffer(&self) -> Option<Vec<u8>> {
         if let Ok(buffer) = self.returns.try_recv() {
             return Some(buffer);
         }
-        if self.made == BLOCKS_MAX {
+        if self.made.get() == BLOCKS_MAX {
             return None;
         }
-        self.made += 1;
+        self.made.set(self.made.get() + 1);
         Some(vec![0; BLOCK_LEN])
     }
 
-    /// Begins a file, for which the target is ready.
-    pub fn begin(&mut self, sink: Sink, sync: bool) -> Body<'_> {
+    /// Begins a file behind the bytes that are there. Nothing of it counts as synced unless `sync`.
+    pub fn begin(&self, sink: Sink, there: Digested, journal: Option<Arc<Journal>>, sync: bool) -> Body<'_> {
         let syncs = sync && matches!(sink, Sink::File { .. });
+        let offset = there.offset;
         Body {
             receiver: self,
-            sink,
-            hasher: Arc::new(Mutex::new(Hasher::new(Algorithm::Md5))),
-            failure: Arc::new(Mutex::new(None)),
-            received: 0,
+            flow: Arc::new(Flow {
+                sink,
+                journal,
+                hasher: Mutex::new(there.hasher.clone()),
+                borders: Mutex::new(VecDeque::from([there])),
+                written: AtomicU64::new(offset),
+                hashing_nanos: AtomicU64::new(0),
+                failure: Mutex::new(None),
+            }),
+            open: None,
+            taken: offset,
             syncs,
-            sync_at: SYNC_EVERY,
+            sync_at: offset.saturating_add(SYNC_EVERY),
             syncing: None,
         }
     }
 
-    /// Hashes a local file; `done` counts its bytes.
-    pub fn hash_file(&self, path: PathBuf, done: Arc<AtomicU64>) -> Pending<io::Result<Digest>> {
+    /// Goes on digesting with bytes of a local file, up to `end`; `done` is where it is. A file that ends before is an error.
+    pub fn digest_file(
+        &self,
+        file: Arc<File>,
+        from: Digested,
+        end: u64,
+        done: Arc<AtomicU64>,
+    ) -> Pending<io::Result<Digested>> {
         self.hasher.run(move || {
-            let mut file = File::open(path)?;
-            let mut hasher = Hasher::new(Algorithm::Md5);
+            let Digested { mut offset, mut hasher } = from;
             let mut buffer = vec![0; BLOCK_LEN];
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => return Ok(hasher.finish()),
-                    n => {
+            while offset < end {
+                let len = usize::try_from(end - offset).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
+                match file.read_at(buffer.get_mut(..len).unwrap_or_default(), offset) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(n) => {
                         hasher.update(buffer.get(..n).unwrap_or_default());
-                        done.fetch_add(n as u64, Ordering::Relaxed);
+                        offset += n as u64;
+                        done.store(offset, Ordering::Relaxed);
                     }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
                 }
             }
+            Ok(Digested { offset, hasher })
         })
     }
 }
@@ -252,14 +262,119 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The first bytes of a file, as a digest has them.
+#[derive(Clone, Debug)]
+pub struct Digested {
+    /// How many they are.
+    pub offset: u64,
+    /// The digest of them, to go on with.
+    pub hasher: Hasher,
+}
+
+impl Digested {
+    /// No byte.
+    pub fn nothing(algorithm: Algorithm) -> Digested {
+        Digested { offset: 0, hasher: Hasher::new(algorithm) }
+    }
+}
+
+/// What the threads know of one file.
+struct Flow {
+    sink: Sink,
+    journal: Option<Arc<Journal>>,
+    hasher: Mutex<Hasher>,
+    /// The digest at the ends of frames: the last few of them, since hashing may be ahead of writing.
+    borders: Mutex<VecDeque<Digested>>,
+    /// Where the last whole frame ends that is written.
+    written: AtomicU64,
+    hashing_nanos: AtomicU64,
+    failure: Mutex<Option<io::Error>>,
+}
+
+impl Flow {
+    fn hash(&self, block: &Block) {
+        let started = Instant::now();
+        let mut hasher = lock(&self.hasher);
+        let (whole, rest) = block.split();
+        if let Some((bytes, end)) = whole {
+            hasher.update(bytes);
+            let mut borders = lock(&self.borders);
+            borders.push_back(Digested { offset: end, hasher: hasher.clone() });
+            // One for each block that may still wait for the disk, and the one before them.
+            while borders.len() > BLOCKS_MAX + 1 {
+                borders.pop_front();
+            }
+        }
+        hasher.update(rest);
+        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.hashing_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    fn write(&self, block: &Block) {
+        // After a failed write the rest has no place.
+        if lock(&self.failure).is_some() {
+            return;
+        }
+        let bytes = block.buffer.get(..block.len).unwrap_or_default();
+        if let Err(error) = self.sink.write(bytes, block.offset) {
+            *lock(&self.failure) = Some(error);
+            return;
+        }
+        if let (Some((_, end)), _) = block.split() {
+            self.written.store(end, Ordering::Release);
+        }
+        if let Some(journal) = &self.journal {
+            journal.record_now_and_then(&self.resumable());
+        }
+    }
+
+    /// Syncs what is written, and then says so in the journal.
+    fn sync(&self, file: &File) {
+        let resumable = self.resumable();
+        match file.sync_data() {
+            Ok(()) => {
+                if let Some(journal) = &self.journal {
+                    journal.record_synced(&resumable);
+                }
+            }
+            // A failed writeback is told once (fsync(2)): the last sync might succeed.
+            Err(error) => *lock(&self.failure) = Some(error),
+        }
+    }
+
+    /// Whether what is written may not be what will be read: not after an error that only says that there is no room.
+    fn is_in_doubt(&self) -> bool {
+        let failure = lock(&self.failure);
+        let errno = failure.as_ref().map(Errno::from_io_error);
+        errno.is_some_and(|errno| !matches!(errno, Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG)))
+    }
+
+    /// How far this file could be resumed now, with the digest as far as it goes.
+    fn resumable(&self) -> Resumable {
+        let offset = self.written.load(Ordering::Acquire);
+        let borders = lock(&self.borders);
+        let digested = borders.iter().rev().find(|border| border.offset <= offset).cloned();
+        Resumable { offset, digested }
+    }
+}
+
+/// How far a part is good.
+#[derive(Clone, Debug)]
+pub struct Resumable {
+    /// Bytes of it that are written, up to the end of a frame.
+    pub offset: u64,
+    /// The digest of them or of fewer, to go on with; without it, they are digested again.
+    pub digested: Option<Digested>,
+}
+
 /// One file on its way through.
 pub struct Body<'a> {
-    receiver: &'a mut Receiver,
-    sink: Sink,
-    hasher: Arc<Mutex<Hasher>>,
-    failure: Arc<Mutex<Option<io::Error>>>,
-    /// Bytes taken so far.
-    received: u64,
+    receiver: &'a Receiver,
+    flow: Arc<Flow>,
+    /// The block that is being filled.
+    open: Option<Block>,
+    /// Bytes of the file in the blocks before it, and in what was there at the beginning.
+    taken: u64,
     syncs: bool,
     /// When this many bytes have been taken, those before are synced.
     sync_at: u64,
@@ -267,23 +382,45 @@ pub struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// Bytes taken so far.
+    /// Bytes of the file that have come, with those that were there.
     pub fn received(&self) -> u64 {
-        self.received
+        self.taken + self.open.as_ref().map_or(0, |block| block.len as u64)
     }
 
     /// Whether bytes go on as they come, in blocks that are not full.
     pub fn is_stream(&self) -> bool {
-        matches!(self.sink, Sink::Stream { .. })
+        matches!(self.flow.sink, Sink::Stream { .. })
     }
 
-    /// An empty block; waits while all are under way.
-    pub fn block(&mut self, waits: &mut Waits) -> Result<Block, Stop> {
+    /// Time spent on hashing so far.
+    pub fn hashing(&self) -> Duration {
+        Duration::from_nanos(self.flow.hashing_nanos.load(Ordering::Relaxed))
+    }
+
+    /// The place for the next bytes, at most `len`; waits while all blocks are under way.
+    pub fn room(&mut self, len: u64, waits: &mut Waits) -> Result<&mut [u8], Stop> {
+        // Not as soon as it is full: the frame that ends there must be known to end.
+        if self.open.as_ref().is_some_and(|block| block.len == BLOCK_LEN) {
+            self.flush();
+        }
+        let block = match self.open.take() {
+            Some(block) => block,
+            None => self.new_block(waits)?,
+        };
+        let block = self.open.insert(block);
+        let end = usize::try_from(len).ok().and_then(|len| block.len.checked_add(len)).unwrap_or(BLOCK_LEN);
+        Ok(block.buffer.get_mut(block.len..end.min(BLOCK_LEN)).unwrap_or_default())
+    }
+
+    /// An empty block.
+    fn new_block(&mut self, waits: &mut Waits) -> Result<Block, Stop> {
+        // A fast server leaves nothing to wait for, and signals would go unseen.
+        waits.check()?;
         loop {
             self.check()?;
             if let Some(buffer) = self.receiver.buffer() {
                 let (home, waker) = (self.receiver.home.clone(), Arc::clone(&self.receiver.waker));
-                return Ok(Block { buffer, len: 0, home, waker });
+                return Ok(Block { buffer, len: 0, offset: self.taken, border: None, home, waker });
             }
             waits.wait(None)?;
         }
@@ -291,61 +428,91 @@ impl Body<'_> {
 
     /// Fails if a write has failed.
     fn check(&self) -> Result<(), Stop> {
-        match &*lock(&self.failure) {
-            Some(error) => Err(self.sink.failure(error)),
+        match &*lock(&self.flow.failure) {
+            Some(error) => Err(self.flow.sink.failure(error)),
             None => Ok(()),
         }
     }
 
-    /// Takes the next bytes of the file.
-    pub fn take(&mut self, block: Block) {
-        let offset = self.received;
-        self.received += block.len() as u64;
+    /// Says that so many bytes were put into the room.
+    pub fn add(&mut self, n: usize) {
+        if let Some(block) = &mut self.open {
+            block.len = block.len.saturating_add(n).min(BLOCK_LEN);
+        }
+    }
+
+    /// Says that a frame ends here, so that the bytes up to here are what the server meant to send.
+    pub fn end_frame(&mut self) {
+        if let Some(block) = &mut self.open {
+            block.border = Some(block.len);
+        }
+    }
+
+    /// Lets the threads have the bytes that have come, though they fill no block.
+    pub fn flush(&mut self) {
+        let Some(mut block) = self.open.take() else { return };
+        // A stream cannot take a byte back, wherever a frame ends.
+        if self.is_stream() {
+            block.border = Some(block.len);
+        }
+        self.taken += block.len as u64;
         let block = Arc::new(block);
-
-        let (hasher, hashed) = (Arc::clone(&self.hasher), Arc::clone(&block));
-        self.receiver.hasher.post(move || lock(&hasher).update(hashed.bytes()));
-
-        let (sink, failure) = (self.sink.clone(), Arc::clone(&self.failure));
-        self.receiver.writer.post(move || {
-            // After a failed write the rest has no place.
-            if lock(&failure).is_none()
-                && let Err(error) = sink.write(block.bytes(), offset)
-            {
-                *lock(&failure) = Some(error);
-            }
-        });
+        let (flow, hashed) = (Arc::clone(&self.flow), Arc::clone(&block));
+        self.receiver.hasher.post(move || flow.hash(&hashed));
+        let flow = Arc::clone(&self.flow);
+        self.receiver.writer.post(move || flow.write(&block));
         self.sync_early();
     }
 
     /// Every now and then, lets the disk have what is written, while more comes in.
     fn sync_early(&mut self) {
-        if !self.syncs || self.received < self.sync_at {
+        if !self.syncs || self.taken < self.sync_at {
             return;
         }
         if self.syncing.as_ref().is_some_and(|syncing| matches!(syncing.poll(), Ok(None))) {
             return;
         }
-        self.sync_at = self.received + SYNC_EVERY;
-        if let Sink::File { file, .. } = &self.sink {
-            let file = Arc::clone(file);
-            // If it fails, the last sync fails too, and is heard.
-            self.syncing = Some(self.receiver.syncer.run(move || drop(file.sync_data())));
+        self.sync_at = self.taken.saturating_add(SYNC_EVERY);
+        if let Sink::File { file, .. } = &self.flow.sink {
+            let (flow, file) = (Arc::clone(&self.flow), Arc::clone(file));
+            self.syncing = Some(self.receiver.syncer.run(move || flow.sync(&file)));
         }
     }
 
-    /// The digest of all that was taken so far.
-    pub fn digest(&self, waits: &mut Waits) -> Result<Digest, Stop> {
-        let hasher = Arc::clone(&self.hasher);
-        self.receiver.hasher.run(move || lock(&hasher).clone().finish()).wait(waits)
+    /// The digest of all that has come so far.
+    pub fn digest(&mut self, waits: &mut Waits) -> Result<Digest, Stop> {
+        self.flush();
+        let flow = Arc::clone(&self.flow);
+        self.receiver.hasher.run(move || lock(&flow.hasher).clone().finish()).wait(waits)
     }
 
-    /// Waits until all that was taken is hashed and written; the digest.
-    pub fn finish(&self, waits: &mut Waits) -> Result<Digest, Stop> {
+    /// Waits until all that has come is hashed and written; the digest.
+    pub fn finish(&mut self, waits: &mut Waits) -> Result<Digest, Stop> {
+        self.flush();
         let written = self.receiver.writer.run(|| ());
         let digest = self.digest(waits)?;
         written.wait(waits)?;
         self.check()?;
         Ok(digest)
+    }
+
+    /// Ends in the middle, with all that has come written and in the journal; how far it could be resumed, unless what
+    /// is written is in doubt.
+    ///
+    /// A signal has `grace` for it: the digest may lag behind then, the bytes are there.
+    pub fn stop(mut self, waits: &mut Waits, grace: Duration) -> Result<Option<Resumable>, Stop> {
+        self.flush();
+        let flow = Arc::clone(&self.flow);
+        let written = self.receiver.writer.run(move || {
+            if let Some(journal) = &flow.journal {
+                journal.record(&flow.resumable());
+            }
+        });
+        match self.receiver.hasher.run(|| ()).wait(waits) {
+            Ok(()) | Err(Stop::Signal(_)) => {}
+            Err(stop) => return Err(stop),
+        }
+        written.wait_through_signal(waits, grace)?;
+        Ok((!self.flow.is_in_doubt()).then(|| self.flow.resumable()))
     }
 }

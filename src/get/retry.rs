@@ -1,17 +1,7 @@
-//! One file until it is there: attempts, and the pauses between them.
+//! How often a file is tried, and how long to wait in between.
 
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
-
-use super::attempt::attempt;
-use super::link::server_name;
-use super::progress::Progress;
-use super::receive::Receiver;
-use super::target::Target;
-use super::wait::{Stop, Waits};
-use super::{Existing, GetConfig};
-use crate::error::Error;
-use crate::text;
+use std::time::Duration;
 
 /// The pause after the first failed attempt; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -41,89 +31,27 @@ impl Backoff {
         Some(FIRST_PAUSE.saturating_mul(factor).min(self.max))
     }
 
+    /// Counts from the beginning again: an attempt was worth it.
+    pub fn reset(&mut self) {
+        self.attempt = 1;
+    }
+
+    /// The number of this attempt.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
     /// Whether there is another attempt.
-    fn has_next(&self) -> bool {
+    pub fn has_next(&self) -> bool {
         self.attempts.is_none_or(|attempts| self.attempt < attempts.get())
     }
 
     /// `attempt 2 of 5`
-    fn label(&self) -> String {
+    pub fn label(&self) -> String {
         match self.attempts {
             Some(attempts) => format!("attempt {} of {attempts}", self.attempt),
             None => format!("attempt {}", self.attempt),
         }
-    }
-}
-
-/// Fetches one file after the other.
-pub struct Fetcher<'a> {
-    config: &'a GetConfig,
-    waits: Waits,
-    receiver: Receiver,
-    /// What the user sees.
-    pub progress: &'a mut Progress,
-}
-
-impl<'a> Fetcher<'a> {
-    /// Ready for the first file.
-    pub fn new(config: &'a GetConfig, waits: Waits, progress: &'a mut Progress) -> Result<Fetcher<'a>, Error> {
-        let receiver = Receiver::start(&waits).map_err(Stop::into_error)?;
-        Ok(Fetcher { config, waits, receiver, progress })
-    }
-
-    /// Fetches a file; whatever comes of it, no bytes of doubt stay behind.
-    pub fn fetch(&mut self, name: &[u8]) -> Result<(), Stop> {
-        let mut target = Target::new(&self.config.output, name, self.receiver.writer(), &mut self.waits)?;
-        if self.config.existing == Existing::Keep && target.exists() {
-            self.progress.note(&format!("kept {}: it is there already (--no-clobber)", target.shown()));
-            return Ok(());
-        }
-        let result = self.attempts(name, &mut target);
-        self.progress.end();
-        if result.is_err() {
-            target.discard();
-        }
-        self.progress.note(&result?);
-        Ok(())
-    }
-
-    fn attempts(&mut self, name: &[u8], target: &mut Target) -> Result<String, Stop> {
-        let started = Instant::now();
-        let mut backoff = Backoff::new(self.config.attempts, self.config.max_backoff);
-        let mut mismatched = false;
-        loop {
-            let server = server_name(&self.config.host, self.config.port);
-            log::info!(target: "main", "{}: {} from {server}", backoff.label(), text::quoted(name));
-            let outcome =
-                attempt(name, self.config, started, target, &mut self.receiver, &mut self.waits, self.progress);
-            let stop = match outcome {
-                Ok(line) => return Ok(line),
-                // A flipped bit on the way: once more from the beginning, and then never again.
-                Err(Stop::Mismatch(why)) if !mismatched && target.can_start_again() && backoff.has_next() => {
-                    mismatched = true;
-                    Stop::again(why)
-                }
-                Err(stop) => stop,
-            };
-            self.pause(name, stop, &mut backoff)?;
-        }
-    }
-
-    /// Waits before the next attempt, if `stop` is worth one and there is one.
-    fn pause(&mut self, name: &[u8], stop: Stop, backoff: &mut Backoff) -> Result<(), Stop> {
-        let Stop::Again { why, connected } = stop else { return Err(stop) };
-        self.progress.end();
-        let Some(pause) = backoff.next_pause() else {
-            let shown = text::quoted(name);
-            let why = match backoff.attempt {
-                1 => format!("{shown} not fetched: {why}"),
-                n => format!("{shown} not fetched after {n} attempts: {why}"),
-            };
-            return Err(Stop::Again { why, connected });
-        };
-        let seconds = pause.as_secs_f64();
-        self.progress.warn(&format!("{why}; waiting {seconds} s before {}", backoff.label()));
-        self.waits.pause(Instant::now() + pause)
     }
 }
 

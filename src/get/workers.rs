@@ -72,6 +72,11 @@ impl<T> Pending<T> {
         }
     }
 
+    /// The result, if it comes within this time, whatever signals come.
+    pub fn wait_at_most(&self, time: Duration) -> Option<T> {
+        self.receiver.recv_timeout(time).ok()
+    }
+
     /// Waits for the result; after a signal only for this much longer.
     pub fn wait_through_signal(&self, waits: &mut Waits, grace: Duration) -> Result<T, Stop> {
         match self.wait(waits) {

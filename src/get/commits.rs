@@ -1,0 +1,143 @@
+//! Verified files on their way to their names: several at once, since each waits for the disk.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::wait::{Stop, Waits};
+use super::workers::{Pending, Worker};
+
+/// Threads that commit: a journaling file system then syncs several files with one write of its journal.
+const THREADS: usize = 8;
+
+/// Files on their way at most, each with a descriptor.
+const PENDING_MAX: usize = 64;
+
+/// How long a signal lets files that are whole and verified become their targets: they may be done in a moment.
+pub const COMMIT_GRACE: Duration = Duration::from_millis(300);
+
+/// What a commit came to: whether the target was replaced or made, or why not.
+pub type Committed = Result<bool, String>;
+
+/// Commits under way, each with what is to be said about it in the end.
+pub struct Commits<T> {
+    workers: Vec<Worker>,
+    pending: VecDeque<(T, Pending<Committed>)>,
+    /// How many there have been.
+    count: usize,
+}
+
+impl<T> Commits<T> {
+    /// None yet, and no thread.
+    pub fn new() -> Commits<T> {
+        Commits { workers: Vec::new(), pending: VecDeque::new(), count: 0 }
+    }
+
+    /// Starts one.
+    pub fn start(
+        &mut self,
+        about: T,
+        job: impl FnOnce() -> Committed + Send + 'static,
+        waits: &Waits,
+    ) -> Result<(), Stop> {
+        if self.workers.len() < THREADS {
+            self.workers.push(Worker::start("commit", waits.waker())?);
+        }
+        let worker = self.workers.get(self.count % self.workers.len());
+        self.count += 1;
+        if let Some(worker) = worker {
+            self.pending.push_back((about, worker.run(job)));
+        }
+        Ok(())
+    }
+
+    /// Takes out one that has ended, the oldest first.
+    pub fn ended(&mut self) -> Result<Option<(T, Committed)>, Stop> {
+        let Some((_, pending)) = self.pending.front() else { return Ok(None) };
+        let Some(result) = pending.poll()? else { return Ok(None) };
+        Ok(self.pending.pop_front().map(|(about, _)| (about, result)))
+    }
+
+    /// Waits for the oldest one.
+    pub fn next(&mut self, waits: &mut Waits) -> Result<Option<(T, Committed)>, Stop> {
+        while !self.pending.is_empty() {
+            if let Some(ended) = self.ended()? {
+                return Ok(Some(ended));
+            }
+            waits.wait(None)?;
+        }
+        Ok(None)
+    }
+
+    /// Whether there are as many as there may be.
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= PENDING_MAX
+    }
+
+    /// After a signal: those that end within the grace.
+    pub fn last(&mut self) -> Vec<(T, Committed)> {
+        let end = Instant::now() + COMMIT_GRACE;
+        let within = |(about, pending): (T, Pending<Committed>)| {
+            let left = end.saturating_duration_since(Instant::now());
+            Some((about, pending.wait_at_most(left)?))
+        };
+        self.pending.drain(..).filter_map(within).collect()
+    }
+}
+
+/// A folder whose new names several threads want on the disk: one sync serves all who asked before it began.
+pub struct Folder {
+    path: PathBuf,
+    syncs: Mutex<Syncs>,
+    ended: Condvar,
+}
+
+/// Syncs have numbers; the one that is under way has the number `begun`.
+#[derive(Default)]
+struct Syncs {
+    begun: u64,
+    ended: u64,
+    failure: Option<(u64, Arc<io::Error>)>,
+}
+
+impl Folder {
+    /// The folder of this path.
+    pub fn new(path: &Path) -> Arc<Folder> {
+        Arc::new(Folder { path: path.to_path_buf(), syncs: Mutex::default(), ended: Condvar::new() })
+    }
+
+    /// Waits until every name that was there at the call is on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        let mut syncs = self.lock();
+        // One that is under way may have begun before our name was there.
+        let ours = syncs.begun + 1;
+        while syncs.ended < ours {
+            if syncs.begun == syncs.ended {
+                syncs.begun += 1;
+                let number = syncs.begun;
+                drop(syncs);
+                let result = File::open(&self.path).and_then(|folder| folder.sync_all());
+                syncs = self.lock();
+                syncs.ended = number;
+                if let Err(error) = result {
+                    syncs.failure = Some((number, Arc::new(error)));
+                }
+                self.ended.notify_all();
+            } else {
+                syncs = self.ended.wait(syncs).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        match &syncs.failure {
+            Some((number, error)) if *number >= ours => Err(io::Error::new(error.kind(), Arc::clone(error))),
+            _ => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Syncs> {
+        // Whole after every statement.
+        self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,324 @@
+//! One file that was asked for, and what is known of it from one attempt to the next.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::progress::{Activity, Progress};
+use super::receive::{Body, Digested, Receiver};
+use super::retry::Backoff;
+use super::target::{Offer, Resume, Target, There};
+use super::wait::{Stop, Waits};
+use super::{Existing, GetConfig, commits::COMMIT_GRACE};
+use crate::error::reason;
+use crate::proto::digest::Digest;
+use crate::proto::{Request, Version, Wanted};
+use crate::text;
+
+/// How often the bar shows how far a local file has been hashed.
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// An attempt that moved the furthest byte by this much was worth it: the count of attempts begins again.
+const WORTH: u64 = 1 << 20;
+
+/// What every step of a transfer needs.
+pub struct Tools<'a> {
+    /// What was asked for.
+    pub config: &'a GetConfig,
+    /// Threads that hash and write.
+    pub receiver: &'a Receiver,
+    /// The one place to wait.
+    pub waits: Waits,
+    /// What the user sees.
+    pub progress: Progress,
+    /// The server, as it was named.
+    pub server: String,
+}
+
+/// One file that was asked for.
+pub struct Item<'a> {
+    /// Its name on the server.
+    pub name: &'a [u8],
+    /// Where it goes.
+    pub target: Target,
+    /// Its attempts.
+    pub backoff: Backoff,
+    /// When its first attempt began.
+    pub started: Option<Instant>,
+    /// Not to be asked for before this.
+    pub due: Option<Instant>,
+    /// What happens next.
+    pub stage: Stage,
+    /// Bytes of it that came in this run.
+    pub received: u64,
+    /// The furthest byte from which it could ever be resumed, and of which version.
+    furthest: Option<(Version, u64)>,
+}
+
+/// What a file is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Whether what is there is the same.
+    Comparing,
+    /// Its bytes.
+    Fetching,
+    /// Its bytes once more, after they arrived damaged: with a digest that the server has not kept.
+    Refetching,
+}
+
+/// How a file that is whole was received.
+pub struct Received {
+    /// Its digest, which is the server's.
+    pub digest: Digest,
+    /// What it is.
+    pub offer: Offer,
+    /// Whether hashing took most of the time.
+    pub slowed_by_digest: bool,
+}
+
+impl<'a> Item<'a> {
+    /// A file, before its first attempt.
+    pub fn new(name: &'a [u8], target: Target, config: &GetConfig) -> Item<'a> {
+        let stage = match config.existing {
+            Existing::Compare if target.existing_size().is_some() => Stage::Comparing,
+            _ => Stage::Fetching,
+        };
+        let backoff = Backoff::new(config.attempts, config.max_backoff);
+        Item { name, target, backoff, started: None, due: None, stage, received: 0, furthest: None }
+    }
+
+    /// Seconds since its first attempt began.
+    pub fn seconds(&self) -> f64 {
+        self.started.map_or(0.0, |started| started.elapsed().as_secs_f64())
+    }
+
+    /// Takes what an earlier run has left; whether that says that our server speaks version 2.
+    pub fn find(&mut self, tools: &mut Tools<'_>) -> Result<bool, Stop> {
+        let config = tools.config;
+        if !config.resume || !self.target.has_part() {
+            return Ok(false);
+        }
+        let origin = self.target.find(self.name, config.algorithm)?;
+        if let Some(resume) = self.target.resume().cloned() {
+            self.furthest = Some((resume.version, resume.offset));
+            self.digest_part(resume, tools)?;
+        }
+        Ok(origin.as_deref() == Some(&tools.server))
+    }
+
+    /// Digests again what is there, from where its digest was saved.
+    fn digest_part(&mut self, resume: Resume, tools: &mut Tools<'_>) -> Result<(), Stop> {
+        if resume.digested.offset == resume.offset {
+            return Ok(());
+        }
+        let Some(file) = self.target.part_file() else { return Ok(()) };
+        let done = Arc::new(AtomicU64::new(resume.digested.offset));
+        let end = resume.offset;
+        let pending = tools.receiver.digest_file(file, resume.digested.clone(), end, Arc::clone(&done));
+        tools.progress.begin(Activity::Checking, self.name, end, resume.digested.offset);
+        let result = loop {
+            if let Some(result) = pending.poll()? {
+                break result;
+            }
+            tools.waits.wait(Some(Instant::now() + REFRESH))?;
+            tools.progress.advance(done.load(Ordering::Relaxed));
+        };
+        tools.progress.end();
+        match result {
+            Ok(digested) => self.target.set_resume(Some(Resume { digested, ..resume })),
+            Err(error) => {
+                let shown = self.target.shown();
+                log::warn!(target: "main", "cannot read the part of {shown}: {}: starting again", reason(&error));
+                self.target.set_resume(None);
+            }
+        }
+        Ok(())
+    }
+
+    /// All bytes came, and their digest is wrong: a flipped bit on the way, or a server that trusts an old digest. Once
+    /// more from the beginning, and then never again.
+    pub fn damaged(&mut self, ours: &Digest, theirs: &Digest) -> Stop {
+        self.target.set_resume(None);
+        let why = format!(
+            "{} arrived damaged: its {} is {ours}, the server said {theirs}",
+            text::quoted(self.name),
+            ours.algorithm()
+        );
+        if self.stage == Stage::Refetching || !self.target.can_start_again() || !self.backoff.has_next() {
+            return Stop::Mismatch(why);
+        }
+        self.stage = Stage::Refetching;
+        Stop::again(why)
+    }
+
+    /// What to ask a server of version 2 for.
+    pub fn request(&mut self, config: &GetConfig) -> Request {
+        let existing = self.target.existing_size();
+        let wanted = match (self.stage, existing, self.target.resume()) {
+            (Stage::Comparing, Some(size), _) => Wanted::Digest { size },
+            (_, _, Some(Resume { offset, version, .. })) => Wanted::Bytes { offset: *offset, version: *version },
+            (_, _, None) => Wanted::ALL,
+        };
+        let rehash = self.stage == Stage::Refetching;
+        Request { name: self.name.to_vec(), algorithm: config.algorithm, wanted, rehash }
+    }
+
+    /// Begins to digest the file that is there already, if it still has this size.
+    pub fn digest_existing(&self, size: u64, tools: &Tools<'_>) -> Comparison {
+        let path = match self.target.existing(size) {
+            There::Nothing => return Comparison::Known(None),
+            There::Hashed(digest) if digest.algorithm() == tools.config.algorithm => {
+                return Comparison::Known(Some(digest));
+            }
+            There::Hashed(_) => return Comparison::Known(None),
+            There::File(path) => path,
+        };
+        let file = match std::fs::File::open(path) {
+            Ok(file) => Arc::new(file),
+            Err(error) => {
+                let why = reason(&error);
+                log::info!(target: "main", "cannot compare {}: {why}: fetching", self.target.shown());
+                return Comparison::Known(None);
+            }
+        };
+        let done = Arc::new(AtomicU64::new(0));
+        let nothing = Digested::nothing(tools.config.algorithm);
+        let pending = tools.receiver.digest_file(file, nothing, size, Arc::clone(&done));
+        Comparison::Running { pending, done, size }
+    }
+
+    /// The digest of the file that is there already, with a bar while it takes time.
+    pub fn existing_digest(&mut self, comparison: Comparison, tools: &mut Tools<'_>) -> Result<Option<Digest>, Stop> {
+        let (pending, done, size) = match comparison {
+            Comparison::Known(digest) => return Ok(digest),
+            Comparison::Running { pending, done, size } => (pending, done, size),
+        };
+        let result = loop {
+            if let Some(result) = pending.poll()? {
+                break result;
+            }
+            if !tools.progress.is_shown() {
+                tools.progress.begin(Activity::Comparing, self.name, size, 0);
+            }
+            tools.waits.wait(Some(Instant::now() + REFRESH))?;
+            tools.progress.advance(done.load(Ordering::Relaxed));
+        };
+        tools.progress.end();
+        match result {
+            Ok(digested) => {
+                let digest = digested.hasher.finish();
+                self.target.hashed(digest);
+                Ok(Some(digest))
+            }
+            Err(error) => {
+                let why = reason(&error);
+                log::info!(target: "main", "cannot compare {}: {why}: fetching", self.target.shown());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Says how what is there compares with the server's; the line about it, if it is the same.
+    pub fn compared(&mut self, ours: Option<Digest>, theirs: &Digest, size: u64) -> Option<String> {
+        self.stage = Stage::Fetching;
+        let shown = self.target.shown();
+        match ours {
+            Some(ours) if ours == *theirs => Some(format!(
+                "{shown} is already there: {}, {} {ours}, the same as on the server",
+                text::size(size),
+                ours.algorithm()
+            )),
+            Some(_) => {
+                log::info!(target: "main", "{shown} differs from the server's: fetching");
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// Begins to receive what a server offers.
+    pub fn begin<'r>(&mut self, offer: &Offer, tools: &mut Tools<'r>) -> Result<Body<'r>, Stop> {
+        let receiver: &'r Receiver = tools.receiver;
+        let sync = tools.config.sync;
+        receiver.settle(&mut tools.waits)?;
+        let asked = self.target.resume().map(|resume| resume.offset);
+        let ready = self.target.begin(offer, sync, receiver.writer(), &mut tools.waits)?;
+        let size = offer.about.size;
+        match (offer.offset, asked) {
+            (0, Some(offset)) if !self.target.is_stream() => {
+                let why = match offer.attributes {
+                    Some(_) => "it has changed on the server",
+                    None => "version 1 of the protocol cannot go on",
+                };
+                let had = text::size(offset);
+                tools.progress.note(&format!("starting {} again, without {had} of it: {why}", text::quoted(self.name)));
+            }
+            (0, _) => {}
+            (offset, _) => tools.progress.resume(self.name, offset, size),
+        }
+        tools.progress.begin(Activity::Receiving, self.name, size, offer.offset);
+        Ok(receiver.begin(ready.sink, ready.there, ready.journal, sync))
+    }
+
+    /// Ends an attempt that did not come to its end: keeps what can be gone on with.
+    pub fn interrupt(&mut self, body: Body<'_>, offer: &Offer, stop: Stop, tools: &mut Tools<'_>) -> Stop {
+        self.received += body.received().saturating_sub(offer.offset);
+        match body.stop(&mut tools.waits, COMMIT_GRACE) {
+            Ok(resumable) => {
+                self.target.keep(offer, resumable);
+                stop
+            }
+            Err(other) => {
+                self.target.keep(offer, None);
+                other
+            }
+        }
+    }
+
+    /// Whether the last attempt brought so much more of one version that the count of attempts begins again.
+    pub fn has_advanced(&mut self) -> bool {
+        let Some(Resume { version, size, offset, .. }) = self.target.resume() else { return false };
+        let (before, is_same) = match self.furthest {
+            Some((furthest, before)) => (before, furthest == *version),
+            None => (0, true),
+        };
+        if !is_same {
+            self.furthest = Some((*version, *offset));
+            return false;
+        }
+        if *offset <= before {
+            return false;
+        }
+        self.furthest = Some((*version, *offset));
+        offset - before >= WORTH.min(size.saturating_sub(before))
+    }
+
+    /// Gives up; the end of the error line says what is left and what to do.
+    pub fn abandon(&mut self) -> String {
+        let left: Option<(PathBuf, u64, u64)> = self.target.abandon();
+        left.map_or_else(String::new, |(path, offset, size)| {
+            format!(
+                "; {} of {} are kept in {}: the same command goes on from there",
+                text::size(offset),
+                text::size(size),
+                text::path(&path)
+            )
+        })
+    }
+}
+
+/// The digest of a file that is there already.
+pub enum Comparison {
+    /// As far as it can be had.
+    Known(Option<Digest>),
+    /// It is being made.
+    Running {
+        /// The result.
+        pending: super::workers::Pending<std::io::Result<Digested>>,
+        /// Bytes done.
+        done: Arc<AtomicU64>,
+        /// Bytes to do.
+        size: u64,
+    },
+}

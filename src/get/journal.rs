@@ -1,0 +1,327 @@
+//! The journal: beside a part file, a small file that says of what the part is, how far it is good, and what it hashes
+//! to, so that a later run can go on with it.
+//!
+//! It has two slots. A slot that was synced, and before it the bytes that it speaks of, survives a power cut; it stays
+//! until the next such slot is on the disk. The other slot is rewritten in between; it counts only under the same boot.
+//! What is read is checked like anything from outside: a torn, stale or forged journal costs a transfer from the
+//! beginning, and never a wrong file, since the digest of the whole decides in the end.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use rustix::fs::OFlags;
+
+use super::part::{PART_MODE, folder_of};
+use super::receive::{Digested, Resumable};
+use crate::proto::digest::{Algorithm, Hasher, STATE_LEN};
+use crate::proto::{NAME_MAX, VERSION_LEN, Version};
+
+/// The beginning of a slot.
+const MAGIC: &[u8; 8] = b"xferpart";
+
+/// The form of a slot, that of the saved digest in it included.
+const FORMAT: u16 = 1;
+
+/// Bytes of a slot at most, and between the beginnings of the two.
+const SLOT_LEN: usize = 8192;
+
+/// Bytes of the checksum behind a slot.
+const CHECKSUM_LEN: usize = 32;
+
+/// Bytes of the server's name that are kept at most.
+const ORIGIN_MAX: usize = 1024;
+
+/// Bytes of a boot id at most; Linux has 36.
+const BOOT_MAX: usize = 64;
+
+/// Bytes of progress between two slots that are not synced: what a kill may lose, beside what is on its way.
+const RECORD_EVERY: u64 = 2 << 20;
+
+/// The name behind a part file's name.
+pub const SUFFIX: &str = ".state";
+
+/// Of what a part is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The name as the server was asked for it.
+    pub name: Vec<u8>,
+    /// The server, as it was named.
+    pub origin: String,
+    /// Bytes in the whole file.
+    pub size: u64,
+    /// Which content of it.
+    pub version: Version,
+    /// How it is digested.
+    pub algorithm: Algorithm,
+}
+
+/// What a slot says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Of what the part is.
+    pub about: About,
+    /// Bytes of the part that are good; at most the size.
+    pub offset: u64,
+    /// So many bytes have this digest so far; at most `offset`.
+    state: Option<(u64, [u8; STATE_LEN])>,
+    /// Later slots have higher numbers.
+    sequence: u64,
+    is_synced: bool,
+    boot: Vec<u8>,
+}
+
+impl Entry {
+    /// The digest as far as it was saved, or of nothing yet.
+    pub fn digested(&self, algorithm: Algorithm) -> Digested {
+        let saved = self.state.filter(|_| algorithm == self.about.algorithm);
+        let restored = saved.and_then(|(offset, state)| Some(Digested { offset, hasher: Hasher::restore(&state)? }));
+        restored.unwrap_or_else(|| Digested::nothing(algorithm))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let (hashed, state) = self.state.unwrap_or((0, [0; STATE_LEN]));
+        let flags = u8::from(self.is_synced) | u8::from(self.state.is_some()) << 1;
+        let mut out = Vec::with_capacity(SLOT_LEN);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&FORMAT.to_be_bytes());
+        out.extend_from_slice(&[self.about.algorithm.number(), flags]);
+        for number in [self.sequence, self.about.size, self.offset, hashed] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.extend_from_slice(&self.about.version.0);
+        out.extend_from_slice(&state);
+        let texts =
+            [(&self.boot[..], BOOT_MAX), (&self.about.name[..], NAME_MAX), (self.about.origin.as_bytes(), ORIGIN_MAX)];
+        for (text, max) in texts {
+            let text = text.get(..max).unwrap_or(text);
+            // Each limit is below 2^16.
+            out.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+            out.extend_from_slice(text);
+        }
+        let checksum = blake3::hash(&out);
+        out.extend_from_slice(checksum.as_bytes());
+        out
+    }
+
+    /// Reads a slot; `None` if it is none that we have written, or was not written to its end.
+    fn decode(slot: &[u8]) -> Option<Entry> {
+        let mut rest = slot;
+        if take::<8>(&mut rest)? != *MAGIC || u16::from_be_bytes(take(&mut rest)?) != FORMAT {
+            return None;
+        }
+        let [algorithm, flags] = take(&mut rest)?;
+        let algorithm = Algorithm::from_number(algorithm)?;
+        let mut number = || take(&mut rest).map(u64::from_be_bytes);
+        let (sequence, size, offset, hashed) = (number()?, number()?, number()?, number()?);
+        let version = Version(take::<VERSION_LEN>(&mut rest)?);
+        let state = take::<STATE_LEN>(&mut rest)?;
+        let mut text = || {
+            let len = usize::from(u16::from_be_bytes(take(&mut rest)?));
+            let (text, behind) = rest.split_at_checked(len)?;
+            rest = behind;
+            Some(text.to_vec())
+        };
+        let (boot, name, origin) = (text()?, text()?, String::from_utf8(text()?).ok()?);
+        let used = slot.len() - rest.len();
+        if take::<CHECKSUM_LEN>(&mut rest)? != *blake3::hash(slot.get(..used)?).as_bytes() {
+            return None;
+        }
+        if offset > size || hashed > offset {
+            return None;
+        }
+        let state = (flags & 2 != 0).then_some((hashed, state));
+        let about = About { name, origin, size, version, algorithm };
+        Some(Entry { about, offset, state, sequence, is_synced: flags & 1 != 0, boot })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, behind) = rest.split_first_chunk()?;
+    *rest = behind;
+    Some(*field)
+}
+
+/// What this boot of the machine is called; without a name, slots that were not synced never count.
+fn boot_id() -> Vec<u8> {
+    let mut id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.truncate(id.trim_ascii_end().len().min(BOOT_MAX));
+    id
+}
+
+/// An open journal. Whoever has it has the lock on its part.
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    about: About,
+    boot: Vec<u8>,
+    slots: Mutex<Slots>,
+}
+
+struct Slots {
+    /// The number of the last slot written.
+    sequence: u64,
+    /// The slot (0 or 1) that is on the disk for good, if one is.
+    synced: Option<usize>,
+    /// Which slot was written last.
+    last: usize,
+    /// How far the last slot says that the part is good.
+    recorded: u64,
+}
+
+/// What lies in a journal of an earlier run.
+pub struct Found {
+    file: File,
+    slots: Slots,
+    /// What counts of it.
+    pub entry: Entry,
+}
+
+impl Found {
+    /// Looks for the journal of a part; `None` if there is none that means anything.
+    pub fn open(path: &Path) -> Option<Found> {
+        let file = open(path, false).ok()?;
+        let metadata = file.metadata().ok()?;
+        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
+        if !metadata.is_file() || metadata.nlink() != 1 || !is_ours {
+            return None;
+        }
+        let boot = boot_id();
+        let entries: Vec<(usize, Entry)> = (0..2).filter_map(|index| Some((index, read_slot(&file, index)?))).collect();
+        let synced = entries.iter().filter(|(_, entry)| entry.is_synced).max_by_key(|(_, entry)| entry.sequence);
+        let last = entries.iter().max_by_key(|(_, entry)| entry.sequence)?;
+        let counts = |entry: &Entry| entry.is_synced || (!boot.is_empty() && entry.boot == boot);
+        // Both speak of the same bytes: a transfer from the beginning has a journal of its own. A slot that took its
+        // time for a sync may be the later one and know less.
+        let counting = entries.iter().map(|(_, entry)| entry).filter(|entry| counts(entry));
+        let entry = counting.max_by_key(|entry| (entry.offset, entry.sequence))?.clone();
+        let slots = Slots {
+            sequence: last.1.sequence,
+            synced: synced.map(|(index, _)| *index),
+            last: last.0,
+            recorded: entry.offset,
+        };
+        Some(Found { file, slots, entry })
+    }
+
+    /// Goes on with it, for the same content, maybe from another server.
+    pub fn resume(self, path: &Path, about: About) -> Journal {
+        Journal { file: self.file, path: path.to_path_buf(), about, boot: boot_id(), slots: Mutex::new(self.slots) }
+    }
+}
+
+fn read_slot(file: &File, index: usize) -> Option<Entry> {
+    let mut slot = vec![0; SLOT_LEN];
+    let mut len = 0;
+    while let Some(room) = slot.get_mut(len..).filter(|room| !room.is_empty()) {
+        match file.read_at(room, position(index) + len as u64) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    Entry::decode(slot.get(..len)?)
+}
+
+fn position(index: usize) -> u64 {
+    (index * SLOT_LEN) as u64
+}
+
+/// Opens without following a link, and without waiting for the writer of a FIFO.
+fn open(path: &Path, create_new: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(create_new)
+        .mode(PART_MODE)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+        .open(path)
+}
+
+/// Removes whatever lies there. Under the lock of the part, so that it is nobody else's.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Journal {
+    /// Begins a new one in place of whatever lies there.
+    pub fn create(path: &Path, about: About) -> io::Result<Journal> {
+        remove(path)?;
+        let file = open(path, true)?;
+        let slots = Slots { sequence: 0, synced: None, last: 1, recorded: 0 };
+        Ok(Journal { file, path: path.to_path_buf(), about, boot: boot_id(), slots: Mutex::new(slots) })
+    }
+
+    /// Says how far the part is good, if that is a good deal more than before, and nothing has to be waited for.
+    pub fn record_now_and_then(&self, resumable: &Resumable) {
+        let slots = match self.slots.try_lock() {
+            Ok(slots) => slots,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // A slot is being synced.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if resumable.offset >= slots.recorded.saturating_add(RECORD_EVERY) {
+            self.write(slots, resumable, false);
+        }
+    }
+
+    /// Says how far the part is good.
+    pub fn record(&self, resumable: &Resumable) {
+        let slots = self.lock();
+        if resumable.offset != slots.recorded {
+            self.write(slots, resumable, false);
+        }
+    }
+
+    /// Says how far the part is on the disk, and waits until this is on the disk as well.
+    pub fn record_synced(&self, resumable: &Resumable) {
+        self.write(self.lock(), resumable, true);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        // Whole after every statement.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a slot. One that cannot be written costs bytes that are sent again, and nothing else.
+    fn write(&self, mut slots: MutexGuard<'_, Slots>, resumable: &Resumable, sync: bool) {
+        let index = 1 - slots.synced.unwrap_or(slots.last);
+        let state = resumable.digested.as_ref().and_then(|digested| Some((digested.offset, digested.hasher.save()?)));
+        let entry = Entry {
+            about: self.about.clone(),
+            offset: resumable.offset,
+            state,
+            sequence: slots.sequence + 1,
+            is_synced: sync,
+            boot: self.boot.clone(),
+        };
+        if self.file.write_all_at(&entry.encode(), position(index)).is_err() {
+            return;
+        }
+        if sync {
+            // The first time, the names of part and journal are not on the disk either.
+            let named = slots.synced.is_some() || self.sync_folder().is_ok();
+            if !named || self.file.sync_data().is_err() {
+                return;
+            }
+            slots.synced = Some(index);
+        }
+        slots.sequence = entry.sequence;
+        slots.last = index;
+        slots.recorded = slots.recorded.max(entry.offset);
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(folder_of(&self.path))?.sync_all()
+    }
+}
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -1,0 +1,1 @@
+//! Slots: what is written is read, and nothing else.

@@ -1,0 +1,190 @@
+//! One attempt at one file in version 1: ask, read the answer, receive (xfer-protocol(5), VERSION 1).
+
+use std::time::{Duration, Instant};
+
+use super::item::{Item, Received, Tools};
+use super::journal::About;
+use super::link::{Link, Lost, Read};
+use super::receive::Body;
+use super::target::Offer;
+use super::v2::Outcome;
+use super::wait::Stop;
+use crate::error::{Error, ExitCode};
+use crate::proto::digest::Algorithm;
+use crate::proto::v1::{self, Metadata, Status};
+use crate::proto::{MESSAGE_MAX, Malformed, Version, base_name};
+use crate::text;
+
+/// A server of the first system says `OK`, and then hashes the whole file before its next byte.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long after the last byte of the file the server may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One attempt at one file.
+pub fn attempt(item: &mut Item<'_>, tools: &mut Tools<'_>) -> Result<Outcome, Stop> {
+    let config = tools.config;
+    let name = v1::check_name(item.name).map_err(|malformed| {
+        let message = format!("cannot ask {} for {}: {malformed}", tools.server, text::quoted(item.name));
+        Stop::Final(Error::new(ExitCode::Usage, message))
+    })?;
+    let mut link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
+    link.send(&v1::encode_request(name));
+    let metadata = answer(&mut link, item, tools)?;
+    if let Some(line) = compare(item, &metadata, tools)? {
+        return Ok(Outcome::There { line, size: metadata.size });
+    }
+    receive(&mut link, item, &metadata, tools)
+}
+
+fn answer(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Metadata, Stop> {
+    let timeout = tools.config.timeout;
+    let status = link.value(Instant::now() + timeout, &mut tools.waits, v1::parse_status)?;
+    match status.map_err(|lost| link.lost(lost, timeout, "before its answer"))? {
+        Status::Ok => {}
+        Status::Error => return Err(refusal(link, item, tools)?),
+    }
+    let timeout = METADATA_TIMEOUT.max(timeout);
+    let metadata = link.value(Instant::now() + timeout, &mut tools.waits, v1::parse_metadata)?;
+    let metadata = metadata.map_err(|lost| link.lost(lost, timeout, "before size and digest"))?;
+    let expected = base_name(item.name);
+    if metadata.name != expected {
+        return Err(Stop::protocol(format!(
+            "bad reply from {}: it sends {} and was asked for {}",
+            link.server(),
+            text::quoted(&metadata.name),
+            text::quoted(expected)
+        )));
+    }
+    let Metadata { size, digest, .. } = &metadata;
+    log::debug!(target: "main", "{} has {size} bytes, md5 {digest}", text::quoted(item.name));
+    Ok(metadata)
+}
+
+/// The server's own words, up to the end of input.
+fn refusal(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Stop, Stop> {
+    let mut message = Vec::new();
+    let mut buffer = [0; MESSAGE_MAX];
+    // Whatever ends it: what was said was said.
+    while let Read::Bytes(n) = link.read(&mut buffer, Instant::now() + tools.config.timeout, &mut tools.waits)? {
+        message.extend_from_slice(buffer.get(..n).unwrap_or_default());
+        if message.len() > MESSAGE_MAX {
+            return Ok(link.broken(Malformed::LongMessage));
+        }
+    }
+    Ok(refused(link.server(), item.name, &message))
+}
+
+/// A server's refusal, in its own words.
+pub fn refused(server: &str, name: &[u8], message: &[u8]) -> Stop {
+    let message = match text::escaped(message) {
+        message if message.is_empty() => String::from("no reason given"),
+        message => message,
+    };
+    let message = format!("{server} refused {}: {message}", text::quoted(name));
+    Stop::Final(Error::new(ExitCode::Refused, message))
+}
+
+/// Whether the target holds the same content already; the line that says so. The connection waits meanwhile.
+fn compare(item: &mut Item<'_>, metadata: &Metadata, tools: &mut Tools<'_>) -> Result<Option<String>, Stop> {
+    if tools.config.existing != super::Existing::Compare {
+        return Ok(None);
+    }
+    let comparison = item.digest_existing(metadata.size, tools);
+    let ours = item.existing_digest(comparison, tools)?;
+    Ok(item.compared(ours, &metadata.digest, metadata.size))
+}
+
+/// Receives, hashes and writes the whole file.
+fn receive(link: &mut Link, item: &mut Item<'_>, metadata: &Metadata, tools: &mut Tools<'_>) -> Result<Outcome, Stop> {
+    let offer = offer(item, metadata, tools);
+    // What an interrupted stream has brought already, all of it written.
+    let brought = item.target.resume().cloned().filter(|_| item.target.is_stream());
+    let mut body = item.begin(&offer, tools)?;
+    let mut result = Ok(());
+    if let Some(brought) = brought {
+        result = receive_to(link, &mut body, brought.offset, metadata.size, tools)
+            .and_then(|()| expect_same(link, &mut body, brought.digested.hasher.finish(), tools));
+    }
+    let result = result
+        .and_then(|()| receive_to(link, &mut body, metadata.size, metadata.size, tools))
+        .and_then(|()| expect_end(link, metadata.size, tools))
+        .and_then(|()| body.finish(&mut tools.waits));
+    let digest = match result {
+        Ok(digest) => digest,
+        Err(stop) => return Err(item.interrupt(body, &offer, stop, tools)),
+    };
+    item.received += metadata.size;
+    if digest != metadata.digest {
+        return Err(item.damaged(&digest, &metadata.digest));
+    }
+    Ok(Outcome::Received(Received { digest, offer, slowed_by_digest: false }))
+}
+
+/// Version 1 has no versions: the digest, known before the first byte, stands for one.
+fn offer(item: &Item<'_>, metadata: &Metadata, tools: &Tools<'_>) -> Offer {
+    let mut version = Version::UNKNOWN;
+    for (to, from) in version.0.iter_mut().zip(metadata.digest.as_bytes()) {
+        *to = *from;
+    }
+    let about = About {
+        name: item.name.to_vec(),
+        origin: tools.server.clone(),
+        size: metadata.size,
+        version,
+        algorithm: Algorithm::Md5,
+    };
+    Offer { about, offset: 0, attributes: None }
+}
+
+/// Receives up to a byte of the file.
+fn receive_to(link: &mut Link, body: &mut Body<'_>, end: u64, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
+    let timeout = tools.config.timeout;
+    while body.received() < end {
+        let room = body.room(end - body.received(), &mut tools.waits)?;
+        let room_len = room.len();
+        match link.read(room, Instant::now() + timeout, &mut tools.waits)? {
+            Read::Bytes(n) => {
+                body.add(n);
+                if body.is_stream() && n < room_len {
+                    body.flush();
+                }
+                tools.progress.advance(body.received());
+            }
+            Read::Lost(lost) => {
+                let when = format!("after {} of {size} bytes", body.received());
+                return Err(link.lost(lost, timeout, &when));
+            }
+        }
+    }
+    body.end_frame();
+    Ok(())
+}
+
+/// What went out cannot be taken back: a later attempt must bring the same again, to the byte.
+fn expect_same(
+    link: &Link,
+    body: &mut Body<'_>,
+    digest: crate::proto::digest::Digest,
+    tools: &mut Tools<'_>,
+) -> Result<(), Stop> {
+    if body.digest(&mut tools.waits)? == digest {
+        return Ok(());
+    }
+    Err(Stop::protocol(format!(
+        "{} sends other bytes than in the attempt before; the {} bytes that went out already are in doubt",
+        link.server(),
+        body.received()
+    )))
+}
+
+/// The close is part of the reply: a byte more than announced is none of the file's.
+fn expect_end(link: &mut Link, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
+    match link.read(&mut [0], Instant::now() + CLOSE_TIMEOUT, &mut tools.waits)? {
+        Read::Bytes(_) => {
+            let server = link.server();
+            Err(Stop::protocol(format!("bad reply from {server}: more bytes than the {size} that it announced")))
+        }
+        Read::Lost(Lost::End | Lost::Reset | Lost::Silence) => Ok(()),
+    }
+}

@@ -1,0 +1,315 @@
+//! A conversation in version 2: requests ahead of replies, and replies in order (xfer-protocol(5), VERSION 2).
+
+use std::time::{Duration, Instant};
+
+use super::item::{Comparison, Item, Received, Stage, Tools};
+use super::journal::About;
+use super::link::{Link, Lost, Read};
+use super::part::Attributes;
+use super::progress::Activity;
+use super::receive::Body;
+use super::target::Offer;
+use super::v1::refused;
+use super::wait::Stop;
+use crate::proto::digest::{Algorithm, Digest};
+use crate::proto::v2::{self, ErrorCode, File, Reply};
+use crate::proto::{Malformed, Request, Wanted};
+use crate::text;
+
+/// A transfer that is shorter is fast enough with any digest.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Shares of the time of a transfer from which on the digest is what it waited for: our hashing, and the server's.
+const HASHING_SHARE: f64 = 0.8;
+const WAITING_SHARE: f64 = 0.3;
+
+/// How a reply ended well.
+pub enum Outcome {
+    /// All bytes are there and verified.
+    Received(Received),
+    /// What is there is the same; the line that says so.
+    There {
+        /// It.
+        line: String,
+        /// Bytes in the file.
+        size: u64,
+    },
+    /// What is there is not the same: to be fetched.
+    Differs,
+}
+
+/// How a reply failed.
+pub enum Failed {
+    /// The server said so; what follows on the connection is good.
+    Reply(Stop),
+    /// Nothing more can be had from this connection.
+    Connection(Stop),
+    /// The connection, which has brought other replies, was closed before the first byte of this one.
+    Stale(Stop),
+}
+
+impl From<Stop> for Failed {
+    fn from(stop: Stop) -> Failed {
+        Failed::Connection(stop)
+    }
+}
+
+/// What the first byte of a connection says of its server.
+pub enum Speaks {
+    /// Version 2.
+    V2,
+    /// An older one, by its answer.
+    V1,
+    /// Nothing: it closed or cut the connection, as an old server may.
+    Nothing(Stop),
+}
+
+/// A connection on which version 2 is spoken.
+pub struct Session {
+    link: Link,
+    /// Replies that came whole.
+    replies: u64,
+    /// When the server has been silent for too long.
+    until: Instant,
+    /// What the last WAIT of this reply said.
+    waited: u64,
+}
+
+impl Session {
+    /// Connects.
+    pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
+        let config = tools.config;
+        let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
+        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: 0 })
+    }
+
+    /// Asks; the reply comes behind those to all earlier requests.
+    pub fn ask(&mut self, request: &Request) {
+        self.link.send(&v2::encode_get(request));
+    }
+
+    /// Waits for the first byte of the first reply.
+    pub fn speaks(&mut self, tools: &mut Tools<'_>) -> Result<Speaks, Stop> {
+        let timeout = tools.config.timeout;
+        match self.link.first_byte(Instant::now() + timeout, &mut tools.waits)? {
+            Ok(first) if v2::begins_reply(first) => Ok(Speaks::V2),
+            Ok(b'E') => Ok(Speaks::V1),
+            Ok(first) => Err(self.link.broken(Malformed::FrameType(first))),
+            Err(lost @ Lost::Silence) => Err(self.link.lost(lost, timeout, "before its answer")),
+            Err(lost) => Ok(Speaks::Nothing(self.link.lost(lost, timeout, "before its answer"))),
+        }
+    }
+
+    /// Takes the reply to the oldest request that has none yet.
+    pub fn reply(&mut self, item: &mut Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<Outcome, Failed> {
+        self.until = Instant::now() + tools.config.timeout;
+        self.waited = 0;
+        let file = self.file(item, wanted, tools)?;
+        let result = match wanted {
+            Wanted::Digest { size } => self.compare(item, &file, size, tools),
+            Wanted::Bytes { .. } => self.receive(item, &file, tools),
+        };
+        if matches!(result, Ok(_) | Err(Failed::Reply(_))) {
+            self.replies += 1;
+        }
+        result
+    }
+
+    /// The beginning of a reply.
+    fn file(&mut self, item: &Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<File, Failed> {
+        if self.replies > 0
+            && let Err(lost @ (Lost::End | Lost::Reset)) = self.link.first_byte(self.until, &mut tools.waits)?
+        {
+            return Err(Failed::Stale(self.link.lost(lost, tools.config.timeout, "before its answer")));
+        }
+        let file = loop {
+            match self.frame("before its answer", tools)? {
+                Reply::File(file) => break file,
+                Reply::Wait { .. } => {}
+                Reply::Error(code, message) => {
+                    self.replies += 1;
+                    return Err(self.refusal(item.name, code, &message));
+                }
+                Reply::Data(_) => return Err(self.out_of_place(v2::DATA).into()),
+                Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
+            }
+        };
+        let field = match wanted {
+            _ if file.algorithm != tools.config.algorithm => "digest algorithm",
+            Wanted::Bytes { .. } if file.sizes_differ => "flag",
+            Wanted::Bytes { offset, .. } if file.offset != 0 && file.offset != offset => "offset",
+            Wanted::Digest { size } if (file.size != size) != file.sizes_differ => "flag",
+            _ => return Ok(file),
+        };
+        Err(self.link.broken(Malformed::Field(v2::FILE, field)).into())
+    }
+
+    /// The next frame. A WAIT that says that nothing was done is no sign of life.
+    fn frame(&mut self, when: &str, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
+        let timeout = tools.config.timeout;
+        let reply = self.link.value(self.until, &mut tools.waits, v2::parse_reply)?;
+        let reply = reply.map_err(|lost| self.link.lost(lost, timeout, when))?;
+        match reply {
+            Reply::Wait { done, .. } if done <= self.waited => {}
+            Reply::Wait { done, .. } => {
+                self.waited = done;
+                self.until = Instant::now() + timeout;
+            }
+            _ => self.until = Instant::now() + timeout,
+        }
+        Ok(reply)
+    }
+
+    fn out_of_place(&self, kind: u8) -> Stop {
+        self.link.broken(Malformed::FrameType(kind))
+    }
+
+    /// What an ERROR means.
+    fn refusal(&self, name: &[u8], code: ErrorCode, message: &[u8]) -> Failed {
+        let server = self.link.server();
+        let shown = text::quoted(name);
+        let words = text::escaped(message);
+        Failed::Reply(match code {
+            ErrorCode::Busy | ErrorCode::Changed | ErrorCode::ShuttingDown => {
+                Stop::again(format!("{server} cannot send {shown} now: {words}"))
+            }
+            ErrorCode::BadRequest => Stop::protocol(format!("{server} did not understand us: {words}")),
+            _ => refused(server, name, message),
+        })
+    }
+
+    /// Takes the digest of the server's file, and compares it with ours.
+    fn compare(
+        &mut self,
+        item: &mut Item<'_>,
+        file: &File,
+        size: u64,
+        tools: &mut Tools<'_>,
+    ) -> Result<Outcome, Failed> {
+        if file.sizes_differ {
+            log::info!(target: "main", "{} has another size than the server's: fetching", item.target.shown());
+            item.stage = Stage::Fetching;
+            return Ok(Outcome::Differs);
+        }
+        let comparison = item.digest_existing(size, tools);
+        let theirs = loop {
+            match self.frame("before the digest", tools)? {
+                Reply::Digest(digest) if digest.algorithm() == file.algorithm => break digest,
+                Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
+                Reply::Wait { done, total } => show_waiting(item.name, done, total, tools),
+                Reply::Error(code, message) => return Err(self.refusal(item.name, code, &message)),
+                Reply::File(_) => return Err(self.out_of_place(v2::FILE).into()),
+                Reply::Data(_) => return Err(self.out_of_place(v2::DATA).into()),
+            }
+        };
+        let ours = match comparison {
+            Comparison::Known(digest) => digest,
+            running => item.existing_digest(running, tools)?,
+        };
+        Ok(match item.compared(ours, &theirs, size) {
+            Some(line) => Outcome::There { line, size },
+            None => Outcome::Differs,
+        })
+    }
+
+    /// Receives, hashes and writes what is missing of the file.
+    fn receive(&mut self, item: &mut Item<'_>, file: &File, tools: &mut Tools<'_>) -> Result<Outcome, Failed> {
+        let offer = Offer {
+            about: About {
+                name: item.name.to_vec(),
+                origin: tools.server.clone(),
+                size: file.size,
+                version: file.version,
+                algorithm: file.algorithm,
+            },
+            offset: file.offset,
+            attributes: Some(Attributes { mtime: file.mtime, mode: file.mode }),
+        };
+        let began = Instant::now();
+        let mut body = item.begin(&offer, tools)?;
+        let result = self.body(&mut body, item.name, file.size, tools).and_then(|(theirs, waited)| {
+            let ours = body.finish(&mut tools.waits)?;
+            Ok((theirs, ours, waited))
+        });
+        let (theirs, ours, waited) = match result {
+            Ok(result) => result,
+            Err(Failed::Reply(stop)) => return Err(Failed::Reply(item.interrupt(body, &offer, stop, tools))),
+            Err(Failed::Connection(stop) | Failed::Stale(stop)) => {
+                return Err(item.interrupt(body, &offer, stop, tools).into());
+            }
+        };
+        item.received += body.received().saturating_sub(offer.offset);
+        if ours != theirs {
+            return Err(Failed::Reply(item.damaged(&ours, &theirs)));
+        }
+        // Either end may be the one that is slow: ours while bytes come, the server's behind the last one.
+        let took = began.elapsed();
+        let is_slow = body.hashing() >= took.mul_f64(HASHING_SHARE) || waited >= took.mul_f64(WAITING_SHARE);
+        let slowed_by_digest = file.algorithm == Algorithm::Md5 && took >= SLOW && is_slow;
+        Ok(Outcome::Received(Received { digest: ours, offer, slowed_by_digest }))
+    }
+
+    /// The frames between FILE and the end; the server's digest, and how long it came behind the last byte.
+    fn body(
+        &mut self,
+        body: &mut Body<'_>,
+        name: &[u8],
+        size: u64,
+        tools: &mut Tools<'_>,
+    ) -> Result<(Digest, Duration), Failed> {
+        let mut whole = Instant::now();
+        loop {
+            let when = format!("after {} of {size} bytes", body.received());
+            match self.frame(&when, tools)? {
+                Reply::Data(len) if u64::from(len) <= size - body.received() => {
+                    self.data(body, len, size, tools)?;
+                    whole = Instant::now();
+                }
+                Reply::Data(_) => {
+                    let server = self.link.server();
+                    let message = format!("bad reply from {server}: more bytes than the {size} that it announced");
+                    return Err(Stop::protocol(message).into());
+                }
+                Reply::Wait { done, total } if body.received() == size => show_waiting(name, done, total, tools),
+                Reply::Wait { .. } => {}
+                Reply::Digest(digest) if body.received() == size => return Ok((digest, whole.elapsed())),
+                Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
+                Reply::Error(code, message) => return Err(self.refusal(name, code, &message)),
+                Reply::File(_) => return Err(self.out_of_place(v2::FILE).into()),
+            }
+        }
+    }
+
+    /// The payload of a DATA frame.
+    fn data(&mut self, body: &mut Body<'_>, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
+        let timeout = tools.config.timeout;
+        let end = body.received() + u64::from(len);
+        while body.received() < end {
+            let room = body.room(end - body.received(), &mut tools.waits)?;
+            let room_len = room.len();
+            match self.link.read(room, self.until, &mut tools.waits)? {
+                Read::Bytes(n) => {
+                    body.add(n);
+                    if body.is_stream() && n < room_len {
+                        body.flush();
+                    }
+                    self.until = Instant::now() + timeout;
+                    tools.progress.advance(body.received());
+                }
+                Read::Lost(lost) => {
+                    return Err(self.link.lost(lost, timeout, &format!("after {} of {size} bytes", body.received())));
+                }
+            }
+        }
+        body.end_frame();
+        Ok(())
+    }
+}
+
+/// All bytes are here, and the server still hashes them.
+fn show_waiting(name: &[u8], done: u64, total: u64, tools: &mut Tools<'_>) {
+    if !tools.progress.is_about(Activity::Waiting) {
+        tools.progress.begin(Activity::Waiting, name, total, done);
+    }
+    tools.progress.advance(done);
+}
