@@ -136,7 +136,7 @@ impl<'a> Fetcher<'a> {
         if let Some(item) = self.ready.pop_front() {
             return Ok(Some(item));
         }
-        while let Some(name) = self.names.next() {
+        for name in self.names.by_ref() {
             let config = self.tools.config;
             let writer = self.tools.receiver.writer();
             match Target::new(&config.output, name, writer, &mut self.tools.waits) {
@@ -161,15 +161,15 @@ impl<'a> Fetcher<'a> {
                 self.ready.push_front(item);
                 return Ok(());
             }
-            if item.started.is_none() {
-                item.started = Some(Instant::now());
-                match item.find(&mut self.tools) {
-                    Ok(true) => self.speech = Speech::V2,
-                    Ok(false) => {}
-                    Err(stop) => {
-                        self.give_up(item, stop)?;
-                        continue;
-                    }
+            if self.asked.is_empty() {
+                item.start();
+            }
+            match item.find(&mut self.tools) {
+                Ok(true) => self.speech = Speech::V2,
+                Ok(false) => {}
+                Err(stop) => {
+                    self.give_up(item, stop)?;
+                    continue;
                 }
             }
             if self.session.is_none() {
@@ -205,7 +205,10 @@ impl<'a> Fetcher<'a> {
     /// Takes the reply to the oldest request.
     fn take_reply(&mut self, mut item: Item<'a>, wanted: Wanted) -> Result<(), Stop> {
         // Asked for over it.
-        let Some(mut session) = self.session.take() else { return Ok(self.ready.push_front(item)) };
+        let Some(mut session) = self.session.take() else {
+            self.ready.push_front(item);
+            return Ok(());
+        };
         if self.speech == Speech::Unknown {
             match session.speaks(&mut self.tools) {
                 Ok(Speaks::V2) => self.speech = Speech::V2,
@@ -219,6 +222,7 @@ impl<'a> Fetcher<'a> {
                 Err(stop) => return self.try_again(item, stop),
             }
         }
+        item.start();
         match session.reply(&mut item, wanted, &mut self.tools) {
             Ok(outcome) => {
                 self.session = Some(session);
@@ -274,7 +278,7 @@ impl<'a> Fetcher<'a> {
     }
 
     fn fetch_in_v1(&mut self, mut item: Item<'a>) -> Result<(), Stop> {
-        item.started.get_or_insert_with(Instant::now);
+        item.start();
         self.log_attempt(&item);
         match v1::attempt(&mut item, &mut self.tools) {
             Ok(outcome) => self.succeed(item, outcome),

@@ -44,14 +44,16 @@ pub struct Item<'a> {
     pub target: Target,
     /// Its attempts.
     pub backoff: Backoff,
-    /// When its first attempt began.
-    pub started: Option<Instant>,
+    /// When its first attempt began, or the reply to the one before it was done with.
+    started: Option<Instant>,
     /// Not to be asked for before this.
     pub due: Option<Instant>,
     /// What happens next.
     pub stage: Stage,
     /// Bytes of it that came in this run.
     pub received: u64,
+    /// Whether it has been looked for what an earlier run has left.
+    is_found: bool,
     /// The furthest byte from which it could ever be resumed, and of which version.
     furthest: Option<(Version, u64)>,
 }
@@ -85,18 +87,23 @@ impl<'a> Item<'a> {
             _ => Stage::Fetching,
         };
         let backoff = Backoff::new(config.attempts, config.max_backoff);
-        Item { name, target, backoff, started: None, due: None, stage, received: 0, furthest: None }
+        Item { name, target, backoff, started: None, due: None, stage, received: 0, is_found: false, furthest: None }
     }
 
-    /// Seconds since its first attempt began.
+    /// Begins to count its time, unless that has begun.
+    pub fn start(&mut self) {
+        self.started.get_or_insert_with(Instant::now);
+    }
+
+    /// Seconds since its time began.
     pub fn seconds(&self) -> f64 {
         self.started.map_or(0.0, |started| started.elapsed().as_secs_f64())
     }
 
-    /// Takes what an earlier run has left; whether that says that our server speaks version 2.
+    /// Takes what an earlier run has left; whether that says that our server speaks version 2. Later calls find nothing.
     pub fn find(&mut self, tools: &mut Tools<'_>) -> Result<bool, Stop> {
         let config = tools.config;
-        if !config.resume || !self.target.has_part() {
+        if std::mem::replace(&mut self.is_found, true) || !config.resume || !self.target.has_part() {
             return Ok(false);
         }
         let origin = self.target.find(self.name, config.algorithm)?;

@@ -28,9 +28,9 @@ const JOURNAL_FROM: u64 = 32 << 20;
 /// Where one file goes.
 pub enum Target {
     /// Under a name, once it is verified.
-    File(FileTarget),
+    File(Box<FileTarget>),
     /// To standard output, a pipe or a device.
-    Stream(StreamTarget),
+    Stream(Box<StreamTarget>),
 }
 
 /// What may make fetching unnecessary.
@@ -113,7 +113,7 @@ impl Target {
         match output {
             Output::Dir(dir) => {
                 let path = dir.join(std::ffi::OsStr::from_bytes(base_name(name)));
-                Ok(Target::File(FileTarget::new(path, true)))
+                Ok(Target::File(Box::new(FileTarget::new(path, true))))
             }
             Output::Path(path) => match std::fs::metadata(path) {
                 Ok(there) if there.is_dir() => {
@@ -121,7 +121,7 @@ impl Target {
                     Err(Stop::Final(Error::new(ExitCode::Usage, message)))
                 }
                 Ok(there) if !there.is_file() || is_magic(path) => stream(path, worker, waits),
-                _ => Ok(Target::File(FileTarget::new(path.clone(), false))),
+                _ => Ok(Target::File(Box::new(FileTarget::new(path.clone(), false)))),
             },
             Output::Stdout => {
                 let stdout = rustix::io::dup(rustix::stdio::stdout()).map(File::from);
@@ -135,7 +135,7 @@ impl Target {
 
     fn stream_to(file: File, shown: String) -> Target {
         let written = Arc::new(AtomicU64::new(0));
-        Target::Stream(StreamTarget { file: Arc::new(file), shown, written, promised: None, resume: None })
+        Target::Stream(Box::new(StreamTarget { file: Arc::new(file), shown, written, promised: None, resume: None }))
     }
 
     /// The target as lines for a person name it.
@@ -263,9 +263,9 @@ impl Target {
         sync: Option<Arc<Folder>>,
         replaces: bool,
     ) -> Option<impl FnOnce() -> Committed + Send + 'static> {
-        let Target::File(FileTarget { part, journal, .. }) = self else { return None };
-        *journal = None;
-        let part = part.take()?;
+        let Target::File(target) = self else { return None };
+        target.journal = None;
+        let part = target.part.take()?;
         Some(move || part.commit(attributes, sync.as_deref(), replaces))
     }
 
