@@ -157,14 +157,14 @@ fn other_content_of_the_same_size_is_fetched() {
 #[test]
 fn content_of_another_size_is_fetched() {
     let scratch = Scratch::new();
+    let server = Server::of(&scratch);
     for (old, new) in [(10, 100_000), (100_000, 10), (0, 10), (10, 0)] {
         let body = content(6, new);
         scratch.share("a", &body);
         scratch.write("out/a", &content(7, old));
-        let server = Server::of(&scratch);
         let outcome = quick_get(&scratch, server.addr).arg("a").run();
         outcome.exits(0).stderr_has("verified");
         assert!(fs::read(scratch.out().join("a")).unwrap() == body, "{}", outcome.report());
-        server.stop_content();
     }
+    server.stop_content();
 }

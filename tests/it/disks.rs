@@ -93,7 +93,7 @@ fn not_enough_room_for_what_version_2_announces() {
     let version = wire2::version_of(size, 0, 0);
     let file = wire2::File { size, version, seconds: 0, nanos: 0, ..wire2::File::of(b"") };
     let server = ScriptedServer::answering_gets(move |_, _| [file.bytes(), wire2::data(&[0; 1000])].concat());
-    let outcome = get(&scratch, server.addr).arg("a").run();
+    let outcome = get(&scratch, server.addr).args(["--force", "a"]).run();
     assert_local_error(&outcome);
     outcome.stderr_has("free");
     outcome.assert(outcome.stderr.bytes().filter(u8::is_ascii_digit).count() > 2, "needed and free bytes");

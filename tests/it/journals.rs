@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -16,9 +16,6 @@ const SIZE: usize = 32 * MIB as usize + 100_000;
 
 /// Where the transfers are interrupted.
 const HELD: u64 = 30 * MIB;
-
-/// Places in a journal that are changed one by one, at most; a longer one is looked at in larger steps.
-const PLACES: usize = 96;
 
 const LANES: usize = 4;
 
@@ -46,7 +43,7 @@ impl Remains {
         let relay = Relay::new(server.addr, |number| if number == 0 { Plan::hold(HELD) } else { Plan::faithful() });
         let running = impatient_get(&scratch, relay.addr).arg("a").spawn();
         relay.wait_until_held(0);
-        wait_for("the part", || part_len(&scratch) >= HELD - 64 * 1024);
+        wait_for("the part", || part_len(&scratch) >= HELD - 2 * MIB);
         running.finish_after(Signal::INT).exits(130);
         let [part, state] = [part(&scratch), state(&scratch)].map(|path| fs::read(path).unwrap());
         Remains { scratch, server, relay, body, part, state }
@@ -113,15 +110,17 @@ fn what_an_interrupted_client_leaves_is_resumed() {
 #[test]
 fn a_journal_with_one_bit_flipped() {
     let remains = Remains::new();
-    let step = (remains.state.len() / PLACES).max(16);
-    let places: Vec<usize> = (0..remains.state.len()).step_by(step).collect();
+    // Every sixteenth byte of what is not empty: between the slots there is nothing to damage.
+    let is_empty = |at: &usize| remains.state[*at..remains.state.len().min(at + 16)].iter().all(|byte| *byte == 0);
+    let places: Vec<usize> = (0..remains.state.len()).step_by(16).filter(|at| !is_empty(at)).collect();
+    assert!(places.len() > 20, "{} places in {} bytes", places.len(), remains.state.len());
     std::thread::scope(|scope| {
         for lane in 0..LANES {
             let (remains, places) = (&remains, &places);
             scope.spawn(move || {
                 for at in places.iter().skip(lane).step_by(LANES) {
                     let mut state_now = remains.state.clone();
-                    state_now[*at] ^= 1 << (*at / step % 8);
+                    state_now[*at] ^= 1 << (*at / 16 % 8);
                     let scratch = remains.laid_out(|scratch| fs::write(state(scratch), &state_now).unwrap());
                     remains.assert_right(&scratch, &format!("a bit of byte {at} flipped"));
                 }
@@ -163,12 +162,11 @@ fn a_journal_that_is_torn_empty_or_foreign() {
 #[test]
 fn a_part_that_does_not_fit_its_journal() {
     let remains = Remains::new();
-    let cases: [Tampered; 5] = [
+    let cases: [Tampered; 4] = [
         ("a part that is gone", |scratch| fs::remove_file(part(scratch)).unwrap()),
         ("an empty part", |scratch| open_part(scratch).set_len(0).unwrap()),
         ("half of the part", |scratch| open_part(scratch).set_len(15 * MIB).unwrap()),
         ("a longer part", |scratch| open_part(scratch).set_len(SIZE as u64 * 2).unwrap()),
-        ("other bytes", |scratch| open_part(scratch).write_all_at(b"tampered with", 5 * MIB).unwrap()),
     ];
     for (what, tamper) in cases {
         let scratch = remains.laid_out(tamper);
@@ -264,7 +262,7 @@ fn a_small_file_has_no_journal() {
     let relay = Relay::of(server.addr, Plan::hold(9_000_000));
     let running = impatient_get(&scratch, relay.addr).arg("a").spawn();
     relay.wait_until_held(0);
-    wait_for("the part", || part_len(&scratch) >= 8_900_000);
+    wait_for("the part", || part_len(&scratch) >= 8_000_000);
     assert!(!state(&scratch).exists(), "{:?}", scratch.names("out"));
     running.finish_after(Signal::INT).exits(130);
     assert!(!state(&scratch).exists(), "{:?}", scratch.names("out"));

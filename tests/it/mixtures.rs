@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::wire2::{self, BLAKE3, CHANGED, Get, REHASH};
 use crate::harness::{Cut, Outcome, Plan, Program, Relay, Scratch, Server, content, get, wait_for};
@@ -30,7 +32,7 @@ fn changed_at_half(how: Option<Cut>, change: impl Fn(&Scratch, &Path)) -> (Scrat
     });
     let running = impatient_get(&scratch, relay.addr).arg("a").spawn();
     relay.wait_until_held(0);
-    wait_for("half of the file in the part", || part_len(&scratch) >= HALF - 64 * 1024);
+    wait_for("half of the file in the part", || part_len(&scratch) >= HALF - 2 * MIB);
     change(&scratch, &path);
     relay.release(0);
     let outcome = running.finish();
@@ -111,14 +113,18 @@ fn a_source_that_changes_all_the_time_ends_the_attempts() {
     let scratch = Scratch::new();
     let target = scratch.write("out/a", b"old body");
     let body = content(3, 5_000_000);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
     let server = ScriptedServer::answering_gets(move |number, _| {
+        count.fetch_add(1, Ordering::SeqCst);
         let nanos = number as u32;
         let version = wire2::version_of(5_000_000, 1_700_000_000, nanos);
         let file = wire2::File { nanos, version, ..wire2::File::of(&body) };
         [file.bytes(), wire2::data(&body[..4_000_000]), wire2::error(CHANGED, "changed")].concat()
     });
     let outcome = impatient_get(&scratch, server.addr).args(["--retries", "4", "a"]).run();
-    outcome.exits(3).has_one_error_line().made_attempts(4);
+    outcome.exits(3).has_one_error_line().stderr_has("4 attempts");
+    assert_eq!(asked.load(Ordering::SeqCst), 4, "{}", outcome.report());
     assert_eq!(fs::read(target).unwrap(), b"old body");
 }
 
@@ -173,7 +179,7 @@ fn one_byte_flipped_before_an_interruption() {
     });
     let running = impatient_get(&scratch, relay.addr).arg("a").spawn();
     relay.wait_until_held(0);
-    wait_for("half of the file in the part", || part_len(&scratch) >= HALF - 64 * 1024);
+    wait_for("half of the file in the part", || part_len(&scratch) >= HALF - 2 * MIB);
     running.finish_after(rustix::process::Signal::INT).exits(130);
     let outcome = impatient_get(&scratch, relay.addr).arg("a").run();
     assert_saved(&outcome, &scratch, &body);
@@ -193,7 +199,7 @@ fn a_part_that_was_written_to() {
     let relay = Relay::new(server.addr, |number| if number == 0 { Plan::hold(HALF) } else { Plan::faithful() });
     let running = impatient_get(&scratch, relay.addr).args(["--checksum", "blake3", "a"]).spawn();
     relay.wait_until_held(0);
-    wait_for("half of the file in the part", || part_len(&scratch) >= HALF - 64 * 1024);
+    wait_for("half of the file in the part", || part_len(&scratch) >= HALF - 2 * MIB);
     running.finish_after(rustix::process::Signal::INT).exits(130);
     open(&crate::resume::part(&scratch)).write_all_at(b"edited", MIB).unwrap();
     let outcome = impatient_get(&scratch, relay.addr).args(["--checksum", "blake3", "a"]).run();
@@ -231,10 +237,11 @@ fn assert_right_or_none(scratch: &Scratch, server: &Server, at: u64, body: &[u8]
     let saved = fs::read(scratch.out().join("a"));
     match outcome.status.code() {
         Some(0) => _ = outcome.assert(saved.is_ok_and(|saved| saved == *body), &format!("flipped at {at}: the file")),
-        Some(1 | 3 | 4) => {
+        // Also a disk that is too small for a size with one bit more.
+        Some(1 | 3 | 4 | 5) => {
             outcome.assert(saved.is_err(), &format!("flipped at {at}: no file")).has_one_error_line();
         }
-        _ => _ = outcome.assert(false, &format!("flipped at {at}: an error of the network, the server or the wire")),
+        _ => _ = outcome.assert(false, &format!("flipped at {at}: an error of some kind")),
     }
     let _ = fs::remove_dir_all(scratch.out());
 }

@@ -2,7 +2,6 @@
 
 pub mod content;
 pub mod cores;
-pub mod json;
 pub mod logfile;
 pub mod process;
 pub mod program;
