@@ -141,3 +141,30 @@ impl Folder {
         self.syncs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_sync_serves_all_who_asked_before_it_began() {
+        let folder = Folder::new(&std::env::temp_dir());
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| (0..50).for_each(|_| folder.sync().expect("a temporary folder can be synced")));
+            }
+        });
+        let syncs = folder.lock();
+        assert_eq!(syncs.begun, syncs.ended);
+        assert!((50..=50 * THREADS as u64).contains(&syncs.ended), "{} syncs", syncs.ended);
+    }
+
+    #[test]
+    fn a_failed_sync_is_told_to_all_whom_it_was_to_serve() {
+        let folder = Folder::new(Path::new("/nonexistent"));
+        for _ in 0..3 {
+            let error = folder.sync().expect_err("there is no such folder");
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        }
+    }
+}

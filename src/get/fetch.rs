@@ -54,6 +54,8 @@ pub struct Fetcher<'a> {
     commits: Commits<Done>,
     folder: Option<Arc<Folder>>,
     failures: Failures,
+    /// Whether a signal has been told of, with the file that it stopped.
+    is_stop_said: bool,
 }
 
 impl<'a> Fetcher<'a> {
@@ -71,6 +73,7 @@ impl<'a> Fetcher<'a> {
             commits: Commits::new(),
             folder: None,
             failures: Failures::default(),
+            is_stop_said: false,
         }
     }
 
@@ -80,12 +83,7 @@ impl<'a> Fetcher<'a> {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) => return self.failures.summary(self.tools.config.files.len(), &mut self.tools.progress),
-                Err(Stop::Signal(signal)) => {
-                    for (done, result) in self.commits.last() {
-                        self.committed(done, result);
-                    }
-                    return ExitCode::Signal(signal);
-                }
+                Err(Stop::Signal(signal)) => return self.end_by(signal),
                 // Whoever read our output has seen enough: no failure to speak of.
                 Err(Stop::Final(error)) if error.exit == ExitCode::ClosedPipe => return ExitCode::ClosedPipe,
                 Err(stop) => {
@@ -95,6 +93,23 @@ impl<'a> Fetcher<'a> {
                 }
             }
         }
+    }
+
+    /// Ends the run after a signal.
+    fn end_by(mut self, signal: u8) -> ExitCode {
+        for (done, result) in self.commits.last() {
+            self.committed(done, result);
+        }
+        self.tools.progress.end();
+        self.ask_again();
+        let mut left = String::new();
+        for item in self.ready.iter_mut().chain(&mut self.later) {
+            left.push_str(&item.abandon());
+        }
+        if !self.is_stop_said {
+            self.tools.progress.error(None, &format!("stopped by {}{left}", signal_name(signal)));
+        }
+        ExitCode::Signal(signal)
     }
 
     /// Does the next thing; whether there is another.
@@ -218,7 +233,10 @@ impl<'a> Fetcher<'a> {
                     return self.probe_v1(item);
                 }
                 // An old server would have us begin again: too much for what may be a moment's failure.
-                Ok(Speaks::Nothing(stop)) => return self.try_again(item, stop),
+                Ok(Speaks::Nothing(stop)) => {
+                    let why = stop.into_error().with("; if it speaks only version 1, use --v1").to_string();
+                    return self.try_again(item, Stop::again(why));
+                }
                 Err(stop) => return self.try_again(item, stop),
             }
         }
@@ -256,43 +274,41 @@ impl<'a> Fetcher<'a> {
     }
 
     /// A server that has never spoken version 2 is asked in version 1, at once.
-    fn probe_v1(&mut self, mut item: Item<'a>) -> Result<(), Stop> {
-        match v1::attempt(&mut item, &mut self.tools) {
-            Ok(outcome) => {
-                self.speak_v1();
-                self.succeed(item, outcome)
+    fn probe_v1(&mut self, item: Item<'a>) -> Result<(), Stop> {
+        match v1::ask(&item, &mut self.tools) {
+            Ok(answered) => {
+                self.speech = Speech::V1;
+                log::info!(target: "main", "{} speaks version 1: no resume", self.tools.server);
+                self.take_v1(item, answered)
             }
-            Err(stop) => {
-                // A refusal, a lie and a damaged file are answers.
-                if matches!(stop, Stop::Final(_) | Stop::Mismatch(_)) {
-                    self.speak_v1();
-                }
-                self.try_again(item, stop)
-            }
+            Err(stop) => self.try_again(item, stop),
         }
-    }
-
-    fn speak_v1(&mut self) {
-        self.speech = Speech::V1;
-        log::info!(target: "main", "{} speaks version 1: no resume", self.tools.server);
     }
 
     fn fetch_in_v1(&mut self, mut item: Item<'a>) -> Result<(), Stop> {
         item.start();
         self.log_attempt(&item);
-        match v1::attempt(&mut item, &mut self.tools) {
+        match v1::ask(&item, &mut self.tools) {
+            Ok(answered) => self.take_v1(item, answered),
+            Err(stop) => self.try_again(item, stop),
+        }
+    }
+
+    fn take_v1(&mut self, mut item: Item<'a>, answered: v1::Answered) -> Result<(), Stop> {
+        match answered.finish(&mut item, &mut self.tools) {
             Ok(outcome) => self.succeed(item, outcome),
             Err(stop) => self.try_again(item, stop),
         }
     }
 
-    fn succeed(&mut self, item: Item<'a>, outcome: Outcome) -> Result<(), Stop> {
+    fn succeed(&mut self, mut item: Item<'a>, outcome: Outcome) -> Result<(), Stop> {
         match outcome {
             Outcome::Differs => {
                 self.ready.push_front(item);
                 Ok(())
             }
             Outcome::There { line, size } => {
+                item.target.clean();
                 self.tools.progress.done(item.name, size, &line);
                 Ok(())
             }
@@ -419,6 +435,7 @@ impl<'a> Fetcher<'a> {
             Stop::Signal(signal) => {
                 let shown = text::quoted(item.name);
                 let line = format!("stopped by {}: {shown} not saved{left}", signal_name(signal));
+                self.is_stop_said = true;
                 self.tools.progress.error(Some(item.name), &line);
                 Err(stop)
             }
@@ -437,8 +454,11 @@ impl<'a> Fetcher<'a> {
     /// The server is dead: the rest is not tried.
     fn leave(&mut self) {
         self.ask_again();
-        let waiting = self.ready.drain(..).chain(self.later.drain(..));
-        let mut names: Vec<&[u8]> = waiting.map(|item| item.name).collect();
+        let mut names = Vec::new();
+        for mut item in self.ready.drain(..).chain(self.later.drain(..)) {
+            item.abandon();
+            names.push(item.name);
+        }
         names.extend(self.names.by_ref().map(Vec::as_slice));
         self.failures.leave(&names, &mut self.tools.progress);
     }

@@ -228,7 +228,9 @@ impl<'a> Item<'a> {
 
     /// Says how what is there compares with the server's; the line about it, if it is the same.
     pub fn compared(&mut self, ours: Option<Digest>, theirs: &Digest, size: u64) -> Option<String> {
-        self.stage = Stage::Fetching;
+        if self.stage == Stage::Comparing {
+            self.stage = Stage::Fetching;
+        }
         let shown = self.target.shown();
         match ours {
             Some(ours) if ours == *theirs => Some(format!(

@@ -61,6 +61,13 @@ fn part_path(target: &Path) -> PathBuf {
     target.with_file_name(std::ffi::OsString::from_vec(part))
 }
 
+/// Where the journal of a part file lies.
+fn journal_path(part: &Path) -> PathBuf {
+    let mut name = part.file_name().unwrap_or_default().to_os_string();
+    name.push(journal::SUFFIX);
+    part.with_file_name(name)
+}
+
 /// The folder that holds a path.
 pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
@@ -131,6 +138,12 @@ impl Part {
         std::fs::symlink_metadata(part_path(target)).is_ok()
     }
 
+    /// Whether an earlier run has left a part file of this target, or, cut off in its last moment, only the journal.
+    pub fn left(target: &Path) -> bool {
+        let part = part_path(target);
+        Part::exists(target) || std::fs::symlink_metadata(journal_path(&part)).is_ok()
+    }
+
     /// The file to write to.
     pub fn file(&self) -> &Arc<File> {
         &self.file
@@ -143,9 +156,7 @@ impl Part {
 
     /// Where its journal lies, if it has one.
     pub fn journal_path(&self) -> PathBuf {
-        let mut name = self.path.file_name().unwrap_or_default().to_os_string();
-        name.push(journal::SUFFIX);
-        self.path.with_file_name(name)
+        journal_path(&self.path)
     }
 
     /// Bytes in it.

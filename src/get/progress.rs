@@ -175,9 +175,8 @@ impl Progress {
 
     /// Takes the bar off the screen.
     pub fn end(&mut self) {
-        if self.shown.take().is_some_and(|shown| shown.bar.is_some()) {
-            // To the beginning of the line, and erase it (ECMA-48, EL).
-            let _ = Stderr.write(if io::stderr().is_terminal() { b"\r\x1b[K" } else { b"\n" });
+        if let Some(shown) = self.shown.take() {
+            shown.erase();
         }
     }
 
@@ -215,10 +214,8 @@ impl Progress {
         log::log!(target: "main", level, "{line}");
         // A bar of another file goes on below the line.
         let interrupted = self.shown.take_if(|shown| name.is_some_and(|name| name != shown.name));
+        interrupted.iter().for_each(Shown::erase);
         self.end();
-        if interrupted.as_ref().is_some_and(|shown| shown.bar.is_some()) {
-            let _ = Stderr.write(b"\r\x1b[K");
-        }
         let is_good = level == log::Level::Info;
         match self.mode {
             _ if is_good && self.is_quiet => {}
@@ -264,6 +261,13 @@ impl Shown {
         let rate = (self.done.saturating_sub(self.base)) as f64 / seconds.max(0.001);
         let left = (self.total.saturating_sub(self.done)) as f64;
         (rate, (rate > 0.0).then(|| left / rate))
+    }
+
+    fn erase(&self) {
+        if self.bar.is_some() {
+            // To the beginning of the line, and erase it (ECMA-48, EL).
+            let _ = Stderr.write(if io::stderr().is_terminal() { b"\r\x1b[K" } else { b"\n" });
+        }
     }
 
     fn begin_bar(&mut self) {

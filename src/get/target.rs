@@ -277,6 +277,17 @@ impl Target {
         }
     }
 
+    /// Removes what an earlier run has left: the target is what the server has. What another client has locked stays.
+    pub fn clean(&mut self) {
+        let Target::File(target) = self else { return };
+        if target.part.is_none() && Part::left(&target.path) {
+            target.part = Part::open(&target.path).ok();
+        }
+        if let Some(part) = target.part.take() {
+            part.discard();
+        }
+    }
+
     /// Leaves nothing unverified behind but what a later run can go on with; where that is, and how much of how much.
     pub fn abandon(&mut self) -> Option<(PathBuf, u64, u64)> {
         let Target::File(target) = self else { return None };

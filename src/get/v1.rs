@@ -21,8 +21,14 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long after the last byte of the file the server may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One attempt at one file.
-pub fn attempt(item: &mut Item<'_>, tools: &mut Tools<'_>) -> Result<Outcome, Stop> {
+/// A server that has answered.
+pub struct Answered {
+    link: Link,
+    status: Status,
+}
+
+/// Asks for a file, and waits for the first word of the answer: whoever says it speaks version 1.
+pub fn ask(item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Answered, Stop> {
     let config = tools.config;
     let name = v1::check_name(item.name).map_err(|malformed| {
         let message = format!("cannot ask {} for {}: {malformed}", tools.server, text::quoted(item.name));
@@ -30,21 +36,28 @@ pub fn attempt(item: &mut Item<'_>, tools: &mut Tools<'_>) -> Result<Outcome, St
     })?;
     let mut link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
     link.send(&v1::encode_request(name));
-    let metadata = answer(&mut link, item, tools)?;
-    if let Some(line) = compare(item, &metadata, tools)? {
-        return Ok(Outcome::There { line, size: metadata.size });
-    }
-    receive(&mut link, item, &metadata, tools)
+    let status = link.value(Instant::now() + config.timeout, &mut tools.waits, v1::parse_status)?;
+    let status = status.map_err(|lost| link.lost(lost, config.timeout, "before its answer"))?;
+    Ok(Answered { link, status })
 }
 
-fn answer(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Metadata, Stop> {
-    let timeout = tools.config.timeout;
-    let status = link.value(Instant::now() + timeout, &mut tools.waits, v1::parse_status)?;
-    match status.map_err(|lost| link.lost(lost, timeout, "before its answer"))? {
-        Status::Ok => {}
-        Status::Error => return Err(refusal(link, item, tools)?),
+impl Answered {
+    /// Takes the rest of the answer.
+    pub fn finish(self, item: &mut Item<'_>, tools: &mut Tools<'_>) -> Result<Outcome, Stop> {
+        let Answered { mut link, status } = self;
+        if status == Status::Error {
+            return Err(refusal(&mut link, item, tools)?);
+        }
+        let metadata = metadata(&mut link, item, tools)?;
+        if let Some(line) = compare(item, &metadata, tools)? {
+            return Ok(Outcome::There { line, size: metadata.size });
+        }
+        receive(&mut link, item, &metadata, tools)
     }
-    let timeout = METADATA_TIMEOUT.max(timeout);
+}
+
+fn metadata(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Metadata, Stop> {
+    let timeout = METADATA_TIMEOUT.max(tools.config.timeout);
     let metadata = link.value(Instant::now() + timeout, &mut tools.waits, v1::parse_metadata)?;
     let metadata = metadata.map_err(|lost| link.lost(lost, timeout, "before size and digest"))?;
     let expected = base_name(item.name);

@@ -285,8 +285,11 @@ impl Session {
         let timeout = tools.config.timeout;
         let end = body.received() + u64::from(len);
         while body.received() < end {
+            let before = Instant::now();
             let room = body.room(end - body.received(), &mut tools.waits)?;
             let room_len = room.len();
+            // Waiting for our own disk is not the server's silence.
+            self.until += before.elapsed();
             match self.link.read(room, self.until, &mut tools.waits)? {
                 Read::Bytes(n) => {
                     body.add(n);
