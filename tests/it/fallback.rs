@@ -169,6 +169,32 @@ fn a_journal_remembers_that_the_server_speaks_version_2() {
     server.stop();
 }
 
+/// Also where it lies beside a file that comes later in the command: what there is of that one is worth as much.
+#[test]
+fn the_journal_of_a_later_file_is_not_thrown_away() {
+    let scratch = Scratch::new();
+    let body = content(6, LARGE);
+    scratch.share("a", &body);
+    scratch.share("first", b"small");
+    let server = Server::of(&scratch);
+    let relay = Relay::new(server.addr, |number| match number {
+        0 => Plan::hold(20_000_000),
+        1 => Plan::cut(0, Cut::Reset),
+        _ => Plan::faithful(),
+    });
+    let running = impatient_get(&scratch, relay.addr).arg("a").spawn();
+    relay.wait_until_held(0);
+    wait_for("half of the file in the part", || part_len(&scratch) >= 18_000_000);
+    running.finish_after(Signal::INT).exits(130);
+    let outcome = impatient_get(&scratch, relay.addr).args(["first", "a"]).run();
+    outcome.exits(0).stderr_has("2 of 2 saved");
+    assert!(fs::read(scratch.out().join("a")).unwrap() == body);
+    relay.wait_until_quiet();
+    let sent = relay.to_client();
+    outcome.assert(sent < LARGE as u64 + 5_000_000, &format!("{sent} bytes sent\n{}", relay.report()));
+    server.stop();
+}
+
 #[test]
 fn v1_forces_version_1() {
     let scratch = Scratch::new();

@@ -29,6 +29,7 @@ mod resume;
 mod retries;
 mod serve_signals;
 mod strangers;
+mod streams;
 mod targets;
 mod transfer;
 mod usage;

@@ -271,6 +271,29 @@ fn the_server_is_restarted_during_a_transfer() {
     second.stop();
 }
 
+/// Another server has the same file, of the same time: what came from the first is as good there.
+#[test]
+fn a_mirror_goes_on_where_the_first_server_stopped() {
+    let scratch = Scratch::new();
+    let body = content(11, LARGE);
+    let source = scratch.share("a", &body);
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::hold(20_000_000));
+    half_done(&scratch, &relay, 20_000_000).finish_after(Signal::INT).exits(130);
+    let elsewhere = Scratch::new();
+    let copy = elsewhere.share("a", &body);
+    let time = fs::metadata(source).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(copy).unwrap().set_modified(time).unwrap();
+    let mirror = Server::of(&elsewhere);
+    let relay = Relay::of(mirror.addr, Plan::faithful());
+    let outcome = impatient_get(&scratch, relay.addr).arg("a").run();
+    assert_saved(&outcome, &scratch, &body);
+    assert!(relay.all_gets()[0].offset > 18_000_000, "{}", relay.report());
+    assert_sent(&relay, &outcome, LARGE as u64 - 18_000_000, 0);
+    mirror.stop();
+    server.stop();
+}
+
 /// The same, with a while in which there is no server at all.
 #[test]
 fn the_server_is_away_for_a_while() {
