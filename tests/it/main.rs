@@ -14,7 +14,6 @@ mod fakes;
 mod fallback;
 mod get_signals;
 mod journals;
-mod kept;
 mod kills;
 mod lies;
 mod lies2;

@@ -1,8 +1,10 @@
 //! Version 2 connections between and behind their requests: how long they live, and how they end.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
-use crate::harness::wire::{dial, read_to_end};
+use crate::harness::wire::{ask, dial, read_to_end};
 use crate::harness::wire2::{End, Get, Peer, SHUTTING_DOWN};
 use crate::harness::{Scratch, Server, logfile, serve, wait_for};
 
@@ -11,6 +13,13 @@ const BIG: u64 = 40_000_000;
 
 fn assert_answers(peer: &mut Peer) {
     peer.get(&Get::of("f")).assert_brings(b"fine");
+}
+
+/// A connection that has its answer and may ask again.
+fn kept(server: &Server) -> Peer {
+    let mut peer = Peer::dial(server.addr);
+    assert_answers(&mut peer);
+    peer
 }
 
 #[test]
@@ -24,7 +33,7 @@ fn an_idle_connection_is_closed_after_its_time() {
     peer.assert_end();
     let log = server.stop_content().log;
     assert!(log.contains("2 replies, "), "{log}");
-    assert_eq!(logfile::reasons(&log).len(), 1, "{log}");
+    assert_eq!(logfile::reasons(&log), ["keep-alive timeout"], "{log}");
 }
 
 /// The time for a request runs from its first byte: a connection may be silent in between for longer.
@@ -54,21 +63,57 @@ fn at_the_limit_the_oldest_idle_connection_makes_room() {
     let mut busy = Peer::dial_slowly(server.addr);
     busy.ask(&Get::of("big"));
     let file = busy.file();
-    let [mut first, mut second] = [Peer::dial(server.addr), Peer::dial(server.addr)];
-    assert_answers(&mut second);
+    let [mut first, mut second] = [kept(&server), kept(&server)];
+    // The first is now the one that was idle for the shortest time.
     assert_answers(&mut first);
-    let mut third = Peer::dial(server.addr);
-    assert_answers(&mut third);
+    let mut third = kept(&server);
     second.assert_end();
     assert_answers(&mut first);
-    let mut fourth = Peer::dial(server.addr);
-    assert_answers(&mut fourth);
+    let fourth = kept(&server);
     third.assert_end();
     // Who is served is not in the way, however long it was there.
     assert_eq!(busy.rest(&Get::of("big"), file).body.len() as u64, BIG);
     assert_answers(&mut first);
     drop((busy, first, fourth));
+    let log = server.stop().log;
+    assert_eq!(log.matches("reason: closed to make room").count(), 2, "{log}");
+    assert_eq!(log.matches("accepting no connections").count(), 0, "{log}");
+}
+
+/// Who has not asked yet or waits for an answer keeps the place; then the newcomer waits.
+#[test]
+fn only_idle_connections_make_room() {
+    let scratch = Scratch::new();
+    scratch.share("f", b"fine");
+    let server = Server::start(serve(&scratch).args(["--max-conns", "2"]));
+    let mut silent = Peer::dial(server.addr);
+    let mut half = kept(&server);
+    let request = Get::of("f").bytes();
+    half.say(&request[..9]);
+    // Idle until the server has seen these bytes, and in the way of nobody yet.
+    std::thread::sleep(Duration::from_millis(200));
+    let mut third = Peer::dial(server.addr);
+    third.ask(&Get::of("f"));
+    server.wait_for_log("accepting no connections");
+    half.say(&request[9..]);
+    half.reply(&Get::of("f")).assert_brings(b"fine");
+    third.reply(&Get::of("f")).assert_brings(b"fine");
+    half.assert_end();
+    assert_answers(&mut silent);
     server.stop();
+}
+
+/// 128 descriptors, and hundreds of connections that stay: the latest are kept.
+#[test]
+fn out_of_descriptors_idle_connections_make_room() {
+    let scratch = Scratch::new();
+    scratch.share("f", b"fine");
+    let server = Server::start(serve(&scratch).after("ulimit -n 128"));
+    let _kept: Vec<Peer> = (0..300).map(|_| kept(&server)).collect();
+    assert!(ask(server.addr, b"f").ends_with(b"fine"));
+    let log = server.stop().log;
+    assert!(log.matches("reason: closed to make room").count() >= 300 - 128, "{log}");
+    assert_eq!(log.matches("accepting no connections").count(), 0, "{log}");
 }
 
 /// What runs is finished, what waits behind it is refused, what is idle ends at once.
@@ -82,13 +127,13 @@ fn sigterm_finishes_the_reply_and_refuses_what_is_queued() {
     assert_answers(&mut idle);
     let mut busy = Peer::dial_slowly(server.addr);
     busy.ask(&Get::of("big"));
-    (0..3).for_each(|_| busy.ask(&Get::of("f")));
+    busy.say(&Get::of("f").bytes().repeat(200));
     let file = busy.file();
     server.signal(Signal::TERM);
     idle.assert_end();
     let reply = busy.rest(&Get::of("big"), file);
     assert!(reply.body.len() as u64 == BIG && matches!(reply.end, End::Digest(_)), "{reply:?}");
-    for _ in 0..3 {
+    for _ in 0..200 {
         assert_eq!(busy.reply(&Get::of("f")).refusal(), SHUTTING_DOWN);
     }
     busy.assert_end();
