@@ -323,6 +323,69 @@ fn umask() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt;
+
+    /// Clients of one target, and how often each of them saves it: with fewer the moment is not met.
+    const CLIENTS: u8 = 6;
+    const COMMITS: usize = 200;
+
+    /// Bytes of the file.
+    const WHOLE: usize = 5000;
+
+    /// A folder for one test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(test: &str) -> Scratch {
+            let path = std::env::temp_dir().join(format!("xfer-part-{test}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(&path).expect("the temporary folder can be made");
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn id(metadata: &std::fs::Metadata) -> (u64, u64) {
+        (metadata.dev(), metadata.ino())
+    }
+
+    /// Receives a file of these bytes, unless another has the part; whether it has become the target.
+    fn receive(target: &Path, content: u8) -> bool {
+        let Ok(part) = Part::open(target) else { return false };
+        let ours = part.file.metadata().expect("an open file has metadata");
+        if let Ok(there) = std::fs::metadata(target) {
+            assert_ne!(id(&ours), id(&there), "the part that was locked is the target");
+        }
+        part.truncate(0).expect("the part can be emptied");
+        part.file.write_all_at(&[content; WHOLE], 0).expect("the part can be written");
+        part.commit(None, None, true).expect("the part can become the target")
+    }
+
+    /// Each client opens in the moments in which the others commit, and what it locks is never the target: that is whole
+    /// whenever somebody looks.
+    #[test]
+    fn the_target_never_changes_under_the_lock() {
+        let scratch = Scratch::new("race");
+        let target = scratch.0.join("a");
+        let client = |content: u8| {
+            let mut committed = 0;
+            while committed < COMMITS {
+                // Whoever is told that another is at it comes again, and so is there when that one ends.
+                committed += usize::from(receive(&target, content));
+                let there = std::fs::read(&target).unwrap_or_default();
+                let is_whole = there.len() == WHOLE && there.iter().all(|byte| *byte == there[0]);
+                assert!(there.is_empty() || is_whole, "{} bytes, not all of one file", there.len());
+            }
+        };
+        std::thread::scope(|scope| (0..CLIENTS).for_each(|content| drop(scope.spawn(move || client(content)))));
+        let names = std::fs::read_dir(&scratch.0).expect("the folder is there").count();
+        assert_eq!(names, 1, "nothing is left but the target");
+    }
 
     #[test]
     fn part_names_fit_and_stay_apart() {

@@ -6,7 +6,8 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use crate::harness::wire::{metadata, metadata_claiming};
-use crate::harness::{Outcome, Scratch, Server, content, get, md5_hex, plain_get, wait_for};
+use crate::harness::wire2;
+use crate::harness::{Outcome, Plan, Relay, Scratch, Server, content, get, md5_hex, plain_get, wait_for};
 use crate::scripted_server::ScriptedServer;
 
 fn assert_local_error(outcome: &Outcome) {
@@ -83,6 +84,34 @@ fn not_enough_room() {
     assert!(!scratch.out().join("a").exists());
 }
 
+/// The same in version 2, and what a real server has: both before any byte is written.
+#[test]
+fn not_enough_room_for_what_version_2_announces() {
+    let scratch = Scratch::new();
+    let old = scratch.write("out/a", b"old body");
+    let size = 1 << 62;
+    let version = wire2::version_of(size, 0, 0);
+    let file = wire2::File { size, version, seconds: 0, nanos: 0, ..wire2::File::of(b"") };
+    let server = ScriptedServer::answering_gets(move |_, _| [file.bytes(), wire2::data(&[0; 1000])].concat());
+    let outcome = get(&scratch, server.addr).args(["--force", "a"]).run();
+    assert_local_error(&outcome);
+    outcome.stderr_has("free");
+    outcome.assert(outcome.stderr.bytes().filter(u8::is_ascii_digit).count() > 2, "needed and free bytes");
+    assert_eq!(server.connections(), 1);
+    assert_eq!(fs::read(&old).unwrap(), b"old body");
+
+    // As large as a file on ext4 can be.
+    scratch.share_sparse("a", 15 << 40);
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::faithful());
+    let outcome = get(&scratch, relay.addr).arg("a").run();
+    assert_local_error(&outcome);
+    outcome.stderr_has("free");
+    assert_eq!(relay.connections(), 1, "{}", relay.report());
+    assert_eq!(fs::read(&old).unwrap(), b"old body");
+    server.stop();
+}
+
 #[test]
 fn a_full_device() {
     let scratch = Scratch::new();
@@ -108,6 +137,24 @@ fn a_limit_on_the_size_of_files() {
     outcome.exits(5).stderr_has("1 of 2 saved");
     assert!(!scratch.out().join("a").exists());
     assert_eq!(fs::read(scratch.out().join("b")).unwrap(), b"fits");
+    server.stop();
+}
+
+/// The file system is full while its free space said otherwise, as with a quota: no retry, and the old file is there.
+#[test]
+fn a_large_file_that_does_not_fit() {
+    let scratch = Scratch::new();
+    let old = scratch.write("out/a", b"old body");
+    scratch.share_sparse("a", 60_000_000);
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::faithful());
+    let running = get(&scratch, relay.addr).arg("a").after("ulimit -f 20000").spawn();
+    assert_local_error(&running.finish());
+    assert_eq!(relay.connections(), 1, "{}", relay.report());
+    assert_eq!(fs::read(&old).unwrap(), b"old body");
+    // With room again the same command succeeds.
+    get(&scratch, relay.addr).arg("a").run().exits(0).stderr_has("verified");
+    assert_eq!(scratch.names("out"), ["a"]);
     server.stop();
 }
 
@@ -159,6 +206,30 @@ fn two_clients_for_one_target() {
     first.finish().exits(0).stderr_has("verified");
     assert!(fs::read(scratch.out().join("a")).unwrap() == body);
     assert_eq!(scratch.names("out"), ["a"]);
+}
+
+/// The same in version 2, and whichever of them has a journal.
+#[test]
+fn two_clients_for_one_target_in_version_2() {
+    let scratch = Scratch::new();
+    let body = content(3, 34_000_000);
+    scratch.share("a", &body);
+    let server = Server::of(&scratch);
+    let relay = Relay::new(server.addr, |number| if number == 0 { Plan::hold(20_000_000) } else { Plan::faithful() });
+    let first = get(&scratch, relay.addr).arg("a").spawn();
+    relay.wait_until_held(0);
+    let part = scratch.out().join(".a.xfer-part");
+    wait_for("the part to grow", || fs::metadata(&part).is_ok_and(|meta| meta.len() > 10_000_000));
+    for _ in 0..3 {
+        let second = get(&scratch, relay.addr).log_file(scratch.path("second.log")).arg("a").run();
+        assert_local_error(&second);
+        second.stderr_has("out/a");
+    }
+    relay.release(0);
+    first.finish().exits(0).stderr_has("verified");
+    assert!(fs::read(scratch.out().join("a")).unwrap() == body);
+    assert_eq!(scratch.names("out"), ["a"]);
+    server.stop();
 }
 
 /// Twenty at once for one target: some are told, none harms the file, and what is there at the end is right.

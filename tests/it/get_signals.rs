@@ -8,8 +8,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::wire::{ClosedPort, metadata};
-use crate::harness::{Running, Scratch, content, cores, get, wait_for};
-use crate::scripted_server::{ScriptedServer, full_listener};
+use crate::harness::wire2::{self, Get};
+use crate::harness::{Running, Scratch, Server, content, cores, get, process, wait_for};
+use crate::scripted_server::{ScriptedServer, full_listener, hold};
 
 const SIGNALS: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
 
@@ -63,6 +64,70 @@ fn in_the_middle_of_the_body() {
         let part = scratch.out().join(".a.xfer-part");
         wait_for("the part to grow", || fs::metadata(&part).is_ok_and(|meta| meta.len() > 0));
     });
+}
+
+/// A server of version 2 that says so much to every request, and no more.
+fn stalling_v2(said: Vec<u8>) -> ScriptedServer {
+    ScriptedServer::of_any_version(move |_, stream| {
+        if Get::read(stream).is_some() && stream.write_all(&said).is_ok() {
+            hold(stream);
+        }
+    })
+}
+
+fn assert_ends_in_version_2(said: Vec<u8>, reached: impl Fn(&Scratch) -> bool) {
+    let server = stalling_v2(said);
+    let connections = std::cell::Cell::new(0);
+    assert_ends(server.addr, |_, scratch| {
+        connections.set(connections.get() + 1);
+        wait_for("the state", || server.connections() == connections.get() && reached(scratch));
+    });
+}
+
+fn part_is_there(scratch: &Scratch) -> bool {
+    scratch.out().join(".a.xfer-part").exists()
+}
+
+#[test]
+fn while_waiting_for_the_reply_in_version_2() {
+    assert_ends_in_version_2(Vec::new(), |_| true);
+}
+
+#[test]
+fn behind_file_in_version_2() {
+    assert_ends_in_version_2(wire2::File::of(&[1; 1000]).bytes(), part_is_there);
+}
+
+#[test]
+fn within_data_in_version_2() {
+    let data = wire2::data(&[1; 1000]);
+    assert_ends_in_version_2([wire2::File::of(&[1; 1000]).bytes(), data[..500].to_vec()].concat(), part_is_there);
+}
+
+#[test]
+fn while_waiting_for_the_digest_in_version_2() {
+    let file = wire2::File::of(&[1; 1000]).bytes();
+    assert_ends_in_version_2([file, wire2::data(&[1; 1000]), wire2::wait(1, 1000)].concat(), part_is_there);
+}
+
+/// A file that is there already is digested: that takes long for this one.
+#[test]
+fn while_comparing() {
+    let _cores = cores::quiet_cores();
+    let scratch = Scratch::new();
+    let size = 50 << 30;
+    scratch.share_sparse("a", size);
+    scratch.write("out/a", b"");
+    let target = fs::File::options().write(true).open(scratch.out().join("a")).unwrap();
+    target.set_len(size).unwrap();
+    let server = Server::of(&scratch);
+    for (signal, code) in SIGNALS {
+        let running = get(&scratch, server.addr).arg("a").spawn();
+        wait_for("the digesting", || process::try_user_time(running.pid()) > Some(Duration::from_millis(100)));
+        running.finish_after(signal).exits(code).took_less_than(Duration::from_secs(1));
+        assert_eq!(scratch.names("out"), ["a"], "no part is left");
+    }
+    server.stop();
 }
 
 /// The second wait, because the first one ends within the second that is measured here.

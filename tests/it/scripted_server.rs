@@ -9,9 +9,13 @@ use std::time::Duration;
 
 use crate::harness::PATIENCE;
 use crate::harness::wire::{ClosedPort, read_request, read_to_end};
+use crate::harness::wire2::Get;
 
 /// A held connection is let go after this long, so that no test hangs for ever.
 const HOLD: Duration = PATIENCE;
+
+/// The first byte of a connection in version 2: the type of a GET.
+const VERSION_2: u8 = 0x01;
 
 /// Stops on drop.
 pub struct ScriptedServer {
@@ -22,20 +26,53 @@ pub struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// Runs `script` for every connection, with the connection's number, from 0; closes when it returns.
+    /// A server of before version 2, which closes silently on anything of it, as on all that it cannot decode.
+    ///
+    /// Runs `script` for every other connection, with the connection's number, from 0; closes when it returns.
     pub fn new(script: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> ScriptedServer {
+        ScriptedServer::hearing(|stream| first_byte(stream) != Some(VERSION_2), script)
+    }
+
+    /// Runs `script` for every connection, whichever version is spoken in it.
+    pub fn of_any_version(script: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static) -> ScriptedServer {
+        ScriptedServer::hearing(|_| true, script)
+    }
+
+    /// Answers every request of version 2 by these bytes, and closes when nothing more is asked.
+    pub fn answering_gets(reply: impl Fn(usize, &Get) -> Vec<u8> + Send + Sync + 'static) -> ScriptedServer {
+        let count = AtomicUsize::new(0);
+        ScriptedServer::of_any_version(move |_, stream| {
+            while let Some(get) = Get::read(stream) {
+                let reply = reply(count.fetch_add(1, Ordering::SeqCst), &get);
+                // The client may have gone away in the middle of a lie.
+                if stream.write_all(&reply).is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Counts and runs only what is heard.
+    fn hearing(
+        heard: impl Fn(&TcpStream) -> bool + Send + Sync + 'static,
+        script: impl Fn(usize, &mut TcpStream) + Send + Sync + 'static,
+    ) -> ScriptedServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (connections, stopping) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, stop, script) = (Arc::clone(&connections), Arc::clone(&stopping), Arc::new(script));
+        let (count, stop) = (Arc::clone(&connections), Arc::clone(&stopping));
+        let answer = Arc::new(move |mut stream: TcpStream| {
+            if heard(&stream) {
+                script(count.fetch_add(1, Ordering::SeqCst), &mut stream);
+            }
+        });
         let acceptor = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                let (mut stream, script) = (stream.unwrap(), Arc::clone(&script));
-                let number = count.fetch_add(1, Ordering::SeqCst);
-                std::thread::spawn(move || script(number, &mut stream));
+                let (stream, answer) = (stream.unwrap(), Arc::clone(&answer));
+                std::thread::spawn(move || answer(stream));
             }
         });
         ScriptedServer { addr, connections, stopping, acceptor: Some(acceptor) }
@@ -55,7 +92,7 @@ impl ScriptedServer {
         })
     }
 
-    /// How many connections it has accepted so far.
+    /// How many connections it has heard so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -70,6 +107,15 @@ impl Drop for ScriptedServer {
             let _ = acceptor.join();
         }
     }
+}
+
+/// Looked at, not read; None if the peer said nothing before it closed.
+fn first_byte(stream: &TcpStream) -> Option<u8> {
+    let mut first = [0];
+    stream.set_read_timeout(Some(HOLD)).unwrap();
+    let count = stream.peek(&mut first).ok();
+    stream.set_read_timeout(None).unwrap();
+    count.filter(|count| *count == 1).map(|_| first[0])
 }
 
 /// One whole reply of version 1. The client may have gone away in the middle of a lie: that is its right.

@@ -128,14 +128,18 @@ fn names_with_control_characters_are_escaped_where_they_are_shown() {
     server.stop_content();
 }
 
-/// Version 1 sends UTF-8: another name cannot be asked for, and must be refused without a panic or a wrong file.
+/// Version 1 sends UTF-8: another name cannot be asked for in it, and must be refused without a panic or a wrong file.
 #[test]
-fn a_name_that_is_not_utf8_ends_with_an_error() {
+fn a_name_that_is_not_utf8_needs_version_2() {
     let scratch = Scratch::new();
     let name = std::ffi::OsStr::from_bytes(b"latin-\xe9");
     fs::write(scratch.files().join(name), b"body").unwrap();
     let server = Server::of(&scratch);
     let outcome = get(&scratch, server.addr).arg(name).run();
+    outcome.exits(0).stderr_has("verified").shows_no_control_characters();
+    assert_eq!(fs::read(scratch.out().join(name)).unwrap(), b"body");
+    fs::remove_file(scratch.out().join(name)).unwrap();
+    let outcome = get(&scratch, server.addr).arg("--v1").arg(name).run();
     let code = outcome.status.code();
     outcome.assert(matches!(code, Some(1..=5)), "an error, not a crash").has_one_error_line();
     outcome.shows_no_control_characters();

@@ -37,13 +37,23 @@ pub fn md5_hex(bytes: &[u8]) -> String {
     hex(&Md5::digest(bytes))
 }
 
+/// The digest of an algorithm of version 2: 1 is MD5 and 2 BLAKE3.
+pub fn digest(algorithm: u8, bytes: &[u8]) -> Vec<u8> {
+    match algorithm {
+        1 => Md5::digest(bytes).to_vec(),
+        2 => blake3::hash(bytes).as_bytes().to_vec(),
+        other => panic!("no digest has the number {other}"),
+    }
+}
+
 pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
-fn md5_of_the_published_vector() {
+fn digests_of_the_published_vectors() {
     assert_eq!(md5_hex(b"abc"), "900150983cd24fb0d6963f7d28e17f72");
+    assert_eq!(hex(&digest(2, b"")), "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
 }
 
 #[test]

@@ -5,13 +5,16 @@ pub mod cores;
 pub mod logfile;
 pub mod process;
 pub mod program;
+pub mod relay;
 pub mod scratch;
 pub mod server;
 pub mod wait;
 pub mod wire;
+pub mod wire2;
 
 pub use content::{content, md5_hex};
 pub use program::{Outcome, Program, Running, get, plain_get};
+pub use relay::{Cut, Plan, Relay};
 pub use scratch::Scratch;
 pub use server::{Server, serve};
 pub use wait::{PATIENCE, wait_for};

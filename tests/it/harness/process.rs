@@ -29,17 +29,32 @@ pub fn user_time(pid: u32) -> Duration {
     ticks(pid, 0)
 }
 
+/// The same of a process that may be ending.
+pub fn try_user_time(pid: u32) -> Option<Duration> {
+    Some(Duration::from_millis(try_ticks(pid, 0)? * 1000 / TICKS_PER_SECOND))
+}
+
 /// Time on a core, in user mode and in the kernel.
 pub fn cpu_time(pid: u32) -> Duration {
     ticks(pid, 0) + ticks(pid, 1)
 }
 
+/// The same of a process that may be ending: then there is nothing to see any more.
+pub fn try_peak_resident_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
 fn ticks(pid: u32, which: usize) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    Duration::from_millis(try_ticks(pid, which).unwrap() * 1000 / TICKS_PER_SECOND)
+}
+
+fn try_ticks(pid: u32, which: usize) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in brackets may hold spaces, so fields are counted from behind it: utime is the 12th from there.
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    let ticks: u64 = fields.split(' ').nth(11 + which).unwrap().parse().unwrap();
-    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(11 + which)?.parse().ok()
 }
 
 fn status_field(pid: u32, name: &str) -> String {

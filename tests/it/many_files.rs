@@ -1,0 +1,215 @@
+//! Many files in one command: one connection, requests ahead of the replies, and bounded in everything.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use crate::harness::wire2::{self, BUSY, End, Get, Peer, UNSUPPORTED};
+use crate::harness::{Cut, Plan, Program, Relay, Running, Scratch, Server, content, cores, get, process, wait_for};
+use crate::scripted_server::ScriptedServer;
+
+/// What a client may have open, and running, however many files it fetches.
+const DESCRIPTORS_MAX: usize = 80;
+const THREADS_MAX: usize = 32;
+
+fn impatient_get(scratch: &Scratch, addr: SocketAddr) -> Program {
+    get(scratch, addr).args(["--max-backoff", "0.01"])
+}
+
+fn body(number: usize) -> Vec<u8> {
+    content(number as u64, number * 7 % 3000)
+}
+
+/// Files `0` to `count - 1`, and a list of their names.
+fn share_many(scratch: &Scratch, count: usize) -> Vec<String> {
+    let names: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+    names.iter().enumerate().for_each(|(number, name)| drop(scratch.share(name, &body(number))));
+    scratch.write("list", names.join("\n").as_bytes());
+    names
+}
+
+fn assert_all_saved(scratch: &Scratch, names: &[String]) {
+    assert_eq!(scratch.names("out").len(), names.len(), "nothing else in the target directory");
+    for name in names {
+        let saved = fs::read(scratch.out().join(name)).unwrap();
+        assert!(saved == body(name.parse().unwrap()), "{name} differs");
+    }
+}
+
+#[test]
+fn three_hundred_files_use_one_connection() {
+    let scratch = Scratch::new();
+    let names = share_many(&scratch, 300);
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::faithful());
+    let outcome = impatient_get(&scratch, relay.addr).args(&names).run();
+    outcome.exits(0).stderr_has("300 of 300 saved").prints_nothing_on_stdout();
+    assert_all_saved(&scratch, &names);
+    assert_eq!(relay.connections(), 1, "{}", relay.report());
+    let asked: Vec<Vec<u8>> = relay.all_gets().into_iter().map(|get| get.name).collect();
+    assert_eq!(asked, names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>());
+    server.stop_content();
+}
+
+#[test]
+fn a_refused_file_in_the_middle_does_not_end_the_others() {
+    let scratch = Scratch::new();
+    let mut names = share_many(&scratch, 300);
+    fs::remove_file(scratch.files().join("150")).unwrap();
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::faithful());
+    let outcome = impatient_get(&scratch, relay.addr).args(&names).run();
+    outcome.exits(1).stderr_has("299 of 300 saved").stderr_has("150").stderr_has("not found");
+    names.retain(|name| name != "150");
+    assert_all_saved(&scratch, &names);
+    assert_eq!(relay.connections(), 1, "{}", relay.report());
+    server.stop();
+}
+
+/// The next request does not wait for the last reply: while the relay holds, several have been asked.
+#[test]
+fn requests_are_ahead_of_replies() {
+    let scratch = Scratch::new();
+    let names = share_many(&scratch, 50);
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::hold(10_000));
+    let running = impatient_get(&scratch, relay.addr).args(&names).spawn();
+    relay.wait_until_held(0);
+    wait_for("requests ahead of replies", || {
+        let saved = scratch.names("out").iter().filter(|name| !name.starts_with('.')).count();
+        relay.all_gets().len() > saved + 1
+    });
+    relay.release(0);
+    running.finish().exits(0).stderr_has("50 of 50 saved");
+    assert_all_saved(&scratch, &names);
+    server.stop_content();
+}
+
+/// A link that is cut every few dozen files: what is saved is not fetched again.
+#[test]
+fn a_link_that_is_cut_in_the_middle_of_many() {
+    let scratch = Scratch::new();
+    let names = share_many(&scratch, 300);
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::cut(100_000, Cut::Reset));
+    let outcome = impatient_get(&scratch, relay.addr).args(&names).run();
+    outcome.exits(0).stderr_has("300 of 300 saved");
+    assert_all_saved(&scratch, &names);
+    let size: usize = (0..300).map(|number| body(number).len()).sum();
+    assert!(relay.connections() >= size / 100_000, "{}", relay.report());
+    assert!(relay.to_client() < size as u64 * 2, "{} bytes for {size}", relay.to_client());
+    assert!(!relay.was_asked_in_version_1(), "{}", relay.report());
+    server.stop();
+}
+
+/// Looked at all the time, from the first file to the last.
+#[test]
+fn descriptors_threads_and_memory_are_bounded() {
+    let _cores = cores::all_cores();
+    let scratch = Scratch::new();
+    let names = share_many(&scratch, 3000);
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::faithful());
+    let mut running = impatient_get(&scratch, relay.addr).args(["--from-file", "list"]).spawn();
+    let mut most = (0, 0, 0);
+    wait_for("the end of the client", || {
+        most = more_of(most, &running);
+        running.has_ended()
+    });
+    running.finish().exits(0).stderr_has("3000 of 3000 saved");
+    let (descriptors, threads, resident) = most;
+    assert!(descriptors > 3 && threads > 0, "seen at all: {most:?}");
+    assert!(descriptors <= DESCRIPTORS_MAX, "{descriptors} descriptors open at once");
+    assert!(threads <= THREADS_MAX, "{threads} threads at once");
+    assert!(resident < 60_000, "{resident} KiB resident at the peak");
+    assert_all_saved(&scratch, &names);
+    assert_eq!(relay.connections(), 1, "{} connections", relay.connections());
+    server.stop_content();
+}
+
+/// The highest numbers so far. A process that has just ended has none.
+fn more_of(most: (usize, usize, u64), running: &Running) -> (usize, usize, u64) {
+    let count = |dir: &str| fs::read_dir(format!("/proc/{}/{dir}", running.pid())).map_or(0, Iterator::count);
+    let resident = process::try_peak_resident_kib(running.pid()).unwrap_or(0);
+    (most.0.max(count("fd")), most.1.max(count("task")), most.2.max(resident))
+}
+
+/// Busy is worth a retry, for that file alone.
+#[test]
+fn a_file_that_is_busy_is_tried_again() {
+    let scratch = Scratch::new();
+    let server = ScriptedServer::answering_gets(|number, get| match (get.name.as_slice(), number) {
+        (b"b", 0..4) => wire2::error(BUSY, "Server is busy, try again later"),
+        (name, _) => wire2::honest_reply(get, name),
+    });
+    let outcome = impatient_get(&scratch, server.addr).args(["a", "b", "c"]).run();
+    outcome.exits(0).stderr_has("3 of 3 saved");
+    assert!(["a", "b", "c"].iter().all(|name| fs::read(scratch.out().join(name)).unwrap() == name.as_bytes()));
+}
+
+#[test]
+fn a_request_that_is_unsupported_ends_that_file_alone() {
+    let scratch = Scratch::new();
+    let server = ScriptedServer::answering_gets(|_, get| match get.name.as_slice() {
+        b"b" => wire2::error(UNSUPPORTED, "Unsupported: something"),
+        name => wire2::honest_reply(get, name),
+    });
+    let outcome = impatient_get(&scratch, server.addr).args(["a", "b", "c"]).run();
+    outcome.exits(1).stderr_has("2 of 3 saved").stderr_has("Unsupported");
+    assert_eq!(server.connections(), 1, "{}", outcome.report());
+}
+
+/// Files that are there already are compared, and the others fetched, in one connection.
+#[test]
+fn some_are_there_already() {
+    let scratch = Scratch::new();
+    let names = share_many(&scratch, 100);
+    for number in (0..100).step_by(2) {
+        scratch.write(format!("out/{number}"), &body(number));
+    }
+    scratch.write("out/4", &content(999, body(4).len()));
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::faithful());
+    let outcome = impatient_get(&scratch, relay.addr).args(&names).run();
+    outcome.exits(0).prints_nothing_on_stdout();
+    assert_all_saved(&scratch, &names);
+    assert_eq!(relay.connections(), 1, "{}", relay.report());
+    server.stop_content();
+}
+
+/// The server keeps the connection as long as the client uses it: a large file in between is no idle time.
+#[test]
+fn a_large_file_between_small_ones() {
+    let scratch = Scratch::new();
+    let large = content(1, 34_000_000);
+    scratch.share("a", b"first");
+    scratch.share("large", &large);
+    scratch.share("z", b"last");
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::faithful());
+    let outcome = impatient_get(&scratch, relay.addr).args(["a", "large", "z"]).run();
+    outcome.exits(0).stderr_has("3 of 3 saved");
+    assert_eq!(scratch.names("out"), ["a", "large", "z"]);
+    assert!(fs::read(scratch.out().join("large")).unwrap() == large);
+    assert_eq!(relay.connections(), 1, "{}", relay.report());
+    server.stop_content();
+}
+
+/// The scripted server of this file is an honest one where it means to be.
+#[test]
+fn the_script_answers_like_a_server() {
+    let scratch = Scratch::new();
+    scratch.share("a", &content(1, 3_000));
+    let honest = content(1, 3_000);
+    let scripted = ScriptedServer::answering_gets(move |_, get| wire2::honest_reply(get, &honest));
+    let real = Server::of(&scratch);
+    for addr in [scripted.addr, real.addr] {
+        let mut peer = Peer::dial(addr);
+        let body = content(1, 3_000);
+        let reply = peer.get(&Get::of("a"));
+        reply.assert_brings(&body);
+        peer.get(&Get::of("a").resuming(1_000, reply.file().version)).assert_brings(&body);
+        peer.get(&Get::of("a").digest_only(3_000)).assert_compares(&body);
+        assert_eq!(peer.get(&Get::of("a").digest_only(1)).end, End::SizesDiffer);
+    }
+    real.stop();
+}
