@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::sendfile;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 
@@ -129,6 +130,12 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, backlog)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Whether somebody waits to be accepted, without accepting. What cannot be told counts as nobody: an edge will come.
+pub fn has_pending(listener: &TcpListener) -> bool {
+    let mut poll = [PollFd::new(listener, PollFlags::IN)];
+    rustix::event::poll(&mut poll, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// An address as people write it: IPv4 as such, also where it came through an IPv6 socket.

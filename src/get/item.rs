@@ -12,7 +12,7 @@ use super::target::{Offer, Resume, Target, There};
 use super::wait::{Stop, Waits};
 use super::{Existing, GetConfig, commits::COMMIT_GRACE};
 use crate::error::reason;
-use crate::proto::digest::Digest;
+use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::{Request, Version, Wanted};
 use crate::text;
 
@@ -195,13 +195,10 @@ impl<'a> Item<'a> {
     }
 
     /// Begins to digest the file that is there already, if it still has this size.
-    pub fn digest_existing(&self, size: u64, tools: &Tools<'_>) -> Comparison {
-        let path = match self.target.existing(size) {
+    pub fn digest_existing(&self, size: u64, algorithm: Algorithm, tools: &Tools<'_>) -> Comparison {
+        let path = match self.target.existing(size, algorithm) {
             There::Nothing => return Comparison::Known(None),
-            There::Hashed(digest) if digest.algorithm() == tools.config.algorithm => {
-                return Comparison::Known(Some(digest));
-            }
-            There::Hashed(_) => return Comparison::Known(None),
+            There::Hashed(digest) => return Comparison::Known(Some(digest)),
             There::File(path) => path,
         };
         let file = match std::fs::File::open(path) {
@@ -213,7 +210,7 @@ impl<'a> Item<'a> {
             }
         };
         let done = Arc::new(AtomicU64::new(0));
-        let nothing = Digested::nothing(tools.config.algorithm);
+        let nothing = Digested::nothing(algorithm);
         let pending = tools.receiver.digest_file(file, nothing, size, Arc::clone(&done));
         Comparison::Running { pending, done, size }
     }

@@ -38,7 +38,7 @@ const ORIGIN_MAX: usize = 1024;
 const BOOT_MAX: usize = 64;
 
 /// Bytes of progress between two slots that are not synced: what a kill may lose, beside what is on its way.
-const RECORD_EVERY: u64 = 2 << 20;
+const RECORD_EVERY: u64 = 1 << 20;
 
 /// The name behind a part file's name.
 pub const SUFFIX: &str = ".state";

@@ -35,6 +35,8 @@ pub struct Part {
     file: Arc<File>,
     path: PathBuf,
     target: PathBuf,
+    /// Whether we have made it.
+    is_new: bool,
 }
 
 /// The part file's path: `.NAME.xfer-part` beside the target; a name too long for that is shortened with its digest.
@@ -127,7 +129,7 @@ impl Part {
             if is_at(&file, &path, is_new)
                 .map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))?
             {
-                return Ok(Some(Part { file: Arc::new(file), path, target: target.to_path_buf() }));
+                return Ok(Some(Part { file: Arc::new(file), path, target: target.to_path_buf(), is_new }));
             }
         }
         Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
@@ -147,6 +149,11 @@ impl Part {
     /// The file to write to.
     pub fn file(&self) -> &Arc<File> {
         &self.file
+    }
+
+    /// Whether nothing of an earlier run is in it.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Where it lies.

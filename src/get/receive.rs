@@ -23,8 +23,9 @@ use crate::proto::digest::{Algorithm, Digest, Hasher};
 /// Bytes of a block: small writes cost twice as much CPU on ext4.
 const BLOCK_LEN: usize = 1 << 20;
 
-/// Blocks between network, digest and disk at most; with all of them under way, the network waits.
-const BLOCKS_MAX: usize = 8;
+/// Blocks between network, digest and disk at most; with all of them under way, the network waits. A kill loses what is
+/// in them: with that, and what is behind the last slot of the journal, it stays below 8 MiB.
+const BLOCKS_MAX: usize = 6;
 
 /// Bytes after which those written so far are synced, so that the last sync is short.
 const SYNC_EVERY: u64 = 32 << 20;

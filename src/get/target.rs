@@ -167,13 +167,15 @@ impl Target {
     }
 
     /// A regular file of this size that is there already.
-    pub fn existing(&self, size: u64) -> There {
+    pub fn existing(&self, size: u64, algorithm: Algorithm) -> There {
         let Target::File(target) = self else { return There::Nothing };
         if self.existing_size() != Some(size) {
             return There::Nothing;
         }
         match (target.there, target.modified()) {
-            (Some((then, digest)), Some(now)) if then == now => There::Hashed(digest),
+            (Some((then, digest)), Some(now)) if then == now && digest.algorithm() == algorithm => {
+                There::Hashed(digest)
+            }
             _ => There::File(target.path.clone()),
         }
     }
@@ -380,6 +382,7 @@ impl FileTarget {
             Some(part) => part,
             None => Part::open(&self.path)?,
         };
+        self.is_begun |= part.is_new();
         let part = self.part.insert(part);
         // Before anything that is there is given up.
         let goes_on = offer.offset > 0 && self.resume.as_ref().is_some_and(|resume| resume.offset == offer.offset);

@@ -103,7 +103,7 @@ fn compare(item: &mut Item<'_>, metadata: &Metadata, tools: &mut Tools<'_>) -> R
     if tools.config.existing != super::Existing::Compare {
         return Ok(None);
     }
-    let comparison = item.digest_existing(metadata.size, tools);
+    let comparison = item.digest_existing(metadata.size, Algorithm::Md5, tools);
     let ours = item.existing_digest(comparison, tools)?;
     Ok(item.compared(ours, &metadata.digest, metadata.size))
 }

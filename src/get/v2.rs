@@ -72,7 +72,7 @@ pub struct Session {
     /// When the server has been silent for too long.
     until: Instant,
     /// What the last WAIT of this reply said.
-    waited: u64,
+    waited: Option<u64>,
 }
 
 impl Session {
@@ -80,7 +80,7 @@ impl Session {
     pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
         let config = tools.config;
         let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
-        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: 0 })
+        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: None })
     }
 
     /// Asks; the reply comes behind those to all earlier requests.
@@ -103,7 +103,7 @@ impl Session {
     /// Takes the reply to the oldest request that has none yet.
     pub fn reply(&mut self, item: &mut Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<Outcome, Failed> {
         self.until = Instant::now() + tools.config.timeout;
-        self.waited = 0;
+        self.waited = None;
         let file = self.file(item, wanted, tools)?;
         let result = match wanted {
             Wanted::Digest { size } => self.compare(item, &file, size, tools),
@@ -147,12 +147,18 @@ impl Session {
     /// The next frame. A WAIT that says that nothing was done is no sign of life.
     fn frame(&mut self, when: &str, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
         let timeout = tools.config.timeout;
-        let reply = self.link.value(self.until, &mut tools.waits, v2::parse_reply)?;
-        let reply = reply.map_err(|lost| self.link.lost(lost, timeout, when))?;
+        let reply = self.link.value(self.until, &mut tools.waits, parse)?;
+        let reply = reply.map_err(|lost| match (lost, self.waited) {
+            (Lost::Silence, Some(_)) => {
+                let seconds = timeout.as_secs_f64();
+                Stop::again(format!("{} made no progress for {seconds} s {when}", self.link.server()))
+            }
+            _ => self.link.lost(lost, timeout, when),
+        })?;
         match reply {
-            Reply::Wait { done, .. } if done <= self.waited => {}
+            Reply::Wait { done, .. } if self.waited.is_some_and(|before| done <= before) => {}
             Reply::Wait { done, .. } => {
-                self.waited = done;
+                self.waited = Some(done);
                 self.until = Instant::now() + timeout;
             }
             _ => self.until = Instant::now() + timeout,
@@ -191,7 +197,7 @@ impl Session {
             item.stage = Stage::Fetching;
             return Ok(Outcome::Differs);
         }
-        let comparison = item.digest_existing(size, tools);
+        let comparison = item.digest_existing(size, file.algorithm, tools);
         let theirs = loop {
             match self.frame("before the digest", tools)? {
                 Reply::Digest(digest) if digest.algorithm() == file.algorithm => break digest,
@@ -306,6 +312,14 @@ impl Session {
         }
         body.end_frame();
         Ok(())
+    }
+}
+
+/// Reads what a server of version 2 says; one that was of version 2 before may have been replaced.
+fn parse(bytes: &[u8]) -> Result<Option<(usize, Reply)>, Malformed> {
+    match bytes.first() {
+        Some(b'E') => Err(Malformed::OldServer),
+        _ => v2::parse_reply(bytes),
     }
 }
 

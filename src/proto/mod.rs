@@ -150,6 +150,8 @@ pub enum Malformed {
     Size(u64),
     /// A digest that is not 32 lower-case hexadecimal digits.
     Digest,
+    /// An answer of version 1 where version 2 was spoken before.
+    OldServer,
     /// A frame of a type that has no place here.
     FrameType(u8),
     /// A frame with a payload of a length that its type does not have; type and length.
@@ -169,6 +171,7 @@ impl fmt::Display for Malformed {
             Malformed::LongMessage => write!(f, "the error message has more than {MESSAGE_MAX} bytes"),
             Malformed::Size(size) => write!(f, "the file size {size} is above {SIZE_MAX}"),
             Malformed::Digest => f.write_str("the digest is not 32 lower-case hexadecimal digits"),
+            Malformed::OldServer => f.write_str("it speaks only version 1 by now; to ask it in that, use --v1"),
             Malformed::FrameType(kind) => write!(f, "a frame of type 0x{kind:02x} has no place here"),
             Malformed::FrameLength(kind, length) => {
                 write!(f, "a frame of type 0x{kind:02x} cannot have {length} bytes")

@@ -735,7 +735,7 @@ impl<T: Transport> Conn<T> {
             Brings::Bytes { from: 0 } => format!("{name} ({size} bytes)"),
             Brings::Bytes { from } => format!("{name} ({} bytes, from byte {from} on)", size.saturating_sub(from)),
             Brings::Digest => format!("the digest of {name} ({size} bytes)"),
-            Brings::Size => format!("the size of {name} ({size} bytes), which differs"),
+            Brings::Size => format!("only the size of {name} ({size} bytes)"),
         };
         log::info!(target: &self.label, "sent {what} to {} in {seconds:.3} s", self.peer);
         match self.speaks_v2() {

@@ -363,6 +363,10 @@ impl<'a> Reactor<'a> {
             if !listener.is_ready || listener.resting_until.is_some_and(|until| self.now < until) {
                 return;
             }
+            if !has_room && !net::has_pending(&listener.socket) {
+                listener.is_ready = false;
+                return;
+            }
             if !has_room {
                 return listener.rest(self.now, "as many connections as the limits allow");
             }

@@ -124,7 +124,7 @@ fn ask(file: &Rc<ServedFile>, algorithm: Algorithm, trust: Trust, cx: &mut Conte
 /// The reason for the log when there is no digest, and what has caused it.
 pub fn cause(failure: &Failure) -> (Reason, String) {
     match failure {
-        Failure::Changed => (Reason::FileChanged, String::from("it changed")),
+        Failure::Changed => (Reason::FileChanged, String::from("it changed while it was hashed")),
         Failure::Unreadable(why) => (Reason::ReadError, why.clone()),
     }
 }

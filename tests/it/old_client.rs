@@ -66,7 +66,8 @@ fn receive_body(stream: &mut TcpStream, size: u64, path: &Path) -> Result<String
     let mut block = vec![0; 1024 * 1024];
     while left > 0 {
         let wanted = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let count = stream.read(&mut block[..wanted]).map_err(|error| format!("{left} bytes missing: {error}"))?;
+        let count =
+            uninterrupted(stream, &mut block[..wanted]).map_err(|error| format!("{left} bytes missing: {error}"))?;
         if count == 0 {
             return Err(format!("connection closed with {left} bytes missing"));
         }
@@ -80,9 +81,19 @@ fn receive_body(stream: &mut TcpStream, size: u64, path: &Path) -> Result<String
 /// One read, of at most `wanted` bytes: never a loop, that is the point of it.
 fn recv(stream: &mut TcpStream, wanted: usize, what: &str) -> Result<Vec<u8>, String> {
     let mut bytes = vec![0; wanted];
-    let count = stream.read(&mut bytes).map_err(|error| format!("reading the {what}: {error}"))?;
+    let count = uninterrupted(stream, &mut bytes).map_err(|error| format!("reading the {what}: {error}"))?;
     bytes.truncate(count);
     Ok(bytes)
+}
+
+/// A read that goes on after a signal, as Python's do (PEP 475): a machine that is stopped for a moment interrupts it.
+fn uninterrupted(stream: &mut TcpStream, room: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(room) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 fn recv_exactly<const N: usize>(stream: &mut TcpStream, what: &str) -> Result<[u8; N], String> {
