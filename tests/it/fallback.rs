@@ -10,7 +10,7 @@ use crate::harness::wire::{metadata, read_request};
 use crate::harness::wire2::Get;
 use crate::harness::{Cut, Plan, Program, Relay, Scratch, Server, content, get, wait_for};
 use crate::old_server::OldServer;
-use crate::resume::{LARGE, assert_saved, part_len};
+use crate::resume::{LARGE, assert_saved, part, part_len};
 use crate::scripted_server::{ScriptedServer, hold};
 
 const V1: Option<u8> = Some(0x00);
@@ -166,6 +166,28 @@ fn a_journal_remembers_that_the_server_speaks_version_2() {
     assert_eq!(relay.first_bytes(), [V2; 5], "{}", relay.report());
     assert!(relay.all_gets().iter().skip(1).all(|get| get.offset > 10_000_000), "{}", relay.report());
     assert!(relay.to_client() < LARGE as u64 + 5_000_000, "{}", relay.report());
+    server.stop();
+}
+
+/// Also where nothing is left of the part that it is about.
+#[test]
+fn a_journal_without_its_part_remembers_the_version() {
+    let scratch = Scratch::new();
+    let body = content(7, LARGE);
+    scratch.share("a", &body);
+    let server = Server::of(&scratch);
+    let relay = Relay::new(server.addr, |number| match number {
+        0 => Plan::hold(20_000_000),
+        1..=3 => Plan::cut(0, Cut::Close),
+        _ => Plan::faithful(),
+    });
+    let running = impatient_get(&scratch, relay.addr).arg("a").spawn();
+    relay.wait_until_held(0);
+    wait_for("half of the file in the part", || part_len(&scratch) >= 18_000_000);
+    running.finish_after(Signal::INT).exits(130);
+    fs::File::options().write(true).open(part(&scratch)).unwrap().set_len(0).unwrap();
+    assert_saved(&impatient_get(&scratch, relay.addr).arg("a").run(), &scratch, &body);
+    assert_eq!(relay.first_bytes(), [V2; 5], "{}", relay.report());
     server.stop();
 }
 

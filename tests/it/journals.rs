@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Signal;
@@ -211,19 +211,21 @@ const PLANTED: [Planted; 6] = [
     ("a directory", |_, path| fs::create_dir(path).unwrap()),
 ];
 
-fn assert_planted_is_harmless(place: fn(&Scratch) -> std::path::PathBuf) {
+fn assert_planted_is_harmless(place: fn(&Scratch) -> PathBuf) {
     let remains = Remains::new();
     for (what, plant) in PLANTED {
+        let mut precious = Vec::new();
         let scratch = remains.laid_out(|scratch| {
-            // As long as a journal and a part at least, to be believed if it were read.
-            scratch.write("precious", &remains.part);
+            // What would be there otherwise, to be believed and written to if it were followed.
+            precious = fs::read(place(scratch)).unwrap();
+            scratch.write("precious", &precious);
             fs::remove_file(place(scratch)).unwrap();
             plant(scratch, &place(scratch));
         });
         let before = fs::metadata(scratch.path("precious")).unwrap();
         remains.assert_right_or_refused(&scratch, what);
         let after = fs::metadata(scratch.path("precious")).unwrap();
-        assert!(fs::read(scratch.path("precious")).unwrap() == remains.part, "{what}: written through");
+        assert!(fs::read(scratch.path("precious")).unwrap() == precious, "{what}: written through");
         assert_eq!((before.mode(), before.mtime()), (after.mode(), after.mtime()), "{what}");
         assert!(!scratch.path("to-be-made").exists(), "{what}: made through the link");
         assert!(fs::symlink_metadata(scratch.out().join("a")).unwrap().is_file(), "{what}");

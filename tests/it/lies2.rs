@@ -106,6 +106,10 @@ fn numbers_that_mean_nothing() {
         ("a digest of the wrong length", File { digest: vec![1; 32], ..good.clone() }),
         ("the flag of another question", File { flags: SIZES_DIFFER, ..good.clone() }),
     ];
+    assert_protocol_error(
+        "an offset that was not asked for, and all bytes",
+        [File { offset: 5, ..good }.bytes(), data(BODY), body_digest()].concat(),
+    );
     for (what, file) in lies {
         let rest = data(&BODY[..BODY.len().min(file.size.saturating_sub(file.offset) as usize)]);
         assert_protocol_error(what, [file.bytes(), rest, body_digest()].concat());

@@ -62,6 +62,26 @@ fn a_stream_of_a_source_that_changed_ends() {
     server.stop();
 }
 
+/// And a server that goes on with another version where the first one stopped is not believed.
+#[test]
+fn a_stream_takes_no_byte_of_another_version() {
+    let scratch = Scratch::new();
+    let (old, new) = (content(10, SIZE), content(11, SIZE));
+    let first = old.clone();
+    let server = ScriptedServer::answering_gets(move |number, get| {
+        let whole = wire2::File::of(&first);
+        if number == 0 {
+            return [whole.bytes(), wire2::data(&first[..1_000_000]), wire2::error(SHUTTING_DOWN, "bye")].concat();
+        }
+        let version = wire2::version_of(SIZE as u64, 0, 0);
+        let file = wire2::File { offset: get.offset, seconds: 0, nanos: 0, version, ..whole };
+        [file.bytes(), wire2::data(&new[get.offset as usize..]), wire2::digest(&[0; 16])].concat()
+    });
+    let outcome = to_stdout(&scratch, server.addr).run();
+    outcome.assert(matches!(outcome.status.code(), Some(3 | 4)), "an error").has_one_error_line();
+    outcome.assert(outcome.stdout == old[..1_000_000], "nothing of the other version");
+}
+
 /// The same where the server says so itself, before the next attempt.
 #[test]
 fn a_stream_of_a_source_edited_on_the_way_ends() {

@@ -7,7 +7,7 @@ use crate::harness::wire::drain;
 use crate::harness::wire2::{
     BAD_REQUEST, BLAKE3, End, Frame, Get, NO_DATA, NOT_FOUND, Peer, REHASH, UNSUPPORTED, frame, header,
 };
-use crate::harness::{Scratch, Server, content, process, serve};
+use crate::harness::{Scratch, Server, content, logfile, process, serve};
 
 /// Payload of a GET at most: 28 bytes and a name of 4096.
 const REQUEST_MAX: usize = 4124;
@@ -252,7 +252,8 @@ fn end_of_input_behind_whole_requests() {
         }
         peer.assert_end();
     }
-    server.stop_content();
+    let log = server.stop_content().log;
+    assert_eq!(logfile::reasons(&log), ["peer closed", "complete", "complete"], "{log}");
 }
 
 /// The whole ones are answered, and nothing for the half one.
