@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::wait::{Stop, Waits};
+use super::wait::{SIGNAL_GRACE, Stop, Waits};
 use super::workers::{Pending, Worker};
 
 /// Threads that commit: a journaling file system then syncs several files with one write of its journal.
@@ -15,9 +15,6 @@ const THREADS: usize = 8;
 
 /// Files on their way at most, each with a descriptor.
 const PENDING_MAX: usize = 64;
-
-/// How long a signal lets files that are whole and verified become their targets: they may be done in a moment.
-pub const COMMIT_GRACE: Duration = Duration::from_millis(300);
 
 /// What a commit came to: whether the target was replaced or made, or why not.
 pub type Committed = Result<bool, String>;
@@ -77,14 +74,14 @@ impl<T> Commits<T> {
         self.pending.len() >= PENDING_MAX
     }
 
-    /// After a signal: those that end within the grace.
-    pub fn last(&mut self) -> Vec<(T, Committed)> {
-        let end = Instant::now() + COMMIT_GRACE;
+    /// After a signal: those that end in the time that it leaves, and those that do not.
+    pub fn last(&mut self) -> Vec<(T, Option<Committed>)> {
+        let end = Instant::now() + SIGNAL_GRACE;
         let within = |(about, pending): (T, Pending<Committed>)| {
             let left = end.saturating_duration_since(Instant::now());
-            Some((about, pending.wait_at_most(left)?))
+            (about, pending.wait_at_most(left))
         };
-        self.pending.drain(..).filter_map(within).collect()
+        self.pending.drain(..).map(within).collect()
     }
 }
 
@@ -100,7 +97,9 @@ pub struct Folder {
 struct Syncs {
     begun: u64,
     ended: u64,
-    failure: Option<(u64, Arc<io::Error>)>,
+    /// The last one that succeeded, and why the last one that did not failed.
+    succeeded: u64,
+    failure: Option<Arc<io::Error>>,
 }
 
 impl Folder {
@@ -122,8 +121,9 @@ impl Folder {
                 let result = File::open(&self.path).and_then(|folder| folder.sync_all());
                 syncs = self.lock();
                 syncs.ended = number;
-                if let Err(error) = result {
-                    syncs.failure = Some((number, Arc::new(error)));
+                match result {
+                    Ok(()) => syncs.succeeded = number,
+                    Err(error) => syncs.failure = Some(Arc::new(error)),
                 }
                 self.ended.notify_all();
             } else {
@@ -131,7 +131,7 @@ impl Folder {
             }
         }
         match &syncs.failure {
-            Some((number, error)) if *number >= ours => Err(io::Error::new(error.kind(), Arc::clone(error))),
+            Some(error) if syncs.succeeded < ours => Err(io::Error::new(error.kind(), Arc::clone(error))),
             _ => Ok(()),
         }
     }

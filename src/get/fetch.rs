@@ -7,18 +7,26 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::commits::{Commits, Folder};
-use super::item::{Item, Received, Tools};
+use super::commits::Folder;
+use super::item::{Item, Outcome, Received, Tools};
+use super::ledger::Done;
 use super::target::Target;
-use super::v2::{Failed, Outcome, Session, Speaks};
+use super::v2::{Failed, Session, Speaks};
 use super::wait::{Stop, signal_name};
-use super::{Existing, Failures, v1};
+use super::{Existing, v1};
 use crate::error::ExitCode;
-use crate::proto::Wanted;
+use crate::proto::{self, Wanted};
 use crate::text;
 
 /// Requests ahead of replies at most: enough for the longest way, and few enough to keep memory flat.
 const ASKED_MAX: usize = 64;
+
+/// Files that wait for another attempt at most before no others are asked for: each may have a descriptor.
+const LATER_MAX: usize = 64;
+
+/// How often a server may say nothing to version 2 and answer in version 1 before it counts as an old one: some of those
+/// close without a word, but so does a server of version 2 in the moment in which it is restarted.
+const SILENCES_MAX: u32 = 2;
 
 /// What a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +37,6 @@ enum Speech {
     V1,
     /// Version 2, and never anything else in this run.
     V2,
-}
-
-/// What is to be said of a file when it has its name.
-struct Done {
-    name: Vec<u8>,
-    shown: String,
-    size: u64,
-    line: String,
 }
 
 /// Fetches all files of a run.
@@ -50,10 +50,9 @@ pub struct Fetcher<'a> {
     /// In the order of their replies.
     asked: VecDeque<(Item<'a>, Wanted)>,
     speech: Speech,
+    /// How often it has said nothing to version 2, and answered in version 1.
+    silences: u32,
     session: Option<Session>,
-    commits: Commits<Done>,
-    folder: Option<Arc<Folder>>,
-    failures: Failures,
     /// Whether a signal has been told of, with the file that it stopped.
     is_stop_said: bool,
 }
@@ -69,10 +68,8 @@ impl<'a> Fetcher<'a> {
             later: Vec::new(),
             asked: VecDeque::new(),
             speech,
+            silences: 0,
             session: None,
-            commits: Commits::new(),
-            folder: None,
-            failures: Failures::default(),
             is_stop_said: false,
         }
     }
@@ -82,13 +79,16 @@ impl<'a> Fetcher<'a> {
         loop {
             match self.step() {
                 Ok(true) => {}
-                Ok(false) => return self.failures.summary(self.tools.config.files.len(), &mut self.tools.progress),
+                Ok(false) => {
+                    let files = self.tools.config.files.len();
+                    return self.tools.ledger.failures.summary(files, &mut self.tools.progress);
+                }
                 Err(Stop::Signal(signal)) => return self.end_by(signal),
                 // Whoever read our output has seen enough: no failure to speak of.
                 Err(Stop::Final(error)) if error.exit == ExitCode::ClosedPipe => return ExitCode::ClosedPipe,
                 Err(stop) => {
                     let error = stop.into_error();
-                    self.tools.progress.error(None, &error.to_string());
+                    self.tools.progress.error(None, Some(error.exit), &error.to_string());
                     return error.exit;
                 }
             }
@@ -97,24 +97,23 @@ impl<'a> Fetcher<'a> {
 
     /// Ends the run after a signal.
     fn end_by(mut self, signal: u8) -> ExitCode {
-        for (done, result) in self.commits.last() {
-            self.committed(done, result);
-        }
         self.tools.progress.end();
+        self.tools.collect_last(signal);
         self.ask_again();
         let mut left = String::new();
         for item in self.ready.iter_mut().chain(&mut self.later) {
             left.push_str(&item.abandon());
         }
         if !self.is_stop_said {
-            self.tools.progress.error(None, &format!("stopped by {}{left}", signal_name(signal)));
+            let line = format!("stopped by {}{left}", signal_name(signal));
+            self.tools.progress.error(None, Some(ExitCode::Signal(signal)), &line);
         }
         ExitCode::Signal(signal)
     }
 
     /// Does the next thing; whether there is another.
     fn step(&mut self) -> Result<bool, Stop> {
-        self.collect()?;
+        self.tools.collect()?;
         if self.speech == Speech::V1 {
             return match self.next_item()? {
                 Some(item) => self.fetch_in_v1(item).map(|()| true),
@@ -129,17 +128,16 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// Waits for the first of those that are tried again later; whether there is one.
+    /// Waits for what is still to come; whether there is anything.
     fn wait_for_later(&mut self) -> Result<bool, Stop> {
+        if !self.ready.is_empty() && self.later.len() < LATER_MAX {
+            return Ok(true);
+        }
         if let Some(due) = self.later.iter().filter_map(|item| item.due).min() {
-            self.tools.waits.pause(due)?;
+            self.tools.pause(due)?;
             return Ok(true);
         }
-        if let Some((done, result)) = self.commits.next(&mut self.tools.waits)? {
-            self.committed(done, result);
-            return Ok(true);
-        }
-        Ok(!self.ready.is_empty() || self.names.len() > 0)
+        Ok(self.tools.collect_one()? || self.names.len() > 0)
     }
 
     /// The next file to ask for: one that is due again, one that is ready, or one that has not been looked at.
@@ -147,6 +145,9 @@ impl<'a> Fetcher<'a> {
         let now = Instant::now();
         if let Some(at) = self.later.iter().position(|item| item.due.is_none_or(|due| due <= now)) {
             return Ok(Some(self.later.remove(at)));
+        }
+        if self.later.len() >= LATER_MAX {
+            return Ok(None);
         }
         if let Some(item) = self.ready.pop_front() {
             return Ok(Some(item));
@@ -157,11 +158,11 @@ impl<'a> Fetcher<'a> {
             match Target::new(&config.output, name, writer, &mut self.tools.waits) {
                 Ok(target) if config.existing == Existing::Keep && target.exists() => {
                     let line = format!("kept {}: it is there already (--no-clobber)", target.shown());
-                    self.tools.progress.done(name, 0, &line);
+                    self.tools.progress.done(name, target.existing_size().unwrap_or(0), None, &line);
                 }
                 Ok(target) => return Ok(Some(Item::new(name, target, config))),
                 Err(stop @ Stop::Signal(_)) => return Err(stop),
-                Err(stop) => self.failures.add(name, &stop.into_error(), &mut self.tools.progress),
+                Err(stop) => self.tools.ledger.failures.add(name, &stop.into_error(), &mut self.tools.progress),
             }
         }
         Ok(None)
@@ -172,7 +173,7 @@ impl<'a> Fetcher<'a> {
         while self.asked.len() < self.window() {
             let Some(mut item) = self.next_item()? else { return Ok(()) };
             // Looking at what is there can take long, and nothing else is received meanwhile.
-            if !self.asked.is_empty() && item.target.resume().is_none() && item.target.has_part() {
+            if !self.asked.is_empty() && item.target.has_unseen_part() {
                 self.ready.push_front(item);
                 return Ok(());
             }
@@ -229,16 +230,11 @@ impl<'a> Fetcher<'a> {
         if self.speech == Speech::Unknown {
             match session.speaks(&mut self.tools) {
                 Ok(Speaks::V2) => self.speech = Speech::V2,
-                Ok(Speaks::V1) => return self.probe_v1(item),
-                Ok(Speaks::Nothing(stop)) if item.target.resume().is_none() => {
-                    log::debug!(target: "main", "{}; asking in version 1", stop.into_error());
+                Ok(Speaks::V1) => {
+                    self.silences = SILENCES_MAX;
                     return self.probe_v1(item);
                 }
-                // An old server would have us begin again: too much for what may be a moment's failure.
-                Ok(Speaks::Nothing(stop)) => {
-                    let why = stop.into_error().with("; if it speaks only version 1, use --v1").to_string();
-                    return self.try_again(item, Stop::again(why));
-                }
+                Ok(Speaks::Nothing(stop)) => return self.ask_the_silent(item, stop),
                 Err(stop) => return self.try_again(item, stop),
             }
         }
@@ -275,12 +271,28 @@ impl<'a> Fetcher<'a> {
         }
     }
 
+    /// A server that has closed the connection without a word may be an old one.
+    fn ask_the_silent(&mut self, item: Item<'a>, stop: Stop) -> Result<(), Stop> {
+        let why = stop.into_error();
+        // A name that version 1 cannot say, or a part with which version 1 cannot go on: too much for what may be a
+        // moment's failure.
+        if proto::v1::check_name(item.name).is_err() || item.target.resume().is_some() {
+            let why = why.with("; if it speaks only version 1, use --v1, which begins again").to_string();
+            return self.try_again(item, Stop::again(why));
+        }
+        log::info!(target: "main", "{why}; asking in version 1");
+        self.silences += 1;
+        self.probe_v1(item)
+    }
+
     /// A server that has never spoken version 2 is asked in version 1, at once.
     fn probe_v1(&mut self, item: Item<'a>) -> Result<(), Stop> {
         match v1::ask(&item, &mut self.tools) {
             Ok(answered) => {
-                self.speech = Speech::V1;
-                log::info!(target: "main", "{} speaks version 1: no resume", self.tools.server);
+                log::info!(target: "main", "{} answers in version 1: no resume", self.tools.server);
+                if self.silences >= SILENCES_MAX {
+                    self.speech = Speech::V1;
+                }
                 self.take_v1(item, answered)
             }
             Err(stop) => self.try_again(item, stop),
@@ -319,9 +331,9 @@ impl<'a> Fetcher<'a> {
                 self.ready.push_front(item);
                 Ok(())
             }
-            Outcome::There { line, size } => {
+            Outcome::There { line, digest, size } => {
                 item.target.clean();
-                self.tools.progress.done(item.name, size, &line);
+                self.tools.progress.done(item.name, size, Some(&digest), &line);
                 Ok(())
             }
             Outcome::Received(received) => self.commit(item, &received),
@@ -336,15 +348,16 @@ impl<'a> Fetcher<'a> {
             name: item.name.to_vec(),
             shown: item.target.shown(),
             size: received.offer.about.size,
+            digest: received.digest,
             line: self.closing_line(&item, received),
         };
         let folder = item.target.folder().filter(|_| config.sync);
-        let folder = folder.map(|path| Arc::clone(self.folder.get_or_insert_with(|| Folder::new(&path))));
+        let folder = folder.map(|path| Arc::clone(self.tools.ledger.folder.get_or_insert_with(|| Folder::new(&path))));
         let replaces = config.existing != Existing::Keep;
         match item.target.commit(received.offer.attributes, folder, replaces) {
-            Some(job) => self.commits.start(done, job, &self.tools.waits),
+            Some(job) => self.tools.ledger.commits.start(done, job, &self.tools.waits),
             None => {
-                self.committed(done, Ok(true));
+                self.tools.committed(done, Ok(true));
                 Ok(())
             }
         }
@@ -367,37 +380,11 @@ impl<'a> Fetcher<'a> {
         line
     }
 
-    /// Takes what the committing threads have done; waits for them if there is too much of it.
-    fn collect(&mut self) -> Result<(), Stop> {
-        while let Some((done, result)) = self.commits.ended()? {
-            self.committed(done, result);
-        }
-        while self.commits.is_full() {
-            let Some((done, result)) = self.commits.next(&mut self.tools.waits)? else { break };
-            self.committed(done, result);
-        }
-        Ok(())
-    }
-
-    fn committed(&mut self, done: Done, result: Result<bool, String>) {
-        match result {
-            Ok(true) => self.tools.progress.done(&done.name, done.size, &done.line),
-            Ok(false) => {
-                let line = format!("kept {}: it has appeared meanwhile (--no-clobber)", done.shown);
-                self.tools.progress.done(&done.name, 0, &line);
-            }
-            Err(message) => {
-                let error = Stop::local(message).into_error();
-                self.failures.add(&done.name, &error, &mut self.tools.progress);
-            }
-        }
-    }
-
     /// Waits, and then tries a file again, if that is worth it.
     fn try_again(&mut self, mut item: Item<'a>, stop: Stop) -> Result<(), Stop> {
         match self.next_attempt(&mut item, stop) {
             Ok(due) => {
-                let paused = self.tools.waits.pause(due);
+                let paused = self.tools.pause(due);
                 match paused {
                     Ok(()) => {
                         self.ready.push_front(item);
@@ -449,13 +436,13 @@ impl<'a> Fetcher<'a> {
                 let shown = text::quoted(item.name);
                 let line = format!("stopped by {}: {shown} not saved{left}", signal_name(signal));
                 self.is_stop_said = true;
-                self.tools.progress.error(Some(item.name), &line);
+                self.tools.progress.error(Some(item.name), Some(ExitCode::Signal(signal)), &line);
                 Err(stop)
             }
             Stop::Final(ref error) if error.exit == ExitCode::ClosedPipe => Err(stop),
             stop => {
                 let host_is_dead = stop.host_is_dead();
-                self.failures.add(item.name, &stop.into_error().with(&left), &mut self.tools.progress);
+                self.tools.ledger.failures.add(item.name, &stop.into_error().with(&left), &mut self.tools.progress);
                 if host_is_dead {
                     self.leave();
                 }
@@ -473,6 +460,6 @@ impl<'a> Fetcher<'a> {
             names.push(item.name);
         }
         names.extend(self.names.by_ref().map(Vec::as_slice));
-        self.failures.leave(&names, &mut self.tools.progress);
+        self.tools.ledger.failures.leave(&names, &mut self.tools.progress);
     }
 }

@@ -1,20 +1,25 @@
 //! One file that was asked for, and what is known of it from one attempt to the next.
 
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::ledger::Ledger;
 use super::progress::{Activity, Progress};
-use super::receive::{Body, Digested, Receiver};
+use super::receive::{Body, Digested, Receiver, Stopped};
 use super::retry::Backoff;
 use super::target::{Offer, Resume, Target, There};
 use super::wait::{Stop, Waits};
-use super::{Existing, GetConfig, commits::COMMIT_GRACE};
-use crate::error::reason;
+use super::{Existing, GetConfig};
+use crate::error::{Error, ExitCode, reason};
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::{Request, Version, Wanted};
 use crate::text;
+use rustix::fs::OFlags;
 
 /// How often the bar shows how far a local file has been hashed.
 const REFRESH: Duration = Duration::from_millis(100);
@@ -34,6 +39,8 @@ pub struct Tools<'a> {
     pub progress: Progress,
     /// The server, as it was named.
     pub server: String,
+    /// What becomes of each file.
+    pub ledger: Ledger,
 }
 
 /// One file that was asked for.
@@ -56,8 +63,19 @@ pub struct Item<'a> {
     is_found: bool,
     /// Whether the log knows of this attempt: a comparison and what follows it are one.
     is_logged: bool,
-    /// The furthest byte from which it could ever be resumed, and of which version.
-    furthest: Option<(Version, u64)>,
+    /// The furthest byte from which it could ever be resumed.
+    furthest: Furthest,
+}
+
+/// The furthest byte from which a file could ever be resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Furthest {
+    /// None.
+    Nowhere,
+    /// This one, of this version.
+    Of(Version, u64),
+    /// The file has changed in this run, and what an attempt brings may be worth nothing to the next.
+    Unsteady,
 }
 
 /// What a file is asked for.
@@ -99,7 +117,7 @@ impl<'a> Item<'a> {
             received: 0,
             is_found: false,
             is_logged: false,
-            furthest: None,
+            furthest: Furthest::Nowhere,
         }
     }
 
@@ -126,15 +144,21 @@ impl<'a> Item<'a> {
     /// Takes what an earlier run has left; whether that says that our server speaks version 2. Later calls find nothing.
     pub fn find(&mut self, tools: &mut Tools<'_>) -> Result<bool, Stop> {
         let config = tools.config;
-        if std::mem::replace(&mut self.is_found, true) || !config.resume || !self.target.has_part() {
+        if std::mem::replace(&mut self.is_found, true) || !self.target.has_unseen_part() {
             return Ok(false);
         }
-        let origin = self.target.find(self.name, config.algorithm)?;
+        let look = self.target.find(self.name, config.algorithm)?;
+        if !config.resume {
+            self.target.set_digested(None);
+        } else if let Some(why) = look.useless {
+            let shown = self.target.shown();
+            tools.progress.note(&format!("cannot go on with the part of {shown}: {why}: starting again"));
+        }
         if let Some(resume) = self.target.resume().cloned() {
-            self.furthest = Some((resume.version, resume.offset));
+            self.furthest = Furthest::Of(resume.version, resume.offset);
             self.digest_part(resume, tools)?;
         }
-        Ok(origin.as_deref() == Some(&tools.server))
+        Ok(look.origin.as_deref() == Some(&tools.server))
     }
 
     /// Digests again what is there, from where its digest was saved.
@@ -156,11 +180,12 @@ impl<'a> Item<'a> {
         };
         tools.progress.end();
         match result {
-            Ok(digested) => self.target.set_resume(Some(Resume { digested, ..resume })),
+            Ok(digested) => self.target.set_digested(Some(digested)),
             Err(error) => {
                 let shown = self.target.shown();
-                log::warn!(target: "main", "cannot read the part of {shown}: {}: starting again", reason(&error));
-                self.target.set_resume(None);
+                let why = reason(&error);
+                tools.progress.note(&format!("cannot go on with the part of {shown}: {why}: starting again"));
+                self.target.set_digested(None);
             }
         }
         Ok(())
@@ -169,7 +194,7 @@ impl<'a> Item<'a> {
     /// All bytes came, and their digest is wrong: a flipped bit on the way, or a server that trusts an old digest. Once
     /// more from the beginning, and then never again.
     pub fn damaged(&mut self, ours: &Digest, theirs: &Digest) -> Stop {
-        self.target.set_resume(None);
+        self.target.spoil();
         let why = format!(
             "{} arrived damaged: its {} is {ours}, the server said {theirs}",
             text::quoted(self.name),
@@ -201,7 +226,7 @@ impl<'a> Item<'a> {
             There::Hashed(digest) => return Comparison::Known(Some(digest)),
             There::File(path) => path,
         };
-        let file = match std::fs::File::open(path) {
+        let file = match open_existing(&path) {
             Ok(file) => Arc::new(file),
             Err(error) => {
                 let why = reason(&error);
@@ -272,7 +297,7 @@ impl<'a> Item<'a> {
         let sync = tools.config.sync;
         receiver.settle(&mut tools.waits)?;
         let asked = self.target.resume().map(|resume| resume.offset);
-        let ready = self.target.begin(offer, sync, receiver.writer(), &mut tools.waits)?;
+        let ready = self.target.begin(offer, receiver.writer(), &mut tools.waits)?;
         let size = offer.about.size;
         match (offer.offset, asked) {
             (0, Some(offset)) if !self.target.is_stream() => {
@@ -293,13 +318,13 @@ impl<'a> Item<'a> {
     /// Ends an attempt that did not come to its end: keeps what can be gone on with.
     pub fn interrupt(&mut self, body: Body<'_>, offer: &Offer, stop: Stop, tools: &mut Tools<'_>) -> Stop {
         self.received += body.received().saturating_sub(offer.offset);
-        match body.stop(&mut tools.waits, COMMIT_GRACE) {
-            Ok(resumable) => {
-                self.target.keep(offer, resumable);
+        match body.stop(&mut tools.waits) {
+            Ok(stopped) => {
+                self.target.keep(offer, stopped);
                 stop
             }
             Err(other) => {
-                self.target.keep(offer, None);
+                self.target.keep(offer, Stopped::InDoubt);
                 other
             }
         }
@@ -308,33 +333,64 @@ impl<'a> Item<'a> {
     /// Whether the last attempt brought so much more of one version that the count of attempts begins again.
     pub fn has_advanced(&mut self) -> bool {
         let Some(Resume { version, size, offset, .. }) = self.target.resume() else { return false };
-        let (before, is_same) = match self.furthest {
-            Some((furthest, before)) => (before, furthest == *version),
-            None => (0, true),
+        let before = match self.furthest {
+            Furthest::Nowhere => 0,
+            Furthest::Of(furthest, before) if furthest == *version => before,
+            Furthest::Of(..) | Furthest::Unsteady => {
+                self.furthest = Furthest::Unsteady;
+                return false;
+            }
         };
-        if !is_same {
-            self.furthest = Some((*version, *offset));
-            return false;
-        }
-        if *offset <= before {
-            return false;
-        }
-        self.furthest = Some((*version, *offset));
-        offset - before >= WORTH.min(size.saturating_sub(before))
+        self.furthest = Furthest::Of(*version, before.max(*offset));
+        *offset > before && offset - before >= WORTH.min(size.saturating_sub(before))
     }
 
     /// Gives up; the end of the error line says what is left and what to do.
     pub fn abandon(&mut self) -> String {
-        let left: Option<(PathBuf, u64, u64)> = self.target.abandon();
-        left.map_or_else(String::new, |(path, offset, size)| {
-            format!(
-                "; {} of {} are kept in {}: the same command goes on from there",
+        let Some(left) = self.target.abandon() else { return String::new() };
+        let path = text::path(&left.path);
+        match left.progress {
+            Some((offset, size)) => format!(
+                "; {} of {} are kept in {path}: the same command goes on from there",
                 text::size(offset),
                 text::size(size),
-                text::path(&path)
-            )
-        })
+            ),
+            None => format!("; what came is kept in {path}: the same command goes on from there"),
+        }
     }
+}
+
+/// Opens what was a regular file a moment ago: without following a link, or waiting for the writer of a FIFO.
+fn open_existing(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// How a reply ended well.
+pub enum Outcome {
+    /// All bytes are there and verified.
+    Received(Received),
+    /// What is there is the same; the line that says so.
+    There {
+        /// It.
+        line: String,
+        /// The digest of both.
+        digest: Digest,
+        /// Bytes in the file.
+        size: u64,
+    },
+    /// What is there is not the same: to be fetched.
+    Differs,
+}
+
+/// A server's refusal, in its own words.
+pub fn refused(server: &str, name: &[u8], message: &[u8]) -> Stop {
+    let message = match text::escaped(message) {
+        message if message.is_empty() => String::from("no reason given"),
+        message => message,
+    };
+    let message = format!("{server} refused {}: {message}", text::quoted(name));
+    Stop::Final(Error::new(ExitCode::Refused, message))
 }
 
 /// The digest of a file that is there already.

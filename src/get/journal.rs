@@ -3,8 +3,11 @@
 //!
 //! It has two slots. A slot that was synced, and before it the bytes that it speaks of, survives a power cut; it stays
 //! until the next such slot is on the disk. The other slot is rewritten in between; it counts only under the same boot.
+//! Only a synced slot brings a saved digest: what lies behind it is read again, since the disk may have lost it.
+//!
 //! What is read is checked like anything from outside: a torn, stale or forged journal costs a transfer from the
-//! beginning, and never a wrong file, since the digest of the whole decides in the end.
+//! beginning, and not a wrong file, since the digest of the whole decides in the end. It cannot tell what somebody else
+//! has written into the synced part of a part file.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -74,13 +77,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The digest as far as it was saved, or of nothing yet.
-    pub fn digested(&self, algorithm: Algorithm) -> Digested {
-        let saved = self.state.filter(|_| algorithm == self.about.algorithm);
-        let restored = saved.and_then(|(offset, state)| Some(Digested { offset, hasher: Hasher::restore(&state)? }));
-        restored.unwrap_or_else(|| Digested::nothing(algorithm))
-    }
-
     fn encode(&self) -> Vec<u8> {
         let (hashed, state) = self.state.unwrap_or((0, [0; STATE_LEN]));
         let flags = u8::from(self.is_synced) | u8::from(self.state.is_some()) << 1;
@@ -177,33 +173,57 @@ pub struct Found {
     slots: Slots,
     /// What counts of it.
     pub entry: Entry,
+    /// What is on the disk for good.
+    durable: Option<Entry>,
 }
 
 impl Found {
-    /// Looks for the journal of a part; `None` if there is none that means anything.
-    pub fn open(path: &Path) -> Option<Found> {
-        let file = open(path, false).ok()?;
-        let metadata = file.metadata().ok()?;
-        let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
-        if !metadata.is_file() || metadata.nlink() != 1 || !is_ours {
-            return None;
+    /// Looks for the journal of a part; `None` if there is none, and why it means nothing if it does not.
+    pub fn open(path: &Path) -> Result<Option<Found>, &'static str> {
+        let file = match open(path, false) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(_) => return Err("its journal cannot be opened"),
+        };
+        let is_ours = file.metadata().is_ok_and(|metadata| {
+            metadata.is_file() && metadata.nlink() == 1 && metadata.uid() == rustix::process::geteuid().as_raw()
+        });
+        if !is_ours {
+            return Err("its journal is none of ours");
         }
-        let boot = boot_id();
         let entries: Vec<(usize, Entry)> = (0..2).filter_map(|index| Some((index, read_slot(&file, index)?))).collect();
+        // Whoever wrote a synced slot may have been ended before it was on the disk.
+        if entries.iter().any(|(_, entry)| entry.is_synced) && file.sync_data().is_err() {
+            return Err("its journal cannot be synced");
+        }
         let synced = entries.iter().filter(|(_, entry)| entry.is_synced).max_by_key(|(_, entry)| entry.sequence);
-        let last = entries.iter().max_by_key(|(_, entry)| entry.sequence)?;
+        let Some(last) = entries.iter().max_by_key(|(_, entry)| entry.sequence) else {
+            return Err("its journal is damaged");
+        };
+        let boot = boot_id();
         let counts = |entry: &Entry| entry.is_synced || (!boot.is_empty() && entry.boot == boot);
         // Both speak of the same bytes: a transfer from the beginning has a journal of its own. A slot that took its
         // time for a sync may be the later one and know less.
         let counting = entries.iter().map(|(_, entry)| entry).filter(|entry| counts(entry));
-        let entry = counting.max_by_key(|entry| (entry.offset, entry.sequence))?.clone();
+        let Some(entry) = counting.max_by_key(|entry| (entry.offset, entry.sequence)).cloned() else {
+            return Err("it was not on the disk yet when this machine went down");
+        };
         let slots = Slots {
             sequence: last.1.sequence,
             synced: synced.map(|(index, _)| *index),
             last: last.0,
             recorded: entry.offset,
         };
-        Some(Found { file, slots, entry })
+        let durable = synced.map(|(_, durable)| durable.clone()).filter(|durable| durable.about == entry.about);
+        Ok(Some(Found { file, slots, entry, durable }))
+    }
+
+    /// The digest as far as it is on the disk with the bytes that it is of, or of nothing yet.
+    pub fn digested(&self, algorithm: Algorithm) -> Digested {
+        let durable = self.durable.as_ref().filter(|durable| durable.about.algorithm == algorithm);
+        let state = durable.and_then(|durable| durable.state).filter(|(offset, _)| *offset <= self.entry.offset);
+        let restored = state.and_then(|(offset, state)| Some(Digested { offset, hasher: Hasher::restore(&state)? }));
+        restored.unwrap_or_else(|| Digested::nothing(algorithm))
     }
 
     /// Goes on with it, for the same content, maybe from another server.
@@ -241,11 +261,12 @@ fn open(path: &Path, create_new: bool) -> io::Result<File> {
         .open(path)
 }
 
-/// Removes whatever lies there. Under the lock of the part, so that it is nobody else's.
-pub fn remove(path: &Path) -> io::Result<()> {
+/// Removes whatever lies there, and says whether something did. Under the lock of the part, so that it is nobody else's.
+pub fn remove(path: &Path) -> io::Result<bool> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -302,7 +323,8 @@ impl Journal {
     /// Writes a slot. One that cannot be written costs bytes that are sent again, and nothing else.
     fn write(&self, mut slots: MutexGuard<'_, Slots>, resumable: &Resumable, sync: bool) {
         let index = 1 - slots.synced.unwrap_or(slots.last);
-        let state = resumable.digested.as_ref().and_then(|digested| Some((digested.offset, digested.hasher.save()?)));
+        let digested = resumable.digested.as_ref().filter(|_| sync);
+        let state = digested.and_then(|digested| Some((digested.offset, digested.hasher.save()?)));
         let entry = Entry {
             about: self.about.clone(),
             offset: resumable.offset,

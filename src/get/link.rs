@@ -128,6 +128,8 @@ impl Link {
                 self.input.drain(..used);
                 return Ok(Ok(value));
             }
+            // A server that always has something to say leaves nothing to wait for, and signals would go unseen.
+            waits.check()?;
             let mut buffer = std::mem::take(&mut self.buffer);
             let unused = std::mem::take(&mut self.input);
             let read = self.read(&mut buffer, until, waits);

@@ -1,9 +1,11 @@
 //! `xfer get`: from its configuration to files that are whole and verified.
 
+mod beside;
 mod commits;
 mod fetch;
 mod item;
 mod journal;
+mod ledger;
 mod link;
 mod part;
 mod progress;
@@ -27,12 +29,10 @@ use crate::proto::{self, base_name};
 use crate::text;
 use fetch::Fetcher;
 use item::Tools;
+use ledger::Ledger;
 use progress::Progress;
 use receive::Receiver;
 use wait::{Stop, Waits};
-
-/// Files that are named when they are not tried; the log has them all.
-const NOT_TRIED_SHOWN: usize = 5;
 
 /// What `xfer get` was asked to do.
 #[derive(Debug)]
@@ -123,7 +123,8 @@ fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Error> {
     let waits = Waits::new(logs.clone())?;
     let receiver = Receiver::start(&waits).map_err(Stop::into_error)?;
     let progress = Progress::new(config.progress, config.verbosity);
-    Ok(Fetcher::new(Tools { config, receiver: &receiver, waits, progress, server }).run())
+    let ledger = Ledger::new();
+    Ok(Fetcher::new(Tools { config, receiver: &receiver, waits, progress, server, ledger }).run())
 }
 
 /// Refuses, before anything else happens, names that no file here may get.
@@ -154,51 +155,4 @@ fn check_names(config: &GetConfig) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// What went wrong so far.
-#[derive(Default)]
-struct Failures {
-    first: Option<ExitCode>,
-    failed: usize,
-    not_tried: usize,
-}
-
-impl Failures {
-    fn add(&mut self, name: &[u8], error: &Error, progress: &mut Progress) {
-        progress.error(Some(name), &error.to_string());
-        self.first.get_or_insert(error.exit);
-        self.failed += 1;
-    }
-
-    /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person.
-    fn leave(&mut self, names: &[&[u8]], progress: &mut Progress) {
-        self.not_tried = names.len();
-        names.iter().for_each(|name| log::warn!(target: "main", "not tried: {}", text::quoted(name)));
-        let mut shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
-        if names.len() > NOT_TRIED_SHOWN {
-            shown.push(format!("and {} more", names.len() - NOT_TRIED_SHOWN));
-        }
-        if !shown.is_empty() {
-            progress.error(None, &format!("not tried, since the server cannot be reached: {}", shown.join(", ")));
-        }
-    }
-
-    fn summary(&self, files: usize, progress: &mut Progress) -> ExitCode {
-        if files > 1 {
-            let saved = files - self.failed - self.not_tried;
-            let mut line = format!("{saved} of {files} saved");
-            if self.failed > 0 {
-                line.push_str(&format!(", {} failed", self.failed));
-            }
-            if self.not_tried > 0 {
-                line.push_str(&format!(", {} not tried", self.not_tried));
-            }
-            match self.failed {
-                0 => progress.note(&line),
-                _ => progress.error(None, &line),
-            }
-        }
-        self.first.unwrap_or(ExitCode::Done)
-    }
 }

@@ -129,6 +129,8 @@ impl Part {
             if is_at(&file, &path, is_new)
                 .map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))?
             {
+                // It may have been about to get its name. Where modes cannot be set, they mean nothing.
+                let _ = file.set_permissions(PermissionsExt::from_mode(PART_MODE));
                 return Ok(Some(Part { file: Arc::new(file), path, target: target.to_path_buf(), is_new }));
             }
         }
@@ -193,8 +195,16 @@ impl Part {
     ///
     /// Without attributes, a new file gets the permissions that any program would give it, and one that replaces another
     /// keeps that one's. Nothing is replaced unless `replaces`: then the result is whether the part has become the target.
-    pub fn commit(self, attributes: Option<Attributes>, sync: Option<&Folder>, replaces: bool) -> Result<bool, String> {
-        let failed = |what: &str, error| format!("cannot {what} {}: {}", text::path(&self.target), reason(&error));
+    pub fn commit(
+        &self,
+        attributes: Option<Attributes>,
+        sync: Option<&Folder>,
+        replaces: bool,
+    ) -> Result<bool, CommitFailure> {
+        let failed = |what: &str, error: &io::Error| CommitFailure {
+            message: format!("cannot {what} {}: {}", text::path(&self.target), reason(error)),
+            is_in_doubt: what == SYNC,
+        };
         match self.rename(attributes, sync.is_some(), replaces) {
             Ok(()) => {}
             // Only the rename can say so.
@@ -202,15 +212,10 @@ impl Part {
                 self.discard();
                 return Ok(false);
             }
-            // What could not be synced may not be what was written: not to be resumed.
-            Err((what, error)) => {
-                let message = failed(what, error);
-                self.discard();
-                return Err(message);
-            }
+            Err((what, error)) => return Err(failed(what, &error)),
         }
         if let Some(folder) = sync {
-            folder.sync().map_err(|error| failed("sync the folder of", error))?;
+            folder.sync().map_err(|error| failed("sync the folder of", &error))?;
         }
         Ok(true)
     }
@@ -226,20 +231,32 @@ impl Part {
             (None, Ok(old)) if old.is_file() => old.permissions().mode() & 0o777,
             (None, _) => 0o666 & !umask(),
         };
-        self.file
-            .set_permissions(PermissionsExt::from_mode(mode))
-            .map_err(|error| ("set the permissions of", error))?;
+        let set_mode = |mode| {
+            let set = self.file.set_permissions(PermissionsExt::from_mode(mode));
+            set.map_err(|error| ("set the permissions of", error))
+        };
+        // As a part it must stay ours to open, should we be ended before it has its name.
+        set_mode(mode | PART_MODE)?;
         if let Some(Attributes { mtime, .. }) = attributes {
             self.set_mtime(mtime);
         }
         if sync {
-            self.file.sync_all().map_err(|error| ("sync", error))?;
+            self.file.sync_all().map_err(|error| (SYNC, error))?;
+        }
+        // A lock keeps other clients away, and nobody else.
+        if !self.is_at_its_path() {
+            let why = io::Error::other(format!("somebody has replaced {}", text::path(&self.path)));
+            return Err(("save", why));
         }
         let renamed = match replaces {
             true => std::fs::rename(&self.path, &self.target),
             false => rename_to_nothing(&self.path, &self.target),
         };
-        renamed.map_err(|error| ("replace", error))
+        renamed.map_err(|error| ("replace", error))?;
+        match mode | PART_MODE == mode {
+            true => Ok(()),
+            false => set_mode(mode),
+        }
     }
 
     /// A time that this file system cannot hold is no reason to lose the file.
@@ -253,13 +270,34 @@ impl Part {
         }
     }
 
-    /// Removes it and its journal. Under the lock, so that they are nobody else's.
+    /// Whether what lies at its path is still this file.
+    pub fn is_at_its_path(&self) -> bool {
+        let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let there = std::fs::symlink_metadata(&self.path).map(id);
+        there.is_ok_and(|there| self.file.metadata().is_ok_and(|ours| id(ours) == there))
+    }
+
+    /// Removes it and its journal, if nobody has put something else there.
     pub fn discard(&self) {
-        // What cannot be removed is emptied by the next run. The journal first: it must not outlive its part.
-        let _ = journal::remove(&self.journal_path());
-        let _ = std::fs::remove_file(&self.path);
+        if self.is_at_its_path() {
+            // What cannot be removed is emptied by the next run. The journal first: it must not outlive its part.
+            let _ = journal::remove(&self.journal_path());
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
+
+/// Why a part has not become the target, or only for the moment.
+#[derive(Debug)]
+pub struct CommitFailure {
+    /// The sentence for the user.
+    pub message: String,
+    /// Whether the part may hold something else than what was written.
+    pub is_in_doubt: bool,
+}
+
+/// The step of a commit whose failure says that bytes may be lost (fsync(2)).
+const SYNC: &str = "sync";
 
 /// Renames to a name that nothing has; otherwise `AlreadyExists`.
 fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
@@ -287,6 +325,9 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
         Some(Errno::LOOP) => format!("cannot save {shown}: {} is a symbolic link; remove it", text::path(part)),
         Some(Errno::NOENT) => {
             format!("cannot save {shown}: there is no folder {}; make it, or use -d", text::path(folder_of(target)))
+        }
+        Some(Errno::ACCESS) if part.exists() => {
+            format!("cannot save {shown}: cannot open {}: permission denied; remove it", text::path(part))
         }
         _ => format!("cannot save {shown}: {}; save elsewhere with -o or -d", reason(error)),
     })
@@ -317,13 +358,18 @@ fn is_at(file: &File, path: &Path, is_new: bool) -> Result<bool, String> {
     Ok(true)
 }
 
-/// The process's umask, which can only be read by setting it. A file that another thread makes meanwhile is the more private.
+/// The process's umask (proc(5), Umask). Without /proc it can only be read by setting it; a file that another thread
+/// makes meanwhile is the more private.
 fn umask() -> u32 {
     static UMASK: OnceLock<u32> = OnceLock::new();
     *UMASK.get_or_init(|| {
-        let mask = rustix::process::umask(Mode::from_raw_mode(0o077));
-        rustix::process::umask(mask);
-        mask.as_raw_mode()
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+        line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or_else(|| {
+            let mask = rustix::process::umask(Mode::from_raw_mode(0o077));
+            rustix::process::umask(mask);
+            mask.as_raw_mode()
+        })
     })
 }
 

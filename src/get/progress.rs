@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use super::ProgressMode;
 use crate::console::{self, print_line};
+use crate::error::ExitCode;
 use crate::logging::Verbosity;
 use crate::proto::base_name;
+use crate::proto::digest::Digest;
 use crate::text;
 
 /// The version of the objects that `--progress json` prints (PROGRESS FOR PROGRAMS in xfer-get(1)).
@@ -196,8 +198,12 @@ impl Progress {
     }
 
     /// A file is where it should be.
-    pub fn done(&mut self, name: &[u8], size: u64, line: &str) {
-        self.say(log::Level::Info, "done", Some(name), json!({ "bytes": size, "total": size }), line);
+    pub fn done(&mut self, name: &[u8], size: u64, digest: Option<&Digest>, line: &str) {
+        let mut fields = json!({ "bytes": size, "total": size });
+        if let Some(digest) = digest {
+            fields[digest.algorithm().to_string()] = json!(digest.to_string());
+        }
+        self.say(log::Level::Info, "done", Some(name), fields, line);
     }
 
     /// A line that says what was done.
@@ -205,9 +211,10 @@ impl Progress {
         self.say(log::Level::Info, "note", None, json!({}), line);
     }
 
-    /// A line about something that failed; of which file, if it was one.
-    pub fn error(&mut self, name: Option<&[u8]>, line: &str) {
-        self.say(log::Level::Error, "error", name, json!({}), line);
+    /// A line about something that failed; of which file, if it was one, and with which exit code, if it decides one.
+    pub fn error(&mut self, name: Option<&[u8]>, exit: Option<ExitCode>, line: &str) {
+        let fields = exit.map_or(json!({}), |exit| json!({ "code": exit.number() }));
+        self.say(log::Level::Error, "error", name, fields, line);
     }
 
     fn say(&mut self, level: log::Level, event: &str, name: Option<&[u8]>, fields: Value, line: &str) {

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::journal::Journal;
-use super::wait::{Stop, Waits};
+use super::wait::{SIGNAL_GRACE, Stop, Waits};
 use super::workers::{Pending, Worker};
 use crate::error::{Error, ExitCode, reason};
 use crate::proto::digest::{Algorithm, Digest, Hasher};
@@ -241,6 +241,10 @@ impl Receiver {
             let Digested { mut offset, mut hasher } = from;
             let mut buffer = vec![0; BLOCK_LEN];
             while offset < end {
+                // Nobody looks any more, and others wait for this thread.
+                if Arc::strong_count(&done) == 1 {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
                 let len = usize::try_from(end - offset).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
                 match file.read_at(buffer.get_mut(..len).unwrap_or_default(), offset) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -487,21 +491,23 @@ impl Body<'_> {
         self.receiver.hasher.run(move || lock(&flow.hasher).clone().finish()).wait(waits)
     }
 
-    /// Waits until all that has come is hashed and written; the digest.
+    /// Waits until all that has come is hashed, written and, as far as it was begun, synced; the digest.
     pub fn finish(&mut self, waits: &mut Waits) -> Result<Digest, Stop> {
         self.flush();
         let written = self.receiver.writer.run(|| ());
         let digest = self.digest(waits)?;
         written.wait(waits)?;
+        // It may have been told of a failure that the last sync is not told of.
+        if let Some(syncing) = &self.syncing {
+            syncing.wait(waits)?;
+        }
         self.check()?;
         Ok(digest)
     }
 
-    /// Ends in the middle, with all that has come written and in the journal; how far it could be resumed, unless what
-    /// is written is in doubt.
-    ///
-    /// A signal has `grace` for it: the digest may lag behind then, the bytes are there.
-    pub fn stop(mut self, waits: &mut Waits, grace: Duration) -> Result<Option<Resumable>, Stop> {
+    /// Ends in the middle, with all that has come written and in the journal. After a signal there is not much time for
+    /// it: the digest may lag behind then.
+    pub fn stop(mut self, waits: &mut Waits) -> Result<Stopped, Stop> {
         self.flush();
         let flow = Arc::clone(&self.flow);
         let written = self.receiver.writer.run(move || {
@@ -509,11 +515,27 @@ impl Body<'_> {
                 journal.record(&flow.resumable());
             }
         });
-        match self.receiver.hasher.run(|| ()).wait(waits) {
-            Ok(()) | Err(Stop::Signal(_)) => {}
-            Err(stop) => return Err(stop),
+        let hashed = self.receiver.hasher.run(|| ());
+        for pending in [Some(&hashed), Some(&written), self.syncing.as_ref()].into_iter().flatten() {
+            match pending.wait_through_signal(waits, SIGNAL_GRACE) {
+                Ok(()) => {}
+                Err(Stop::Signal(_)) => return Ok(Stopped::Unknown),
+                Err(stop) => return Err(stop),
+            }
         }
-        written.wait_through_signal(waits, grace)?;
-        Ok((!self.flow.is_in_doubt()).then(|| self.flow.resumable()))
+        Ok(match self.flow.is_in_doubt() {
+            true => Stopped::InDoubt,
+            false => Stopped::Good(self.flow.resumable()),
+        })
     }
+}
+
+/// What an attempt that did not come to its end has left.
+pub enum Stopped {
+    /// Bytes to go on with.
+    Good(Resumable),
+    /// The disk did not say in time.
+    Unknown,
+    /// Bytes that may not be what was written.
+    InDoubt,
 }

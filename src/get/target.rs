@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::Output;
+use super::beside::{Begun, Beside, Kept, Left, Look};
 use super::commits::{Committed, Folder};
-use super::journal::{self, About, Found, Journal};
+use super::journal::{About, Journal};
 use super::part::{Attributes, Part, folder_of};
-use super::receive::{Digested, Resumable, Sink};
+use super::receive::{Digested, Resumable, Sink, Stopped};
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, reason};
@@ -21,9 +22,6 @@ use crate::text;
 
 /// Smaller files stay in the page cache, where whoever fetched them will look next.
 const PASSES_CACHE_FROM: u64 = 64 << 20;
-
-/// Smaller files have no journal: they are sent again sooner than anybody types the command again.
-const JOURNAL_FROM: u64 = 32 << 20;
 
 /// Where one file goes.
 pub enum Target {
@@ -82,16 +80,7 @@ pub struct FileTarget {
     path: PathBuf,
     /// Whether the folder is ours to make.
     makes_folder: bool,
-    /// Locked, from the first look at it on.
-    part: Option<Part>,
-    /// What an earlier run says of the part, until this run goes on with it.
-    found: Option<Found>,
-    /// Of this run.
-    journal: Option<Arc<Journal>>,
-    resume: Option<Resume>,
-    /// Whether the bytes in the part are of this run: until a server has proved those of an earlier run useless, they
-    /// are not ours to remove.
-    is_begun: bool,
+    beside: Beside,
     /// The digest of what is there already, once it has been compared: a later attempt need not hash it again.
     there: Option<(SystemTime, Digest)>,
 }
@@ -104,7 +93,10 @@ pub struct StreamTarget {
     written: Arc<AtomicU64>,
     /// Of what they are: a later attempt must bring the same.
     promised: Option<About>,
+    /// What version 2 can go on with.
     resume: Option<Resume>,
+    /// What version 1 has brought, all of it written, and has to bring again.
+    brought: Option<Digested>,
 }
 
 impl Target {
@@ -135,7 +127,8 @@ impl Target {
 
     fn stream_to(file: File, shown: String) -> Target {
         let written = Arc::new(AtomicU64::new(0));
-        Target::Stream(Box::new(StreamTarget { file: Arc::new(file), shown, written, promised: None, resume: None }))
+        let file = Arc::new(file);
+        Target::Stream(Box::new(StreamTarget { file, shown, written, promised: None, resume: None, brought: None }))
     }
 
     /// The target as lines for a person name it.
@@ -187,64 +180,87 @@ impl Target {
         }
     }
 
-    /// Whether there may be a part of an earlier run, or there is one of this one.
-    pub fn has_part(&self) -> bool {
+    /// Whether something lies there that an earlier run may have left, and nobody has looked at it.
+    pub fn has_unseen_part(&self) -> bool {
         match self {
-            Target::File(target) => target.part.is_some() || Part::exists(&target.path),
+            Target::File(target) => matches!(target.beside, Beside::Unseen) && Part::exists(&target.path),
             Target::Stream(_) => false,
         }
     }
 
-    /// Takes what an earlier run has left of the file of this name, if there is anything. Returns the server that it came
-    /// from, if it did: that one speaks version 2.
-    pub fn find(&mut self, name: &[u8], algorithm: Algorithm) -> Result<Option<String>, Stop> {
+    /// Takes what an earlier run has left of the file of this name, if there is anything.
+    pub fn find(&mut self, name: &[u8], algorithm: Algorithm) -> Result<Look, Stop> {
         match self {
-            Target::File(target) if target.part.is_none() => target.find(name, algorithm),
-            _ => Ok(None),
+            Target::File(target) => target.beside.find(&target.path, name, algorithm),
+            Target::Stream(_) => Ok(Look::default()),
         }
     }
 
     /// What can be gone on with.
     pub fn resume(&self) -> Option<&Resume> {
         match self {
-            Target::File(target) => target.resume.as_ref(),
+            Target::File(target) => target.beside.resume(),
             Target::Stream(target) => target.resume.as_ref(),
+        }
+    }
+
+    /// What version 1 has brought of a stream, and has to bring again.
+    pub fn brought(&self) -> Option<&Digested> {
+        match self {
+            Target::File(_) => None,
+            Target::Stream(target) => target.brought.as_ref(),
         }
     }
 
     /// The file to digest what is there from.
     pub fn part_file(&self) -> Option<Arc<File>> {
         match self {
-            Target::File(target) => target.part.as_ref().map(|part| Arc::clone(part.file())),
+            Target::File(target) => target.beside.file(),
             Target::Stream(_) => None,
         }
     }
 
-    /// Sets what can be gone on with: after a failed attempt, or since what is there has been read.
-    pub fn set_resume(&mut self, resume: Option<Resume>) {
-        match self {
-            Target::File(target) => target.resume = resume,
-            Target::Stream(target) => target.resume = resume,
+    /// Takes the digest of what is there, once it has been read; without one, it cannot be gone on with.
+    pub fn set_digested(&mut self, digested: Option<Digested>) {
+        if let Target::File(target) = self {
+            target.beside.set_digested(digested);
         }
     }
 
     /// What an attempt leaves to go on with.
-    pub fn keep(&mut self, offer: &Offer, resumable: Option<Resumable>) {
-        // Version 1 cannot go on in the middle; a stream has to, and then gets all of it once more.
-        let can_go_on = offer.attributes.is_some() || self.is_stream();
-        let resume = resumable.filter(|resumable| can_go_on && resumable.offset > 0).map(|resumable| Resume {
+    pub fn keep(&mut self, offer: &Offer, stopped: Stopped) {
+        let resume_from = |resumable: Resumable| Resume {
             version: offer.about.version,
             size: offer.about.size,
             offset: resumable.offset,
             digested: resumable.digested.unwrap_or_else(|| Digested::nothing(offer.about.algorithm)),
-        });
-        self.set_resume(resume);
+        };
+        match (self, stopped) {
+            (Target::File(target), Stopped::Good(resumable)) if resumable.offset > 0 && offer.attributes.is_some() => {
+                target.beside.keep(Kept::Good(resume_from(resumable)));
+            }
+            (Target::File(target), Stopped::Unknown) => target.beside.keep(Kept::Unknown),
+            (Target::File(target), _) => target.beside.keep(Kept::Worthless),
+            (Target::Stream(target), Stopped::Good(resumable)) => match offer.attributes {
+                Some(_) => target.resume = (resumable.offset > 0).then(|| resume_from(resumable)),
+                None => target.brought = resumable.digested,
+            },
+            (Target::Stream(_), _) => {}
+        }
+    }
+
+    /// Gives up what came: it proved wrong.
+    pub fn spoil(&mut self) {
+        match self {
+            Target::File(target) => target.beside.keep(Kept::Worthless),
+            Target::Stream(target) => target.resume = None,
+        }
     }
 
     /// Gets ready for the bytes of a file, from the offer's offset on, which is 0 or where it can be gone on.
-    pub fn begin(&mut self, offer: &Offer, sync: bool, worker: &Worker, waits: &mut Waits) -> Result<Ready, Stop> {
+    pub fn begin(&mut self, offer: &Offer, worker: &Worker, waits: &mut Waits) -> Result<Ready, Stop> {
         match self {
-            Target::File(target) => target.begin(offer, sync, worker, waits),
+            Target::File(target) => target.begin(offer, worker, waits),
             Target::Stream(target) => target.begin(offer),
         }
     }
@@ -257,24 +273,17 @@ impl Target {
         }
     }
 
-    /// What ends a file whose bytes are all written and verified; nothing, for a stream. From here on the part belongs
-    /// to the job: whatever comes of it, it is not ours to remove.
+    /// What ends a file whose bytes are all written and verified; nothing, for a stream.
     pub fn commit(
         &mut self,
         attributes: Option<Attributes>,
         sync: Option<Arc<Folder>>,
         replaces: bool,
     ) -> Option<impl FnOnce() -> Committed + Send + 'static> {
-        let Target::File(target) = self else { return None };
-        let journal = target.journal.take();
-        let part = target.part.take()?;
-        Some(move || {
-            let result = part.commit(attributes, sync.as_deref(), replaces);
-            if let (Ok(true), Some(journal)) = (&result, journal) {
-                journal.remove_own();
-            }
-            result
-        })
+        match self {
+            Target::File(target) => target.beside.commit(attributes, sync, replaces),
+            Target::Stream(_) => None,
+        }
     }
 
     /// The folder that holds the target, as a path.
@@ -285,30 +294,18 @@ impl Target {
         }
     }
 
-    /// Removes what an earlier run has left: the target is what the server has. What another client has locked stays.
+    /// Removes what an earlier run has left: the target is what the server has.
     pub fn clean(&mut self) {
-        let Target::File(target) = self else { return };
-        if target.part.is_none() && Part::left(&target.path) {
-            target.part = Part::open(&target.path).ok();
-        }
-        if let Some(part) = target.part.take() {
-            part.discard();
+        if let Target::File(target) = self {
+            target.beside.clean(&target.path);
         }
     }
 
-    /// Leaves nothing unverified behind but what a later run can go on with; where that is, and how much of how much.
-    pub fn abandon(&mut self) -> Option<(PathBuf, u64, u64)> {
-        let Target::File(target) = self else { return None };
-        let part = target.part.take()?;
-        let has_journal = target.journal.is_some() || target.found.is_some();
-        match &target.resume {
-            Some(resume) if has_journal => Some((part.path().to_path_buf(), resume.offset, resume.size)),
-            _ => {
-                if target.is_begun {
-                    part.discard();
-                }
-                None
-            }
+    /// Leaves nothing unverified behind but what a later run can go on with.
+    pub fn abandon(&mut self) -> Option<Left> {
+        match self {
+            Target::File(target) => target.beside.abandon(),
+            Target::Stream(_) => None,
         }
     }
 }
@@ -332,42 +329,14 @@ fn stream(path: &Path, worker: &Worker, waits: &mut Waits) -> Result<Target, Sto
 
 impl FileTarget {
     fn new(path: PathBuf, makes_folder: bool) -> FileTarget {
-        FileTarget {
-            path,
-            makes_folder,
-            part: None,
-            found: None,
-            journal: None,
-            resume: None,
-            is_begun: false,
-            there: None,
-        }
+        FileTarget { path, makes_folder, beside: Beside::Unseen, there: None }
     }
 
     fn modified(&self) -> Option<SystemTime> {
         std::fs::symlink_metadata(&self.path).and_then(|there| there.modified()).ok()
     }
 
-    fn find(&mut self, name: &[u8], algorithm: Algorithm) -> Result<Option<String>, Stop> {
-        let Some(part) = Part::open_existing(&self.path)? else { return Ok(None) };
-        let found = Found::open(&part.journal_path());
-        let len = part.len().unwrap_or(0);
-        self.part = Some(part);
-        let Some(found) = found.filter(|found| found.entry.about.name == name) else { return Ok(None) };
-        let origin = found.entry.about.origin.clone();
-        if (1..=len).contains(&found.entry.offset) {
-            self.resume = Some(Resume {
-                version: found.entry.about.version,
-                size: found.entry.about.size,
-                offset: found.entry.offset,
-                digested: found.entry.digested(algorithm),
-            });
-            self.found = Some(found);
-        }
-        Ok(Some(origin))
-    }
-
-    fn begin(&mut self, offer: &Offer, sync: bool, worker: &Worker, waits: &mut Waits) -> Result<Ready, Stop> {
+    fn begin(&mut self, offer: &Offer, worker: &Worker, waits: &mut Waits) -> Result<Ready, Stop> {
         let shown = text::path(&self.path);
         if std::fs::symlink_metadata(&self.path).is_ok_and(|there| there.is_dir()) {
             return Err(Stop::local(format!("cannot save {shown}: it is a directory; use -o or -d")));
@@ -378,83 +347,9 @@ impl FileTarget {
                 Stop::local(format!("cannot make the folder {}: {}", text::path(folder), reason(&error)))
             })?;
         }
-        let part = match self.part.take() {
-            Some(part) => part,
-            None => Part::open(&self.path)?,
-        };
-        self.is_begun |= part.is_new();
-        let part = self.part.insert(part);
-        // Before anything that is there is given up.
-        let goes_on = offer.offset > 0 && self.resume.as_ref().is_some_and(|resume| resume.offset == offer.offset);
-        let reused = if goes_on { offer.offset } else { part.allocated() };
-        check_space(part, offer.about.size.saturating_sub(reused), offer.about.size, &shown)?;
-        let there = match self.resume.take() {
-            Some(resume) if goes_on => resume.digested,
-            _ => {
-                self.start_clean(sync, worker, waits)?;
-                Digested::nothing(offer.about.algorithm)
-            }
-        };
-        self.is_begun = true;
-        let journal = self.journal(offer);
-        // Put there above.
-        let Some(part) = &self.part else { return Err(Stop::local(format!("the part of {shown} is gone"))) };
-        let cut = part.truncate(there.offset);
-        cut.map_err(|error| Stop::local(format!("cannot cut the part of {shown}: {}", reason(&error))))?;
+        let Begun { file, there, journal } = self.beside.begin(&self.path, offer, worker, waits)?;
         let passes_cache = Arc::new(AtomicBool::new(offer.about.size >= PASSES_CACHE_FROM));
-        Ok(Ready { sink: Sink::File { file: Arc::clone(part.file()), passes_cache, shown }, there, journal })
-    }
-
-    /// Forgets what an earlier attempt or an earlier run says of the part, so that it is on the disk before the part
-    /// holds anything else.
-    fn start_clean(&mut self, sync: bool, worker: &Worker, waits: &mut Waits) -> Result<(), Stop> {
-        let had_journal = self.journal.take().is_some() | self.found.take().is_some();
-        let Some(part) = &self.part else { return Ok(()) };
-        let path = part.journal_path();
-        let cannot = |error| Stop::local(format!("cannot remove {}: {}", text::path(&path), reason(&error)));
-        journal::remove(&path).map_err(cannot)?;
-        if had_journal && sync {
-            let folder = folder_of(&self.path).to_path_buf();
-            let synced = worker.run(move || File::open(folder)?.sync_all()).wait(waits)?;
-            synced.map_err(cannot)?;
-        }
-        Ok(())
-    }
-
-    /// The journal of a file that is large enough for one and can be resumed. Without one, a later run begins at the
-    /// beginning; that is no reason to fail.
-    fn journal(&mut self, offer: &Offer) -> Option<Arc<Journal>> {
-        if offer.attributes.is_none() || offer.about.size < JOURNAL_FROM {
-            return None;
-        }
-        if self.journal.is_none() {
-            let path = self.part.as_ref()?.journal_path();
-            let journal = match self.found.take() {
-                Some(found) => Ok(found.resume(&path, offer.about.clone())),
-                None => Journal::create(&path, offer.about.clone()),
-            };
-            match journal {
-                Ok(journal) => self.journal = Some(Arc::new(journal)),
-                Err(error) => log::warn!(target: "main", "no journal {}: {}", text::path(&path), reason(&error)),
-            }
-        }
-        self.journal.clone()
-    }
-}
-
-fn check_space(part: &Part, missing: u64, size: u64, shown: &str) -> Result<(), Stop> {
-    match part.free_space() {
-        Some(free) if free < missing => {
-            let also = match missing < size {
-                true => format!("{} more of {}", text::size(missing), text::size(size)),
-                false => text::size(size),
-            };
-            Err(Stop::local(format!(
-                "not enough space for {shown}: it needs {also}, and {} are free; make room, or save elsewhere with -d",
-                text::size(free)
-            )))
-        }
-        _ => Ok(()),
+        Ok(Ready { sink: Sink::File { file, passes_cache, shown }, there, journal })
     }
 }
 

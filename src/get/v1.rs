@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::item::{Item, Received, Tools};
+use super::item::{Item, Outcome, Received, Tools, refused};
 use super::journal::About;
 use super::link::{Link, Lost, Read};
 use super::receive::Body;
 use super::target::Offer;
-use super::v2::Outcome;
 use super::wait::Stop;
 use crate::error::{Error, ExitCode};
 use crate::proto::digest::Algorithm;
@@ -50,7 +49,7 @@ impl Answered {
         }
         let metadata = metadata(&mut link, item, tools)?;
         if let Some(line) = compare(item, &metadata, tools)? {
-            return Ok(Outcome::There { line, size: metadata.size });
+            return Ok(Outcome::There { line, digest: metadata.digest, size: metadata.size });
         }
         receive(&mut link, item, &metadata, tools)
     }
@@ -88,16 +87,6 @@ fn refusal(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<St
     Ok(refused(link.server(), item.name, &message))
 }
 
-/// A server's refusal, in its own words.
-pub fn refused(server: &str, name: &[u8], message: &[u8]) -> Stop {
-    let message = match text::escaped(message) {
-        message if message.is_empty() => String::from("no reason given"),
-        message => message,
-    };
-    let message = format!("{server} refused {}: {message}", text::quoted(name));
-    Stop::Final(Error::new(ExitCode::Refused, message))
-}
-
 /// Whether the target holds the same content already; the line that says so. The connection waits meanwhile.
 fn compare(item: &mut Item<'_>, metadata: &Metadata, tools: &mut Tools<'_>) -> Result<Option<String>, Stop> {
     if tools.config.existing != super::Existing::Compare {
@@ -112,12 +101,12 @@ fn compare(item: &mut Item<'_>, metadata: &Metadata, tools: &mut Tools<'_>) -> R
 fn receive(link: &mut Link, item: &mut Item<'_>, metadata: &Metadata, tools: &mut Tools<'_>) -> Result<Outcome, Stop> {
     let offer = offer(item, metadata, tools);
     // What an interrupted stream has brought already, all of it written.
-    let brought = item.target.resume().cloned().filter(|_| item.target.is_stream());
+    let brought = item.target.brought().cloned();
     let mut body = item.begin(&offer, tools)?;
     let mut result = Ok(());
     if let Some(brought) = brought {
         result = receive_to(link, &mut body, brought.offset, metadata.size, tools)
-            .and_then(|()| expect_same(link, &mut body, brought.digested.hasher.finish(), tools));
+            .and_then(|()| expect_same(link, &mut body, brought.hasher.finish(), tools));
     }
     let result = result
         .and_then(|()| receive_to(link, &mut body, metadata.size, metadata.size, tools))
@@ -163,6 +152,7 @@ fn receive_to(link: &mut Link, body: &mut Body<'_>, end: u64, size: u64, tools: 
                     body.flush();
                 }
                 tools.progress.advance(body.received());
+                tools.collect()?;
             }
             Read::Lost(lost) => {
                 let when = format!("after {} of {size} bytes", body.received());

@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::item::{Comparison, Item, Received, Stage, Tools};
+use super::item::{Comparison, Item, Outcome, Received, Stage, Tools, refused};
 use super::journal::About;
 use super::link::{Link, Lost, Read};
 use super::part::Attributes;
 use super::progress::Activity;
 use super::receive::Body;
 use super::target::Offer;
-use super::v1::refused;
 use super::wait::Stop;
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::v2::{self, ErrorCode, File, Reply};
@@ -22,21 +21,6 @@ const SLOW: Duration = Duration::from_secs(2);
 /// Shares of the time of a transfer from which on the digest is what it waited for: our hashing, and the server's.
 const HASHING_SHARE: f64 = 0.8;
 const WAITING_SHARE: f64 = 0.3;
-
-/// How a reply ended well.
-pub enum Outcome {
-    /// All bytes are there and verified.
-    Received(Received),
-    /// What is there is the same; the line that says so.
-    There {
-        /// It.
-        line: String,
-        /// Bytes in the file.
-        size: u64,
-    },
-    /// What is there is not the same: to be fetched.
-    Differs,
-}
 
 /// How a reply failed.
 pub enum Failed {
@@ -137,7 +121,11 @@ impl Session {
         let field = match wanted {
             _ if file.algorithm != tools.config.algorithm => "digest algorithm",
             Wanted::Bytes { .. } if file.sizes_differ => "flag",
-            Wanted::Bytes { offset, .. } if file.offset != 0 && file.offset != offset => "offset",
+            Wanted::Bytes { offset, version }
+                if file.offset != 0 && (file.offset, file.version) != (offset, version) =>
+            {
+                "offset"
+            }
             Wanted::Digest { size } if (file.size != size) != file.sizes_differ => "flag",
             _ => return Ok(file),
         };
@@ -147,16 +135,19 @@ impl Session {
     /// The next frame. A WAIT that says that nothing was done is no sign of life.
     fn frame(&mut self, when: &str, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
         let timeout = tools.config.timeout;
+        tools.collect()?;
         let reply = self.link.value(self.until, &mut tools.waits, parse)?;
         let reply = reply.map_err(|lost| match (lost, self.waited) {
-            (Lost::Silence, Some(_)) => {
-                let seconds = timeout.as_secs_f64();
-                Stop::again(format!("{} made no progress for {seconds} s {when}", self.link.server()))
-            }
+            (Lost::Silence, Some(_)) => self.no_progress(timeout, when),
             _ => self.link.lost(lost, timeout, when),
         })?;
         match reply {
-            Reply::Wait { done, .. } if self.waited.is_some_and(|before| done <= before) => {}
+            Reply::Wait { done, .. } if self.waited.is_some_and(|before| done <= before) => {
+                // A flood of them leaves nothing to wait for, and no other time to look.
+                if Instant::now() >= self.until {
+                    return Err(self.no_progress(timeout, when));
+                }
+            }
             Reply::Wait { done, .. } => {
                 self.waited = Some(done);
                 self.until = Instant::now() + timeout;
@@ -164,6 +155,11 @@ impl Session {
             _ => self.until = Instant::now() + timeout,
         }
         Ok(reply)
+    }
+
+    fn no_progress(&self, timeout: Duration, when: &str) -> Stop {
+        let seconds = timeout.as_secs_f64();
+        Stop::again(format!("{} made no progress for {seconds} s {when}", self.link.server()))
     }
 
     fn out_of_place(&self, kind: u8) -> Stop {
@@ -213,7 +209,7 @@ impl Session {
             running => item.existing_digest(running, tools)?,
         };
         Ok(match item.compared(ours, &theirs, size) {
-            Some(line) => Outcome::There { line, size },
+            Some(line) => Outcome::There { line, digest: theirs, size },
             None => Outcome::Differs,
         })
     }
@@ -233,7 +229,7 @@ impl Session {
         };
         let began = Instant::now();
         let mut body = item.begin(&offer, tools)?;
-        let result = self.body(&mut body, item.name, file.size, tools).and_then(|(theirs, waited)| {
+        let result = self.body(&mut body, item.name, file, tools).and_then(|(theirs, waited)| {
             let ours = body.finish(&mut tools.waits)?;
             Ok((theirs, ours, waited))
         });
@@ -260,9 +256,10 @@ impl Session {
         &mut self,
         body: &mut Body<'_>,
         name: &[u8],
-        size: u64,
+        file: &File,
         tools: &mut Tools<'_>,
     ) -> Result<(Digest, Duration), Failed> {
+        let size = file.size;
         let mut whole = Instant::now();
         loop {
             let when = format!("after {} of {size} bytes", body.received());
@@ -278,7 +275,9 @@ impl Session {
                 }
                 Reply::Wait { done, total } if body.received() == size => show_waiting(name, done, total, tools),
                 Reply::Wait { .. } => {}
-                Reply::Digest(digest) if body.received() == size => return Ok((digest, whole.elapsed())),
+                Reply::Digest(digest) if body.received() == size && digest.algorithm() == file.algorithm => {
+                    return Ok((digest, whole.elapsed()));
+                }
                 Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
                 Reply::Error(code, message) => return Err(self.refusal(name, code, &message)),
                 Reply::File(_) => return Err(self.out_of_place(v2::FILE).into()),

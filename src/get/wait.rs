@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -15,6 +15,9 @@ const SIGNALS: Token = Token(0);
 const WAKER: Token = Token(1);
 /// What a connection registers as.
 pub const SOCKET: Token = Token(2);
+
+/// How long a signal lets the disk take what is on its way to it.
+pub const SIGNAL_GRACE: Duration = Duration::from_millis(300);
 
 /// Why a file, or one attempt at it, is given up.
 #[derive(Debug)]
@@ -138,14 +141,6 @@ impl Waits {
     /// Whether a signal has come, without waiting.
     pub fn check(&mut self) -> Result<(), Stop> {
         self.wait(Some(Instant::now()))
-    }
-
-    /// Waits for this time, whatever else happens but a signal.
-    pub fn pause(&mut self, until: Instant) -> Result<(), Stop> {
-        while Instant::now() < until {
-            self.wait(Some(until))?;
-        }
-        Ok(())
     }
 }
 

@@ -97,6 +97,8 @@ pub struct Digests {
     queued: VecDeque<Key>,
     /// Whether the next one from the queue is the one with the least left to do, and not the first.
     prefers_short: bool,
+    /// Whether the running job that is hashed next is the one with the least left, and not the next in turn.
+    runs_short: bool,
     cache: Cache,
     buffer: Box<[u8]>,
 }
@@ -123,6 +125,7 @@ impl Default for Digests {
             running: VecDeque::new(),
             queued: VecDeque::new(),
             prefers_short: true,
+            runs_short: false,
             cache: Cache::default(),
             buffer: vec![0; CHUNK].into_boxed_slice(),
         }
@@ -203,8 +206,7 @@ impl Digests {
         let unwaited: Vec<Key> = self.running.iter().copied().filter(is_unwaited).collect();
         if unwaited.len() > UNWAITED_MAX {
             // The one with the most left to do is the least likely to be of use before it is dropped anyway.
-            let left = |key: &Key| self.jobs.get(key).map(|job| key.subject.stamp.size - job.offset);
-            if let Some(longest) = unwaited.into_iter().max_by_key(left) {
+            if let Some(longest) = unwaited.into_iter().max_by_key(|key| self.left(key)) {
                 self.end(&longest);
             }
         }
@@ -261,11 +263,26 @@ impl Digests {
                 job.paused_until.is_none_or(|until| until <= now) && job.waiters.is_empty() != waited
             })
         };
-        let find = |waited| self.running.iter().position(|key| can_go(key, waited));
+        // Every second time the one that is done soonest: a few clients that have huge files hashed, and wait for nothing
+        // else, would slow down all others by as many times.
+        self.runs_short = !self.runs_short;
+        let runs_short = self.runs_short;
+        let find = |waited| {
+            let mut able = self.running.iter().enumerate().filter(|(_, key)| can_go(key, waited));
+            match runs_short {
+                true => able.min_by_key(|(_, key)| self.left(key)).map(|(at, _)| at),
+                false => able.next().map(|(at, _)| at),
+            }
+        };
         let at = find(true).or_else(|| find(false))?;
         let key = self.running.remove(at)?;
         self.running.push_back(key);
         Some(key)
+    }
+
+    /// Bytes of a job that are still to be hashed.
+    fn left(&self, key: &Key) -> Option<u64> {
+        self.jobs.get(key).map(|job| key.subject.stamp.size.saturating_sub(job.offset))
     }
 
     /// Forgets a running job, and starts one from the queue in its place.
@@ -292,9 +309,8 @@ impl Digests {
     /// left, so that a small file does not wait for all the large ones before it.
     fn start_queued(&mut self) {
         self.prefers_short = !self.prefers_short;
-        let left = |key: &Key| self.jobs.get(key).map(|job| key.subject.stamp.size - job.offset);
         let at = match self.prefers_short {
-            true => self.queued.iter().enumerate().min_by_key(|(_, key)| left(key)).map_or(0, |(at, _)| at),
+            true => self.queued.iter().enumerate().min_by_key(|(_, key)| self.left(key)).map_or(0, |(at, _)| at),
             false => 0,
         };
         self.running.extend(self.queued.remove(at));
@@ -492,6 +508,25 @@ mod tests {
         let step = Duration::from_millis(1);
         let mut clock = (0..).map(|n| now + step * n);
         let budget = step * u32::try_from(chunks).expect("a few thousand");
+        let finished = digests.run(budget, || clock.next().expect("endless"));
+        assert_eq!(finished.len(), 1);
+        assert_eq!(finished[0].waiters, [Waiter(9999)]);
+    }
+
+    #[test]
+    fn a_smaller_file_gets_half_the_time_beside_many_huge_ones() {
+        let folder = Folder::new("half");
+        let mut digests = Digests::default();
+        let now = Instant::now();
+        for n in 0..RUNNING_MAX - 1 {
+            let large = folder.file(&format!("large-{n}"), 1 << 40);
+            assert_eq!(ask(&mut digests, &large, n, now), None);
+        }
+        let (small, chunks) = (folder.file("small", 8 << 20), (8 << 20) / CHUNK);
+        assert_eq!(ask(&mut digests, &small, 9999, now), None);
+        let step = Duration::from_millis(1);
+        let mut clock = (0..).map(|n| now + step * n);
+        let budget = step * u32::try_from(2 * chunks + 3).expect("some hundreds");
         let finished = digests.run(budget, || clock.next().expect("endless"));
         assert_eq!(finished.len(), 1);
         assert_eq!(finished[0].waiters, [Waiter(9999)]);

@@ -1,0 +1,314 @@
+//! What lies beside a target while it is fetched: the part file and its journal, whose they are, and what stays of them.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::commits::{Committed, Folder};
+use super::journal::{self, Found, Journal};
+use super::part::{Attributes, Part, folder_of};
+use super::receive::Digested;
+use super::target::{Offer, Resume};
+use super::wait::{Stop, Waits};
+use super::workers::Worker;
+use crate::error::reason;
+use crate::proto::digest::Algorithm;
+use crate::text;
+
+/// Smaller files have no journal: they are sent again sooner than anybody types the command again.
+const JOURNAL_FROM: u64 = 32 << 20;
+
+/// What lies beside a target.
+pub enum Beside {
+    /// Nobody has looked.
+    Unseen,
+    /// Locked, and of an earlier run: not ours to remove until a server has proved it useless.
+    Earlier {
+        /// The part.
+        part: Part,
+        /// What can be gone on with, and where that is written.
+        found: Option<Box<(Found, Resume)>>,
+    },
+    /// Locked, and what lies in it came in this run, or is gone on with by it.
+    Ours {
+        /// The part.
+        part: Part,
+        /// If the file is large enough for one.
+        journal: Option<Arc<Journal>>,
+        /// What is known of the part.
+        kept: Kept,
+    },
+}
+
+/// What is known of a part of ours between two attempts.
+pub enum Kept {
+    /// It is good, and can be gone on with.
+    Good(Resume),
+    /// Its journal knows; so also while an attempt is under way.
+    Unknown,
+    /// Nothing in it can be gone on with.
+    Worthless,
+}
+
+/// What a look has found.
+#[derive(Default)]
+pub struct Look {
+    /// The server that it came from.
+    pub origin: Option<String>,
+    /// Why it cannot be gone on with, if it might have been meant to be.
+    pub useless: Option<String>,
+}
+
+/// A part that is ready for bytes.
+pub struct Begun {
+    /// Where they go.
+    pub file: Arc<File>,
+    /// What is there already.
+    pub there: Digested,
+    /// What is to be told how far the part is good.
+    pub journal: Option<Arc<Journal>>,
+}
+
+/// What stays for a later run.
+pub struct Left {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// How much it is, and of how much, as far as that is known.
+    pub progress: Option<(u64, u64)>,
+}
+
+impl Beside {
+    /// Takes what an earlier run has left of the file of this name, if there is anything.
+    pub fn find(&mut self, target: &Path, name: &[u8], algorithm: Algorithm) -> Result<Look, Stop> {
+        let Beside::Unseen = self else { return Ok(Look::default()) };
+        let Some(part) = Part::open_existing(target)? else { return Ok(Look::default()) };
+        let mut look = Look::default();
+        let found = match Found::open(&part.journal_path()) {
+            Ok(found) => found,
+            Err(why) => {
+                look.useless = Some(why.to_string());
+                None
+            }
+        };
+        let found = found.and_then(|found| {
+            let (entry, len) = (&found.entry, part.len().unwrap_or(0));
+            if entry.about.name != name {
+                look.useless = Some(format!("it is of {}", text::quoted(&entry.about.name)));
+                return None;
+            }
+            look.origin = Some(entry.about.origin.clone());
+            if entry.offset > len {
+                look.useless = Some(String::from("it is shorter than its journal says"));
+            }
+            if !(1..=len).contains(&entry.offset) {
+                return None;
+            }
+            let resume = Resume {
+                version: entry.about.version,
+                size: entry.about.size,
+                offset: entry.offset,
+                digested: found.digested(algorithm),
+            };
+            Some(Box::new((found, resume)))
+        });
+        *self = Beside::Earlier { part, found };
+        Ok(look)
+    }
+
+    /// What can be gone on with.
+    pub fn resume(&self) -> Option<&Resume> {
+        match self {
+            Beside::Earlier { found: Some(found), .. } => Some(&found.1),
+            Beside::Ours { kept: Kept::Good(resume), .. } => Some(resume),
+            _ => None,
+        }
+    }
+
+    /// Takes the digest of what is there, once it has been read; without one, it cannot be gone on with.
+    pub fn set_digested(&mut self, digested: Option<Digested>) {
+        match (self, digested) {
+            (Beside::Earlier { found: Some(found), .. }, Some(digested)) => found.1.digested = digested,
+            (Beside::Earlier { found, .. }, None) => *found = None,
+            _ => {}
+        }
+    }
+
+    /// What an attempt has left in the part.
+    pub fn keep(&mut self, now: Kept) {
+        if let Beside::Ours { kept, .. } = self {
+            *kept = now;
+        }
+    }
+
+    fn part(&self) -> Option<&Part> {
+        match self {
+            Beside::Unseen => None,
+            Beside::Earlier { part, .. } | Beside::Ours { part, .. } => Some(part),
+        }
+    }
+
+    /// The part, to be read.
+    pub fn file(&self) -> Option<Arc<File>> {
+        self.part().map(|part| Arc::clone(part.file()))
+    }
+
+    /// Gets ready for the bytes of a file, from the offer's offset on.
+    pub fn begin(&mut self, target: &Path, offer: &Offer, worker: &Worker, waits: &mut Waits) -> Result<Begun, Stop> {
+        let shown = text::path(target);
+        if let Beside::Unseen = self {
+            let part = Part::open(target)?;
+            *self = match part.is_new() {
+                true => Beside::Ours { part, journal: None, kept: Kept::Worthless },
+                false => Beside::Earlier { part, found: None },
+            };
+        }
+        let goes_on = offer.offset > 0 && self.resume().is_some_and(|resume| resume.offset == offer.offset);
+        // Before anything that is there is given up.
+        self.check_space(offer, goes_on, &shown)?;
+        if !goes_on {
+            self.start_clean(worker, waits)?;
+        }
+        let nothing = || Digested::nothing(offer.about.algorithm);
+        let (part, journal, there) = match std::mem::replace(self, Beside::Unseen) {
+            Beside::Earlier { part, found: Some(found) } if goes_on => {
+                let (found, resume) = *found;
+                let journal = found.resume(&part.journal_path(), offer.about.clone());
+                (part, Some(Arc::new(journal)), resume.digested)
+            }
+            Beside::Ours { part, journal, kept: Kept::Good(resume) } if goes_on => (part, journal, resume.digested),
+            Beside::Earlier { part, .. } | Beside::Ours { part, .. } => {
+                let journal = new_journal(&part, offer);
+                (part, journal, nothing())
+            }
+            // Put there above.
+            Beside::Unseen => return Err(Stop::local(format!("the part of {shown} is gone"))),
+        };
+        let (file, cut) = (Arc::clone(part.file()), part.truncate(there.offset));
+        *self = Beside::Ours { part, journal: journal.clone(), kept: Kept::Unknown };
+        cut.map_err(|error| Stop::local(format!("cannot cut the part of {shown}: {}", reason(&error))))?;
+        Ok(Begun { file, there, journal })
+    }
+
+    fn check_space(&self, offer: &Offer, goes_on: bool, shown: &str) -> Result<(), Stop> {
+        let Some(part) = self.part() else { return Ok(()) };
+        let size = offer.about.size;
+        let missing = size.saturating_sub(if goes_on { offer.offset } else { part.allocated() });
+        match part.free_space() {
+            Some(free) if free < missing => {
+                let needed = match missing < size {
+                    true => format!("{} more of {}", text::size(missing), text::size(size)),
+                    false => text::size(size),
+                };
+                Err(Stop::local(format!(
+                    "not enough space for {shown}: it needs {needed}, and {} are free; make room, or save elsewhere \
+                     with -d",
+                    text::size(free)
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets what is said of the part, so that this is on the disk before the part holds anything else.
+    fn start_clean(&mut self, worker: &Worker, waits: &mut Waits) -> Result<(), Stop> {
+        match self {
+            Beside::Earlier { found, .. } => *found = None,
+            Beside::Ours { journal, kept, .. } => (*journal, *kept) = (None, Kept::Worthless),
+            Beside::Unseen => {}
+        }
+        let Some(part) = self.part() else { return Ok(()) };
+        let path = part.journal_path();
+        let cannot = |error| Stop::local(format!("cannot remove {}: {}", text::path(&path), reason(&error)));
+        if journal::remove(&path).map_err(cannot)? {
+            // Also with --no-sync: an old slot that comes back after a power cut would speak of other bytes.
+            let folder = folder_of(&path).to_path_buf();
+            let synced = worker.run(move || File::open(folder)?.sync_all()).wait(waits)?;
+            synced.map_err(cannot)?;
+        }
+        Ok(())
+    }
+
+    /// What makes the part the target. From here on it belongs to the job: what comes of it is the job's to decide.
+    pub fn commit(
+        &mut self,
+        attributes: Option<Attributes>,
+        sync: Option<Arc<Folder>>,
+        replaces: bool,
+    ) -> Option<impl FnOnce() -> Committed + Send + 'static> {
+        let Beside::Ours { part, journal, .. } = std::mem::replace(self, Beside::Unseen) else { return None };
+        Some(move || match part.commit(attributes, sync.as_deref(), replaces) {
+            Ok(is_target) => {
+                if let Some(journal) = journal {
+                    journal.remove_own();
+                }
+                Ok(is_target)
+            }
+            Err(failure) if failure.is_in_doubt || journal.is_none() => {
+                part.discard();
+                Err(failure.message)
+            }
+            // It has its name, or is nobody's any more.
+            Err(failure) if !part.is_at_its_path() => Err(failure.message),
+            // Whole and good, and only its name cannot be had.
+            Err(failure) => Err(format!(
+                "{}; all of it is kept in {}: the same command goes on from there",
+                failure.message,
+                text::path(part.path())
+            )),
+        })
+    }
+
+    /// Removes what lies there: the target is what the server has. What another client has locked stays.
+    pub fn clean(&mut self, target: &Path) {
+        if let Beside::Unseen = self
+            && Part::left(target)
+            && let Ok(part) = Part::open(target)
+        {
+            *self = Beside::Earlier { part, found: None };
+        }
+        if let Some(part) = self.part() {
+            part.discard();
+        }
+        *self = Beside::Unseen;
+    }
+
+    /// Lets go of it, and leaves nothing behind but what a later run can go on with.
+    pub fn abandon(&mut self) -> Option<Left> {
+        match std::mem::replace(self, Beside::Unseen) {
+            Beside::Earlier { part, found: Some(found) } => Some(Left::good(&part, &found.1)),
+            // Nothing, or of no use as far as we can see, and no server has been asked.
+            Beside::Unseen | Beside::Earlier { found: None, .. } => None,
+            Beside::Ours { part, journal: Some(_), kept: Kept::Good(resume) } => Some(Left::good(&part, &resume)),
+            // The disk has not said in time how far it came.
+            Beside::Ours { part, journal: Some(_), kept: Kept::Unknown } => {
+                Some(Left { path: part.path().to_path_buf(), progress: None })
+            }
+            Beside::Ours { part, .. } => {
+                part.discard();
+                None
+            }
+        }
+    }
+}
+
+impl Left {
+    fn good(part: &Part, resume: &Resume) -> Left {
+        Left { path: part.path().to_path_buf(), progress: Some((resume.offset, resume.size)) }
+    }
+}
+
+/// The journal of a file that is large enough for one and can be resumed. Without one, a later run begins at the
+/// beginning; that is no reason to fail.
+fn new_journal(part: &Part, offer: &Offer) -> Option<Arc<Journal>> {
+    if offer.attributes.is_none() || offer.about.size < JOURNAL_FROM {
+        return None;
+    }
+    let path = part.journal_path();
+    match Journal::create(&path, offer.about.clone()) {
+        Ok(journal) => Some(Arc::new(journal)),
+        Err(error) => {
+            log::warn!(target: "main", "no journal {}: {}", text::path(&path), reason(&error));
+            None
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What becomes of each file: verified ones on their way to their names, and failures.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::commits::{Commits, Committed, Folder};
+use super::item::Tools;
+use super::progress::Progress;
+use super::wait::{Stop, signal_name};
+use crate::error::{Error, ExitCode};
+use crate::proto::digest::Digest;
+use crate::text;
+
+/// Files that are named when they are not tried; the log has them all.
+const NOT_TRIED_SHOWN: usize = 5;
+
+/// What is to be said of a file when it has its name.
+pub struct Done {
+    /// Its name on the server.
+    pub name: Vec<u8>,
+    /// Where it goes, as lines for a person name it.
+    pub shown: String,
+    /// Bytes in it.
+    pub size: u64,
+    /// Its digest.
+    pub digest: Digest,
+    /// The line about it.
+    pub line: String,
+}
+
+/// What becomes of each file.
+pub struct Ledger {
+    /// Verified files on their way to their names.
+    pub commits: Commits<Done>,
+    /// The folder of all of them, once there is one.
+    pub folder: Option<Arc<Folder>>,
+    /// What went wrong so far.
+    pub failures: Failures,
+}
+
+impl Ledger {
+    /// Nothing yet.
+    pub fn new() -> Ledger {
+        Ledger { commits: Commits::new(), folder: None, failures: Failures::default() }
+    }
+}
+
+impl Tools<'_> {
+    /// Tells of the files that have their names; waits for some if too many are on their way.
+    pub fn collect(&mut self) -> Result<(), Stop> {
+        while let Some((done, result)) = self.ledger.commits.ended()? {
+            self.committed(done, result);
+        }
+        while self.ledger.commits.is_full() && self.collect_one()? {}
+        Ok(())
+    }
+
+    /// Waits for the oldest file on its way, and tells of it; whether there was one.
+    pub fn collect_one(&mut self) -> Result<bool, Stop> {
+        let Some((done, result)) = self.ledger.commits.next(&mut self.waits)? else { return Ok(false) };
+        self.committed(done, result);
+        Ok(true)
+    }
+
+    /// Waits until this time; files that get their names meanwhile are told of.
+    pub fn pause(&mut self, until: Instant) -> Result<(), Stop> {
+        while Instant::now() < until {
+            self.waits.wait(Some(until))?;
+            self.collect()?;
+        }
+        Ok(())
+    }
+
+    /// After a signal: tells of the files that get their names in the moment that is left, and of those that do not.
+    pub fn collect_last(&mut self, signal: u8) {
+        for (done, result) in self.ledger.commits.last() {
+            match result {
+                Some(result) => self.committed(done, result),
+                None => {
+                    let line = format!(
+                        "stopped by {} while saving {}: it is there, or the same command fetches what is missing",
+                        signal_name(signal),
+                        done.shown
+                    );
+                    self.progress.error(Some(&done.name), Some(ExitCode::Signal(signal)), &line);
+                }
+            }
+        }
+    }
+
+    /// Tells of a file whose commit has ended.
+    pub fn committed(&mut self, done: Done, result: Committed) {
+        match result {
+            Ok(true) => self.progress.done(&done.name, done.size, Some(&done.digest), &done.line),
+            Ok(false) => {
+                let line = format!("kept {}: it has appeared meanwhile (--no-clobber)", done.shown);
+                self.progress.done(&done.name, done.size, None, &line);
+            }
+            Err(message) => {
+                let error = Stop::local(message).into_error();
+                self.ledger.failures.add(&done.name, &error, &mut self.progress);
+            }
+        }
+    }
+}
+
+/// What went wrong so far.
+#[derive(Default)]
+pub struct Failures {
+    first: Option<ExitCode>,
+    failed: usize,
+    not_tried: usize,
+}
+
+impl Failures {
+    /// Tells of a failure, the first of which decides the exit code.
+    pub fn add(&mut self, name: &[u8], error: &Error, progress: &mut Progress) {
+        progress.error(Some(name), Some(error.exit), &error.to_string());
+        self.first.get_or_insert(error.exit);
+        self.failed += 1;
+    }
+
+    /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person.
+    pub fn leave(&mut self, names: &[&[u8]], progress: &mut Progress) {
+        self.not_tried = names.len();
+        names.iter().for_each(|name| log::warn!(target: "main", "not tried: {}", text::quoted(name)));
+        let mut shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
+        if names.len() > NOT_TRIED_SHOWN {
+            shown.push(format!("and {} more", names.len() - NOT_TRIED_SHOWN));
+        }
+        if !shown.is_empty() {
+            progress.error(None, None, &format!("not tried, since the server cannot be reached: {}", shown.join(", ")));
+        }
+    }
+
+    /// Says how many of several files were saved; the exit code.
+    pub fn summary(&self, files: usize, progress: &mut Progress) -> ExitCode {
+        if files > 1 {
+            let saved = files - self.failed - self.not_tried;
+            let mut line = format!("{saved} of {files} saved");
+            if self.failed > 0 {
+                line.push_str(&format!(", {} failed", self.failed));
+            }
+            if self.not_tried > 0 {
+                line.push_str(&format!(", {} not tried", self.not_tried));
+            }
+            match self.failed {
+                0 => progress.note(&line),
+                _ => progress.error(None, None, &line),
+            }
+        }
+        self.first.unwrap_or(ExitCode::Done)
+    }
+}
