@@ -498,7 +498,7 @@ impl Body<'_> {
         let digest = self.digest(waits)?;
         written.wait(waits)?;
         // It may have been told of a failure that the last sync is not told of.
-        if let Some(syncing) = &self.syncing {
+        if let Some(syncing) = self.syncing.take() {
             syncing.wait(waits)?;
         }
         self.check()?;
