@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Times
 use rustix::io::Errno;
 
 use super::commits::Folder;
-use super::journal;
+use super::journal::{self, Changed};
 use super::wait::Stop;
 use crate::error::reason;
 use crate::proto::Mtime;
@@ -37,6 +37,8 @@ pub struct Part {
     target: PathBuf,
     /// Whether we have made it.
     is_new: bool,
+    /// When it had changed last as it was opened.
+    changed: Option<Changed>,
 }
 
 /// The part file's path: `.NAME.xfer-part` beside the target; a name too long for that is shortened with its digest.
@@ -129,9 +131,13 @@ impl Part {
             if is_at(&file, &path, is_new)
                 .map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))?
             {
-                // It may have been about to get its name. Where modes cannot be set, they mean nothing.
-                let _ = file.set_permissions(PermissionsExt::from_mode(PART_MODE));
-                return Ok(Some(Part { file: Arc::new(file), path, target: target.to_path_buf(), is_new }));
+                let metadata = file.metadata().ok();
+                let changed = metadata.as_ref().map(|metadata| (metadata.ctime(), metadata.ctime_nsec()));
+                if metadata.is_none_or(|metadata| metadata.mode() & 0o777 != PART_MODE) {
+                    // It may have been about to get its name. Where modes cannot be set, they mean nothing.
+                    let _ = file.set_permissions(PermissionsExt::from_mode(PART_MODE));
+                }
+                return Ok(Some(Part { file: Arc::new(file), path, target: target.to_path_buf(), is_new, changed }));
             }
         }
         Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
@@ -156,6 +162,11 @@ impl Part {
     /// Whether nothing of an earlier run is in it.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// When it had changed last as it was opened.
+    pub fn changed(&self) -> Option<Changed> {
+        self.changed
     }
 
     /// Where it lies.
