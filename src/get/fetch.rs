@@ -98,7 +98,7 @@ impl<'a> Fetcher<'a> {
     /// Ends the run after a signal.
     fn end_by(mut self, signal: u8) -> ExitCode {
         self.tools.progress.end();
-        self.tools.collect_last(signal);
+        self.is_stop_said |= self.tools.collect_last(signal);
         self.ask_again();
         let mut left = String::new();
         for item in self.ready.iter_mut().chain(&mut self.later) {
@@ -231,6 +231,7 @@ impl<'a> Fetcher<'a> {
             match session.speaks(&mut self.tools) {
                 Ok(Speaks::V2) => self.speech = Speech::V2,
                 Ok(Speaks::V1) => {
+                    // It has said so.
                     self.silences = SILENCES_MAX;
                     return self.probe_v1(item);
                 }
@@ -281,7 +282,6 @@ impl<'a> Fetcher<'a> {
             return self.try_again(item, Stop::again(why));
         }
         log::info!(target: "main", "{why}; asking in version 1");
-        self.silences += 1;
         self.probe_v1(item)
     }
 
@@ -290,6 +290,7 @@ impl<'a> Fetcher<'a> {
         match v1::ask(&item, &mut self.tools) {
             Ok(answered) => {
                 log::info!(target: "main", "{} answers in version 1: no resume", self.tools.server);
+                self.silences = self.silences.saturating_add(1);
                 if self.silences >= SILENCES_MAX {
                     self.speech = Speech::V1;
                 }

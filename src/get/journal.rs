@@ -9,15 +9,13 @@
 //! beginning, and not a wrong file, since the digest of the whole decides in the end. It cannot tell what somebody else
 //! has written into the synced part of a part file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use rustix::fs::OFlags;
-
-use super::part::{PART_MODE, folder_of};
+use super::part::{folder_of, lies_at, open_part};
 use super::receive::{Digested, Resumable};
 use crate::proto::digest::{Algorithm, Hasher, STATE_LEN};
 use crate::proto::{NAME_MAX, VERSION_LEN, Version};
@@ -180,7 +178,7 @@ pub struct Found {
 impl Found {
     /// Looks for the journal of a part; `None` if there is none, and why it means nothing if it does not.
     pub fn open(path: &Path) -> Result<Option<Found>, &'static str> {
-        let file = match open(path, false) {
+        let file = match open_part(path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(_) => return Err("its journal cannot be opened"),
@@ -250,17 +248,6 @@ fn position(index: usize) -> u64 {
     (index * SLOT_LEN) as u64
 }
 
-/// Opens without following a link, and without waiting for the writer of a FIFO.
-fn open(path: &Path, create_new: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(create_new)
-        .mode(PART_MODE)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
-        .open(path)
-}
-
 /// Removes whatever lies there, and says whether something did. Under the lock of the part, so that it is nobody else's.
 pub fn remove(path: &Path) -> io::Result<bool> {
     match std::fs::remove_file(path) {
@@ -274,16 +261,14 @@ impl Journal {
     /// Begins a new one in place of whatever lies there.
     pub fn create(path: &Path, about: About) -> io::Result<Journal> {
         remove(path)?;
-        let file = open(path, true)?;
+        let file = open_part(path, true)?;
         let slots = Slots { sequence: 0, synced: None, last: 1, recorded: 0 };
         Ok(Journal { file, path: path.to_path_buf(), about, boot: boot_id(), slots: Mutex::new(slots) })
     }
 
     /// Removes it, unless another has taken its name: the lock on the part ends where the part becomes the target.
     pub fn remove_own(&self) {
-        let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let there = std::fs::symlink_metadata(&self.path).map(id);
-        if there.is_ok_and(|there| self.file.metadata().is_ok_and(|ours| id(ours) == there)) {
+        if lies_at(&self.file, &self.path) {
             // What cannot be removed means nothing without its part, and goes with the next.
             let _ = remove(&self.path);
         }

@@ -71,12 +71,15 @@ impl Tools<'_> {
         Ok(())
     }
 
-    /// After a signal: tells of the files that get their names in the moment that is left, and of those that do not.
-    pub fn collect_last(&mut self, signal: u8) {
+    /// After a signal: tells of the files that get their names in the moment that is left, and of those that do not;
+    /// whether there was one of those.
+    pub fn collect_last(&mut self, signal: u8) -> bool {
+        let mut is_cut = false;
         for (done, result) in self.ledger.commits.last() {
             match result {
                 Some(result) => self.committed(done, result),
                 None => {
+                    is_cut = true;
                     let line = format!(
                         "stopped by {} while saving {}: it is there, or the same command fetches what is missing",
                         signal_name(signal),
@@ -86,6 +89,7 @@ impl Tools<'_> {
                 }
             }
         }
+        is_cut
     }
 
     /// Tells of a file whose commit has ended.

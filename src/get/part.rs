@@ -25,7 +25,7 @@ const FILE_NAME_MAX: usize = 255;
 const LONGEST_SUFFIX: &str = ".xfer-part.state";
 
 /// Nobody else reads bytes that are not verified.
-pub const PART_MODE: u32 = 0o600;
+const PART_MODE: u32 = 0o600;
 
 /// How often a part file is opened again that was renamed or removed in the moment between opening and locking.
 const OPENS_MAX: u32 = 64;
@@ -272,9 +272,7 @@ impl Part {
 
     /// Whether what lies at its path is still this file.
     pub fn is_at_its_path(&self) -> bool {
-        let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let there = std::fs::symlink_metadata(&self.path).map(id);
-        there.is_ok_and(|there| self.file.metadata().is_ok_and(|ours| id(ours) == there))
+        lies_at(&self.file, &self.path)
     }
 
     /// Removes it and its journal, if nobody has put something else there.
@@ -308,8 +306,15 @@ fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens without following a link and without waiting for the reader of a FIFO.
-fn open_part(path: &Path, create_new: bool) -> io::Result<File> {
+/// Whether what lies at a path is this file, by whichever name it was opened.
+pub fn lies_at(file: &File, path: &Path) -> bool {
+    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let there = std::fs::symlink_metadata(path).map(id);
+    there.is_ok_and(|there| file.metadata().is_ok_and(|ours| id(ours) == there))
+}
+
+/// Opens a part file or its journal, without following a link and without waiting for the other end of a FIFO.
+pub fn open_part(path: &Path, create_new: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
