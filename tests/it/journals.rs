@@ -159,6 +159,36 @@ fn a_journal_that_is_torn_empty_or_foreign() {
     remains.stop();
 }
 
+/// As a later version of the program may write it: whole by its checksum, and not to be understood.
+#[test]
+fn a_journal_of_another_form() {
+    let remains = Remains::new();
+    let later = with_slots(&remains.state, |slot| slot[9] += 1);
+    assert_ne!(later, remains.state);
+    let scratch = remains.laid_out(|scratch| fs::write(state(scratch), &later).unwrap());
+    remains.assert_right(&scratch, "another form");
+    assert_eq!(remains.last_offset(), 0, "{}", remains.relay.report());
+    // Changed to what it is already, and with its checksum made anew, it is as good as before.
+    let same = with_slots(&remains.state, |_| ());
+    assert_eq!(same, remains.state);
+    remains.stop();
+}
+
+/// The slots of a journal, changed, and each with a checksum that is right again: it is the BLAKE3 of what is before it.
+fn with_slots(journal: &[u8], change: impl Fn(&mut [u8])) -> Vec<u8> {
+    let mut changed = journal.to_vec();
+    for slot in [0, 8192] {
+        let sum_of = |end: usize| *blake3::hash(&journal[slot..end]).as_bytes();
+        let Some(end) = (slot..journal.len() - 31).find(|end| journal[*end..end + 32] == sum_of(*end)) else {
+            continue;
+        };
+        change(&mut changed[slot..end]);
+        let sum = blake3::hash(&changed[slot..end]);
+        changed[end..end + 32].copy_from_slice(sum.as_bytes());
+    }
+    changed
+}
+
 /// The journal is whole, and the part is not what it tells of.
 #[test]
 fn a_part_that_does_not_fit_its_journal() {
