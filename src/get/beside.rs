@@ -107,7 +107,7 @@ impl Beside {
                 version: entry.about.version,
                 size: entry.about.size,
                 offset: entry.offset,
-                digested: found.digested(algorithm),
+                digested: found.digested(algorithm, part.changed()),
             };
             Some(Box::new((found, resume)))
         });

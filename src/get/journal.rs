@@ -3,21 +3,20 @@
 //!
 //! It has two slots. A slot that was synced, and before it the bytes that it speaks of, survives a power cut; it stays
 //! until the next such slot is on the disk. The other slot is rewritten in between; it counts only under the same boot.
-//! Only a synced slot brings a saved digest: what lies behind it is read again, since the disk may have lost it.
+//! A run that ends in order says in its last slot when the part changed last: if nobody has touched it since, the digest
+//! of it goes on where it was, and if somebody has, all of it is read again. After a kill or a power cut, what lies
+//! behind the synced slot is read again, since the disk may have lost it.
 //!
 //! What is read is checked like anything from outside: a torn, stale or forged journal costs a transfer from the
-//! beginning, and not a wrong file, since the digest of the whole decides in the end. It cannot tell what somebody else
-//! has written into the synced part of a part file.
+//! beginning, and not a wrong file, since the digest of the whole decides in the end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use rustix::fs::OFlags;
-
-use super::part::{PART_MODE, folder_of};
+use super::part::{folder_of, lies_at, open_part};
 use super::receive::{Digested, Resumable};
 use crate::proto::digest::{Algorithm, Hasher, STATE_LEN};
 use crate::proto::{NAME_MAX, VERSION_LEN, Version};
@@ -73,13 +72,20 @@ pub struct Entry {
     /// Later slots have higher numbers.
     sequence: u64,
     is_synced: bool,
+    /// When the part changed last, if the run ended in order.
+    closed: Option<Changed>,
     boot: Vec<u8>,
 }
+
+/// When a part changed last (stat(2), st_ctime), in seconds and nanoseconds: nobody can set it.
+pub type Changed = (i64, i64);
 
 impl Entry {
     fn encode(&self) -> Vec<u8> {
         let (hashed, state) = self.state.unwrap_or((0, [0; STATE_LEN]));
-        let flags = u8::from(self.is_synced) | u8::from(self.state.is_some()) << 1;
+        let flags =
+            u8::from(self.is_synced) | u8::from(self.state.is_some()) << 1 | u8::from(self.closed.is_some()) << 2;
+        let (seconds, nanos) = self.closed.unwrap_or_default();
         let mut out = Vec::with_capacity(SLOT_LEN);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&FORMAT.to_be_bytes());
@@ -87,6 +93,8 @@ impl Entry {
         for number in [self.sequence, self.about.size, self.offset, hashed] {
             out.extend_from_slice(&number.to_be_bytes());
         }
+        out.extend_from_slice(&seconds.to_be_bytes());
+        out.extend_from_slice(&nanos.to_be_bytes());
         out.extend_from_slice(&self.about.version.0);
         out.extend_from_slice(&state);
         let texts =
@@ -112,6 +120,7 @@ impl Entry {
         let algorithm = Algorithm::from_number(algorithm)?;
         let mut number = || take(&mut rest).map(u64::from_be_bytes);
         let (sequence, size, offset, hashed) = (number()?, number()?, number()?, number()?);
+        let (seconds, nanos) = (number()?.cast_signed(), number()?.cast_signed());
         let version = Version(take::<VERSION_LEN>(&mut rest)?);
         let state = take::<STATE_LEN>(&mut rest)?;
         let mut text = || {
@@ -129,8 +138,9 @@ impl Entry {
             return None;
         }
         let state = (flags & 2 != 0).then_some((hashed, state));
+        let closed = (flags & 4 != 0).then_some((seconds, nanos));
         let about = About { name, origin, size, version, algorithm };
-        Some(Entry { about, offset, state, sequence, is_synced: flags & 1 != 0, boot })
+        Some(Entry { about, offset, state, sequence, is_synced: flags & 1 != 0, closed, boot })
     }
 }
 
@@ -156,6 +166,17 @@ pub struct Journal {
     slots: Mutex<Slots>,
 }
 
+/// What kind of slot is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// One that the next one replaces, and that counts only if there is none.
+    Passing,
+    /// One that is waited for, like the bytes before it.
+    Synced,
+    /// The last one of a run.
+    Last(Option<Changed>),
+}
+
 struct Slots {
     /// The number of the last slot written.
     sequence: u64,
@@ -175,12 +196,14 @@ pub struct Found {
     pub entry: Entry,
     /// What is on the disk for good.
     durable: Option<Entry>,
+    /// When the part changed last, if the last run ended in order.
+    closed: Option<Changed>,
 }
 
 impl Found {
     /// Looks for the journal of a part; `None` if there is none, and why it means nothing if it does not.
     pub fn open(path: &Path) -> Result<Option<Found>, &'static str> {
-        let file = match open(path, false) {
+        let file = match open_part(path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(_) => return Err("its journal cannot be opened"),
@@ -215,13 +238,20 @@ impl Found {
             recorded: entry.offset,
         };
         let durable = synced.map(|(_, durable)| durable.clone()).filter(|durable| durable.about == entry.about);
-        Ok(Some(Found { file, slots, entry, durable }))
+        let closed = last.1.closed;
+        Ok(Some(Found { file, slots, entry, durable, closed }))
     }
 
-    /// The digest as far as it is on the disk with the bytes that it is of, or of nothing yet.
-    pub fn digested(&self, algorithm: Algorithm) -> Digested {
-        let durable = self.durable.as_ref().filter(|durable| durable.about.algorithm == algorithm);
-        let state = durable.and_then(|durable| durable.state).filter(|(offset, _)| *offset <= self.entry.offset);
+    /// The digest of the part as far as it can be trusted, or of nothing yet; `changed` is when the part changed last.
+    pub fn digested(&self, algorithm: Algorithm, changed: Option<Changed>) -> Digested {
+        let trusted = match self.closed {
+            Some(_) if self.closed == changed => Some(&self.entry),
+            // Somebody has touched it since.
+            Some(_) => None,
+            None => self.durable.as_ref(),
+        };
+        let trusted = trusted.filter(|entry| entry.about.algorithm == algorithm);
+        let state = trusted.and_then(|entry| entry.state).filter(|(offset, _)| *offset <= self.entry.offset);
         let restored = state.and_then(|(offset, state)| Some(Digested { offset, hasher: Hasher::restore(&state)? }));
         restored.unwrap_or_else(|| Digested::nothing(algorithm))
     }
@@ -250,17 +280,6 @@ fn position(index: usize) -> u64 {
     (index * SLOT_LEN) as u64
 }
 
-/// Opens without following a link, and without waiting for the writer of a FIFO.
-fn open(path: &Path, create_new: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(create_new)
-        .mode(PART_MODE)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
-        .open(path)
-}
-
 /// Removes whatever lies there, and says whether something did. Under the lock of the part, so that it is nobody else's.
 pub fn remove(path: &Path) -> io::Result<bool> {
     match std::fs::remove_file(path) {
@@ -274,16 +293,14 @@ impl Journal {
     /// Begins a new one in place of whatever lies there.
     pub fn create(path: &Path, about: About) -> io::Result<Journal> {
         remove(path)?;
-        let file = open(path, true)?;
+        let file = open_part(path, true)?;
         let slots = Slots { sequence: 0, synced: None, last: 1, recorded: 0 };
         Ok(Journal { file, path: path.to_path_buf(), about, boot: boot_id(), slots: Mutex::new(slots) })
     }
 
     /// Removes it, unless another has taken its name: the lock on the part ends where the part becomes the target.
     pub fn remove_own(&self) {
-        let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let there = std::fs::symlink_metadata(&self.path).map(id);
-        if there.is_ok_and(|there| self.file.metadata().is_ok_and(|ours| id(ours) == there)) {
+        if lies_at(&self.file, &self.path) {
             // What cannot be removed means nothing without its part, and goes with the next.
             let _ = remove(&self.path);
         }
@@ -298,21 +315,18 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return,
         };
         if resumable.offset >= slots.recorded.saturating_add(RECORD_EVERY) {
-            self.write(slots, resumable, false);
+            self.write(slots, resumable, Slot::Passing);
         }
     }
 
-    /// Says how far the part is good.
-    pub fn record(&self, resumable: &Resumable) {
-        let slots = self.lock();
-        if resumable.offset != slots.recorded {
-            self.write(slots, resumable, false);
-        }
+    /// Says in the end how far the part is good, and when it changed last.
+    pub fn record_last(&self, resumable: &Resumable, changed: Option<Changed>) {
+        self.write(self.lock(), resumable, Slot::Last(changed));
     }
 
     /// Says how far the part is on the disk, and waits until this is on the disk as well.
     pub fn record_synced(&self, resumable: &Resumable) {
-        self.write(self.lock(), resumable, true);
+        self.write(self.lock(), resumable, Slot::Synced);
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
@@ -321,22 +335,23 @@ impl Journal {
     }
 
     /// Writes a slot. One that cannot be written costs bytes that are sent again, and nothing else.
-    fn write(&self, mut slots: MutexGuard<'_, Slots>, resumable: &Resumable, sync: bool) {
+    fn write(&self, mut slots: MutexGuard<'_, Slots>, resumable: &Resumable, kind: Slot) {
         let index = 1 - slots.synced.unwrap_or(slots.last);
-        let digested = resumable.digested.as_ref().filter(|_| sync);
+        let digested = resumable.digested.as_ref().filter(|_| kind != Slot::Passing);
         let state = digested.and_then(|digested| Some((digested.offset, digested.hasher.save()?)));
         let entry = Entry {
             about: self.about.clone(),
             offset: resumable.offset,
             state,
             sequence: slots.sequence + 1,
-            is_synced: sync,
+            is_synced: kind == Slot::Synced,
+            closed: if let Slot::Last(changed) = kind { changed } else { None },
             boot: self.boot.clone(),
         };
         if self.file.write_all_at(&entry.encode(), position(index)).is_err() {
             return;
         }
-        if sync {
+        if kind == Slot::Synced {
             // The first time, the names of part and journal are not on the disk either.
             let named = slots.synced.is_some() || self.sync_folder().is_ok();
             if !named || self.file.sync_data().is_err() {

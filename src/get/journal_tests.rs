@@ -76,10 +76,10 @@ fn what_was_recorded_is_found() {
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     assert_eq!(offset_found(&path), None, "nothing recorded yet");
     for offset in [5 << 20, 10 << 20, 15 << 20] {
-        journal.record(&at(offset));
+        journal.record_last(&at(offset), None);
         let found = found(&path).expect("a slot");
         assert_eq!((found.entry.offset, &found.entry.about), (offset, &about()));
-        assert_eq!(found.digested(Algorithm::Md5).offset, 0, "what was not synced is read again");
+        assert_eq!(found.digested(Algorithm::Md5, None).offset, 0, "what was not synced is read again");
     }
     assert_eq!(after_a_reboot(&path), None, "nothing was synced");
 }
@@ -90,14 +90,32 @@ fn only_what_was_synced_is_not_read_again() {
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     journal.record_synced(&at(8 << 20));
-    journal.record(&at(20 << 20));
+    journal.record_last(&at(20 << 20), None);
     let found = found(&path).expect("a slot");
-    let digested = found.digested(Algorithm::Md5);
+    let digested = found.digested(Algorithm::Md5, None);
     assert_eq!((found.entry.offset, digested.offset), (20 << 20, 4 << 20));
     let expected = at(8 << 20).digested.expect("put there by at");
     assert_eq!(digested.hasher.finish(), expected.hasher.finish());
     // The digest of another algorithm begins at the beginning.
-    assert_eq!(found.digested(Algorithm::Blake3).offset, 0);
+    assert_eq!(found.digested(Algorithm::Blake3, None).offset, 0);
+}
+
+#[test]
+fn a_part_that_nobody_has_touched_is_not_read_again() {
+    let folder = Folder::new();
+    let path = folder.journal();
+    let journal = Journal::create(&path, about()).expect("a journal can be made");
+    journal.record_synced(&at(8 << 20));
+    journal.record_last(&at(20 << 20), Some((5, 6)));
+    let closed = found(&path).expect("a slot");
+    assert_eq!(closed.digested(Algorithm::Md5, Some((5, 6))).offset, 10 << 20);
+    for touched in [Some((5, 7)), Some((6, 6)), None] {
+        assert_eq!(closed.digested(Algorithm::Md5, touched).offset, 0, "{touched:?}");
+    }
+    // A later run that is killed leaves another slot as the last one.
+    closed.resume(&path, about()).record_now_and_then(&at(30 << 20));
+    let killed = found(&path).expect("a slot");
+    assert_eq!((killed.entry.offset, killed.digested(Algorithm::Md5, Some((7, 0))).offset), (30 << 20, 4 << 20));
 }
 
 #[test]
@@ -105,21 +123,21 @@ fn a_synced_slot_outlives_those_that_are_not() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record(&at(4 << 20));
+    journal.record_last(&at(4 << 20), None);
     journal.record_synced(&at(8 << 20));
     for offset in [12 << 20, 16 << 20, 20 << 20] {
-        journal.record(&at(offset));
+        journal.record_last(&at(offset), None);
         assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(offset), Some(8 << 20)));
     }
     // One that took its time knows less than the slot beside it.
     journal.record_synced(&at(18 << 20));
     assert_eq!(after_a_reboot(&path), Some(18 << 20));
-    journal.record(&at(30 << 20));
+    journal.record_last(&at(30 << 20), None);
     assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(30 << 20), Some(18 << 20)));
     // A later run goes on in the same journal, and spares the synced slot.
     let journal = found(&path).expect("a slot").resume(&path, About { origin: "mirror:9999".to_string(), ..about() });
     for offset in [31 << 20, 32 << 20] {
-        journal.record(&at(offset));
+        journal.record_last(&at(offset), None);
         assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(offset), Some(18 << 20)));
     }
     assert_eq!(found(&path).expect("a slot").entry.about.origin, "mirror:9999");
@@ -164,14 +182,21 @@ fn no_flipped_bit_and_no_cut_is_believed() {
     // A digest that can be none costs time, and nothing else.
     let forged = Entry { state: Some((3, [0xff; STATE_LEN])), ..entry };
     fs::write(&path, forged.encode()).expect("it can be written");
-    assert_eq!(found(&path).expect("a slot").digested(Algorithm::Md5).offset, 0);
+    assert_eq!(found(&path).expect("a slot").digested(Algorithm::Md5, None).offset, 0);
 }
 
 #[test]
 fn the_longest_names_fit() {
     let long = About { name: vec![b'n'; NAME_MAX], origin: "o".repeat(2 * ORIGIN_MAX), ..about() };
-    let entry =
-        Entry { about: long, offset: 1, state: None, sequence: 1, is_synced: false, boot: vec![b'b'; BOOT_MAX] };
+    let entry = Entry {
+        about: long,
+        offset: 1,
+        state: None,
+        sequence: 1,
+        is_synced: false,
+        closed: None,
+        boot: vec![b'b'; BOOT_MAX],
+    };
     let bytes = entry.encode();
     assert!(bytes.len() <= SLOT_LEN, "{} bytes", bytes.len());
     assert_eq!(Entry::decode(&bytes).expect("a slot").about.origin.len(), ORIGIN_MAX);
@@ -181,7 +206,7 @@ fn the_longest_names_fit() {
 fn what_is_no_journal_of_ours_is_none() {
     let folder = Folder::new();
     let path = folder.journal();
-    Journal::create(&path, about()).expect("a journal can be made").record(&at(5 << 20));
+    Journal::create(&path, about()).expect("a journal can be made").record_last(&at(5 << 20), None);
     let other = folder.0.join("other");
     fs::rename(&path, &other).expect("it can be renamed");
     std::os::unix::fs::symlink(&other, &path).expect("a link can be made");
@@ -190,7 +215,7 @@ fn what_is_no_journal_of_ours_is_none() {
     fs::hard_link(&other, &path).expect("a link can be made");
     assert_eq!(offset_found(&path), None, "a second name");
     // A new one takes the name, and leaves what had it alone.
-    Journal::create(&path, about()).expect("a journal can be made").record(&at(6 << 20));
+    Journal::create(&path, about()).expect("a journal can be made").record_last(&at(6 << 20), None);
     assert_eq!((offset_found(&path), offset_found(&other)), (Some(6 << 20), Some(5 << 20)));
     fs::remove_file(&path).expect("it can be removed");
     fs::create_dir(&path).expect("a folder can be made");

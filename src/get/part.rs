@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Times
 use rustix::io::Errno;
 
 use super::commits::Folder;
-use super::journal;
+use super::journal::{self, Changed};
 use super::wait::Stop;
 use crate::error::reason;
 use crate::proto::Mtime;
@@ -25,7 +25,7 @@ const FILE_NAME_MAX: usize = 255;
 const LONGEST_SUFFIX: &str = ".xfer-part.state";
 
 /// Nobody else reads bytes that are not verified.
-pub const PART_MODE: u32 = 0o600;
+const PART_MODE: u32 = 0o600;
 
 /// How often a part file is opened again that was renamed or removed in the moment between opening and locking.
 const OPENS_MAX: u32 = 64;
@@ -37,6 +37,8 @@ pub struct Part {
     target: PathBuf,
     /// Whether we have made it.
     is_new: bool,
+    /// When it had changed last as it was opened.
+    changed: Option<Changed>,
 }
 
 /// The part file's path: `.NAME.xfer-part` beside the target; a name too long for that is shortened with its digest.
@@ -129,9 +131,13 @@ impl Part {
             if is_at(&file, &path, is_new)
                 .map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))?
             {
-                // It may have been about to get its name. Where modes cannot be set, they mean nothing.
-                let _ = file.set_permissions(PermissionsExt::from_mode(PART_MODE));
-                return Ok(Some(Part { file: Arc::new(file), path, target: target.to_path_buf(), is_new }));
+                let metadata = file.metadata().ok();
+                let changed = metadata.as_ref().map(|metadata| (metadata.ctime(), metadata.ctime_nsec()));
+                if metadata.is_none_or(|metadata| metadata.mode() & 0o777 != PART_MODE) {
+                    // It may have been about to get its name. Where modes cannot be set, they mean nothing.
+                    let _ = file.set_permissions(PermissionsExt::from_mode(PART_MODE));
+                }
+                return Ok(Some(Part { file: Arc::new(file), path, target: target.to_path_buf(), is_new, changed }));
             }
         }
         Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
@@ -156,6 +162,11 @@ impl Part {
     /// Whether nothing of an earlier run is in it.
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// When it had changed last as it was opened.
+    pub fn changed(&self) -> Option<Changed> {
+        self.changed
     }
 
     /// Where it lies.
@@ -272,9 +283,7 @@ impl Part {
 
     /// Whether what lies at its path is still this file.
     pub fn is_at_its_path(&self) -> bool {
-        let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let there = std::fs::symlink_metadata(&self.path).map(id);
-        there.is_ok_and(|there| self.file.metadata().is_ok_and(|ours| id(ours) == there))
+        lies_at(&self.file, &self.path)
     }
 
     /// Removes it and its journal, if nobody has put something else there.
@@ -308,8 +317,15 @@ fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens without following a link and without waiting for the reader of a FIFO.
-fn open_part(path: &Path, create_new: bool) -> io::Result<File> {
+/// Whether what lies at a path is this file, by whichever name it was opened.
+pub fn lies_at(file: &File, path: &Path) -> bool {
+    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    let there = std::fs::symlink_metadata(path).map(id);
+    there.is_ok_and(|there| file.metadata().is_ok_and(|ours| id(ours) == there))
+}
+
+/// Opens a part file or its journal, without following a link and without waiting for the other end of a FIFO.
+pub fn open_part(path: &Path, create_new: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)

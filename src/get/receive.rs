@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Returns, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -347,6 +347,14 @@ impl Flow {
         }
     }
 
+    /// Says in the journal how far the part is good in the end.
+    fn record_last(&self) {
+        if let (Some(journal), Sink::File { file, .. }) = (&self.journal, &self.sink) {
+            let changed = file.metadata().ok().map(|metadata| (metadata.ctime(), metadata.ctime_nsec()));
+            journal.record_last(&self.resumable(), changed);
+        }
+    }
+
     /// Whether what is written may not be what will be read: not after an error that only says that there is no room.
     fn is_in_doubt(&self) -> bool {
         let failure = lock(&self.failure);
@@ -498,7 +506,7 @@ impl Body<'_> {
         let digest = self.digest(waits)?;
         written.wait(waits)?;
         // It may have been told of a failure that the last sync is not told of.
-        if let Some(syncing) = &self.syncing {
+        if let Some(syncing) = self.syncing.take() {
             syncing.wait(waits)?;
         }
         self.check()?;
@@ -509,13 +517,9 @@ impl Body<'_> {
     /// it: the digest may lag behind then.
     pub fn stop(mut self, waits: &mut Waits) -> Result<Stopped, Stop> {
         self.flush();
-        let flow = Arc::clone(&self.flow);
-        let written = self.receiver.writer.run(move || {
-            if let Some(journal) = &flow.journal {
-                journal.record(&flow.resumable());
-            }
-        });
         let hashed = self.receiver.hasher.run(|| ());
+        let flow = Arc::clone(&self.flow);
+        let written = self.receiver.writer.run(move || flow.record_last());
         for pending in [Some(&hashed), Some(&written), self.syncing.as_ref()].into_iter().flatten() {
             match pending.wait_through_signal(waits, SIGNAL_GRACE) {
                 Ok(()) => {}

@@ -190,3 +190,19 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|b| u64::from_be_bytes(*b))
 }
+
+/// Every proper prefix must be partial, and the whole must parse with and without something behind it.
+#[cfg(test)]
+fn every_split<T: PartialEq + std::fmt::Debug>(
+    bytes: &[u8],
+    parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Malformed>,
+    expected: &T,
+) {
+    for end in 0..bytes.len() {
+        assert_eq!(parse(&bytes[..end]), Ok(None), "prefix of {end} bytes");
+    }
+    for tail in [&b""[..], b"\0", b"more bytes", &[0xff; 100]] {
+        let (used, value) = parse(&[bytes, tail].concat()).expect("well-formed").expect("whole");
+        assert_eq!((used, &value), (bytes.len(), expected));
+    }
+}

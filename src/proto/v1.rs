@@ -167,6 +167,7 @@ pub fn parse_metadata(bytes: &[u8]) -> Result<Option<(usize, Metadata)>, Malform
 
 #[cfg(test)]
 mod tests {
+    use super::super::every_split;
     use super::*;
 
     const HEX: &[u8; 32] = b"d41d8cd98f00b204e9800998ecf8427e";
@@ -175,21 +176,6 @@ mod tests {
         let mut head = Head::new(name, size);
         head.push_digest(&Digest::from_hex(HEX).expect("HEX is 32 lower-case digits"));
         head.bytes.split_off(OK.len())
-    }
-
-    /// Every proper prefix must be partial, and the whole must parse with and without something behind it.
-    fn every_split<T: PartialEq + std::fmt::Debug>(
-        bytes: &[u8],
-        parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Malformed>,
-        expected: &T,
-    ) {
-        for end in 0..bytes.len() {
-            assert_eq!(parse(&bytes[..end]), Ok(None), "prefix of {end} bytes");
-        }
-        for tail in [&b""[..], b"\0", b"more bytes"] {
-            let (used, value) = parse(&[bytes, tail].concat()).expect("well-formed").expect("whole");
-            assert_eq!((used, &value), (bytes.len(), expected));
-        }
     }
 
     #[test]

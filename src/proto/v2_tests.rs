@@ -1,5 +1,6 @@
 //! Frames in both directions, at every split, and what can never become one.
 
+use super::super::every_split;
 use super::*;
 
 const MTIME: Mtime = Mtime { seconds: -5, nanos: 999_999_999 };
@@ -18,21 +19,6 @@ fn file(digest: Option<Digest>) -> File {
         algorithm: digest.map_or(Algorithm::Blake3, |digest| digest.algorithm()),
         sizes_differ: false,
         digest,
-    }
-}
-
-/// Every proper prefix must be partial, and the whole must parse with and without something behind it.
-fn every_split<T: PartialEq + std::fmt::Debug>(
-    bytes: &[u8],
-    parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Malformed>,
-    expected: &T,
-) {
-    for end in 0..bytes.len() {
-        assert_eq!(parse(&bytes[..end]), Ok(None), "prefix of {end} bytes");
-    }
-    for tail in [&b""[..], b"\0", b"more bytes", &[0xff; 100]] {
-        let (used, value) = parse(&[bytes, tail].concat()).expect("well-formed").expect("whole");
-        assert_eq!((used, &value), (bytes.len(), expected));
     }
 }
 

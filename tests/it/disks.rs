@@ -109,6 +109,7 @@ fn not_enough_room_for_what_version_2_announces() {
     outcome.stderr_has("free");
     assert_eq!(relay.connections(), 1, "{}", relay.report());
     assert_eq!(fs::read(&old).unwrap(), b"old body");
+    assert_eq!(scratch.names("out"), ["a"], "no part without a byte");
     server.stop();
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -11,16 +11,17 @@ use rustix::process::Signal;
 use crate::harness::{Outcome, Plan, Program, Relay, Scratch, Server, content, get, wait_for};
 use crate::resume::{MIB, part, part_len, state};
 
-/// As little more than the least that has a journal as possible: many of them are made here.
-const SIZE: usize = 32 * MIB as usize + 100_000;
+/// As small as possible, since many of them are made here: a journal with a synced slot and one that is not is written
+/// from 32 MiB on.
+const SIZE: usize = 38 * MIB as usize + 100_000;
 
 /// Where the transfers are interrupted.
-const HELD: u64 = 30 * MIB;
+const HELD: u64 = 36 * MIB;
 
 const LANES: usize = 4;
 
 fn impatient_get(scratch: &Scratch, addr: SocketAddr) -> Program {
-    get(scratch, addr).args(["--max-backoff", "0.01", "--retries", "2", "--no-sync", "--force"])
+    get(scratch, addr).args(["--max-backoff", "0.01", "--retries", "2", "--force"])
 }
 
 /// A server, and what an interrupted client has left: copies of it are what is tampered with.
@@ -110,10 +111,10 @@ fn what_an_interrupted_client_leaves_is_resumed() {
 #[test]
 fn a_journal_with_one_bit_flipped() {
     let remains = Remains::new();
-    // Every eighth byte of what is not empty: between the slots there is nothing to damage.
-    let is_empty = |at: &usize| remains.state[*at..remains.state.len().min(at + 8)].iter().all(|byte| *byte == 0);
-    let places: Vec<usize> = (0..remains.state.len()).step_by(8).filter(|at| !is_empty(at)).collect();
-    assert!(places.len() > 20, "{} places in {} bytes", places.len(), remains.state.len());
+    // Every sixteenth byte, but for the room between the slots, where there is nothing to damage.
+    let is_room = |at: &usize| remains.state[*at..remains.state.len().min(at + 256)].iter().all(|byte| *byte == 0);
+    let places: Vec<usize> = (0..remains.state.len()).step_by(16).filter(|at| !is_room(at)).collect();
+    assert!((20..200).contains(&places.len()), "{} places in {} bytes", places.len(), remains.state.len());
     std::thread::scope(|scope| {
         for lane in 0..LANES {
             let (remains, places) = (&remains, &places);
@@ -158,14 +159,46 @@ fn a_journal_that_is_torn_empty_or_foreign() {
     remains.stop();
 }
 
+/// As a later version of the program may write it: whole by its checksum, and not to be understood.
+#[test]
+fn a_journal_of_another_form() {
+    let remains = Remains::new();
+    let later = with_slots(&remains.state, |slot| slot[9] += 1);
+    assert_ne!(later, remains.state);
+    let scratch = remains.laid_out(|scratch| fs::write(state(scratch), &later).unwrap());
+    remains.assert_right(&scratch, "another form");
+    assert_eq!(remains.last_offset(), 0, "{}", remains.relay.report());
+    // Changed to what it is already, and with its checksum made anew, it is as good as before.
+    let same = with_slots(&remains.state, |_| ());
+    assert_eq!(same, remains.state);
+    remains.stop();
+}
+
+/// The slots of a journal, changed, and each with a checksum that is right again: it is the BLAKE3 of what is before it.
+fn with_slots(journal: &[u8], change: impl Fn(&mut [u8])) -> Vec<u8> {
+    let mut changed = journal.to_vec();
+    for slot in [0, 8192] {
+        let sum_of = |end: usize| *blake3::hash(&journal[slot..end]).as_bytes();
+        let Some(end) = (slot..journal.len() - 31).find(|end| journal[*end..end + 32] == sum_of(*end)) else {
+            continue;
+        };
+        change(&mut changed[slot..end]);
+        let sum = blake3::hash(&changed[slot..end]);
+        changed[end..end + 32].copy_from_slice(sum.as_bytes());
+    }
+    changed
+}
+
 /// The journal is whole, and the part is not what it tells of.
 #[test]
 fn a_part_that_does_not_fit_its_journal() {
     let remains = Remains::new();
-    let cases: [Tampered; 4] = [
+    let cases: [Tampered; 5] = [
         ("a part that is gone", |scratch| fs::remove_file(part(scratch)).unwrap()),
         ("an empty part", |scratch| open_part(scratch).set_len(0).unwrap()),
         ("half of the part", |scratch| open_part(scratch).set_len(15 * MIB).unwrap()),
+        // Synced at 32 MiB, and trusted up to there.
+        ("other bytes behind the synced ones", |scratch| open_part(scratch).write_all_at(b"other", 35 * MIB).unwrap()),
         ("a longer part", |scratch| open_part(scratch).set_len(SIZE as u64 * 2).unwrap()),
     ];
     for (what, tamper) in cases {

@@ -311,7 +311,12 @@ impl Connection {
 
     /// The next bytes from the client, recorded; None at its end.
     fn hear(&self, mut client: &TcpStream, block: &mut [u8]) -> Option<usize> {
-        let count = client.read(block).ok().filter(|count| *count > 0)?;
+        let count = loop {
+            match client.read(block) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result.ok().filter(|count| *count > 0)?,
+            }
+        };
         let mut asked = self.asked.lock().unwrap();
         assert!(asked.len() + count <= ASKED_MAX, "more said than a relay in a test keeps");
         asked.extend_from_slice(&block[..count]);
