@@ -312,3 +312,7 @@ fn new_journal(part: &Part, offer: &Offer) -> Option<Arc<Journal>> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "beside_tests.rs"]
+mod tests;

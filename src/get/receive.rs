@@ -543,3 +543,7 @@ pub enum Stopped {
     /// Bytes that may not be what was written.
     InDoubt,
 }
+
+#[cfg(test)]
+#[path = "receive_tests.rs"]
+mod tests;

@@ -150,3 +150,27 @@ fn ignored_signals() -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
+
+#[cfg(test)]
+impl Waits {
+    /// Hears of no signal but what a test sets: a real one would reach every test of the process.
+    pub fn for_test() -> Waits {
+        use crate::logging::{LogTarget, OnConsole, Verbosity};
+        let logs = Logs::start("client", &LogTarget::Off, Verbosity::Quiet, OnConsole::DebugOnly);
+        let poll = Poll::new().expect("a poll can be made");
+        let waker = Waker::new(poll.registry(), WAKER).expect("a waker can be made");
+        Waits {
+            poll,
+            events: Events::with_capacity(16),
+            signals: Signals::new::<_, i32>([]).expect("no signal can be caught"),
+            waker: Arc::new(waker),
+            logs: logs.expect("no log can be opened"),
+            signal: None,
+        }
+    }
+
+    /// As if this signal had come.
+    pub fn set_signal(&mut self, signal: i32) {
+        self.signal = u8::try_from(signal).ok();
+    }
+}

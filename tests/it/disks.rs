@@ -1,6 +1,7 @@
 //! Disks that are full, forbidden or shared with another client: exit code 5, no retry, nothing wrong left behind.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
@@ -8,6 +9,7 @@ use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use crate::harness::wire::{metadata, metadata_claiming};
 use crate::harness::wire2;
 use crate::harness::{Outcome, Plan, Relay, Scratch, Server, content, get, md5_hex, plain_get, wait_for};
+use crate::resume::{assert_saved, part, part_len};
 use crate::scripted_server::ScriptedServer;
 
 fn assert_local_error(outcome: &Outcome) {
@@ -230,6 +232,61 @@ fn two_clients_for_one_target_in_version_2() {
     first.finish().exits(0).stderr_has("verified");
     assert!(fs::read(scratch.out().join("a")).unwrap() == body);
     assert_eq!(scratch.names("out"), ["a"]);
+    server.stop();
+}
+
+/// A lock is on a file and not on its name: what lies there after somebody has removed it is another client's.
+#[test]
+fn a_part_that_somebody_has_replaced_is_left_alone() {
+    for (size, held) in [(3_000_000, 1_500_000), (34_000_000, 20_000_000)] {
+        for signal in [None, Some(Signal::INT)] {
+            let scratch = Scratch::new();
+            let body = content(7, size);
+            scratch.share("a", &body);
+            let server = Server::of(&scratch);
+            let relay = Relay::of(server.addr, Plan::hold(held));
+            let start = |log| get(&scratch, relay.addr).args(["--no-sync", "a"]).log_file(scratch.path(log)).spawn();
+            let first = start("client.log");
+            relay.wait_until_held(0);
+            fs::remove_file(part(&scratch)).unwrap();
+            let second = start("second.log");
+            relay.wait_until_held(1);
+            wait_for("the second client's part", || part_len(&scratch) > 1_000_000);
+            let its_own = scratch.names("out");
+            match signal {
+                None => {
+                    relay.release(0);
+                    let outcome = first.finish();
+                    assert_local_error(&outcome);
+                    outcome.stderr_has("somebody has replaced").stderr_lacks("saved");
+                }
+                Some(signal) => _ = first.finish_after(signal).exits(130),
+            }
+            assert_eq!(scratch.names("out"), its_own, "{size} bytes, {signal:?}");
+            relay.release(1);
+            assert_saved(&second.finish(), &scratch, &body);
+            server.stop();
+        }
+    }
+}
+
+/// A client that was killed in its last moment leaves a part with the file's own mode, and what comes next is unverified.
+#[test]
+fn a_part_that_others_may_read_becomes_private_again() {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let scratch = Scratch::new();
+    let body = content(8, 3_000_000);
+    scratch.share("a", &body);
+    let left = scratch.write("out/.a.xfer-part", b"left");
+    fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).unwrap();
+    let server = Server::of(&scratch);
+    let relay = Relay::of(server.addr, Plan::hold(1_500_000));
+    let running = get(&scratch, relay.addr).arg("a").spawn();
+    relay.wait_until_held(0);
+    wait_for("the part to grow", || part_len(&scratch) > 1_000_000);
+    assert_eq!(mode(&left), 0o600);
+    relay.release(0);
+    assert_saved(&running.finish(), &scratch, &body);
     server.stop();
 }
 

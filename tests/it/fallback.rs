@@ -1,14 +1,17 @@
 //! Which version a client speaks: old servers are found out at once, and no cut makes an old one of a new one.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::process::Signal;
 
 use crate::harness::wire::{metadata, read_request};
 use crate::harness::wire2::Get;
-use crate::harness::{Cut, Plan, Program, Relay, Scratch, Server, content, get, wait_for};
+use crate::harness::{Cut, Plan, Program, Relay, Scratch, Server, content, get, md5_hex, wait_for};
 use crate::old_server::OldServer;
 use crate::resume::{LARGE, assert_saved, part, part_len};
 use crate::scripted_server::{ScriptedServer, hold};
@@ -86,6 +89,49 @@ fn a_new_server_that_is_taken_for_an_old_one_still_serves() {
     let outcome = impatient_get(&scratch, relay.addr).args(["--retries", "1", "a"]).run();
     assert_saved(&outcome, &scratch, &body);
     assert_eq!(relay.first_bytes(), [V2, V1], "{}", relay.report());
+    server.stop();
+}
+
+/// One connection that ends without a word may be a moment's failure; with the second, the server is an old one.
+#[test]
+fn it_takes_two_ends_without_a_word_to_make_an_old_server() {
+    for how in [Cut::Reset, Cut::Close] {
+        for (cuts, expected) in [(&[0][..], &[V2, V1, V2][..]), (&[0, 2], &[V2, V1, V2, V1, V1, V1])] {
+            let scratch = Scratch::new();
+            let names = ["a", "b", "c", "d"];
+            names.iter().for_each(|name| drop(scratch.share(name, name.as_bytes())));
+            let server = Server::of(&scratch);
+            let relay = Relay::new(server.addr, move |number| match cuts.contains(&number) {
+                true => Plan::cut(0, how),
+                false => Plan::faithful(),
+            });
+            let outcome = impatient_get(&scratch, relay.addr).args(["--retries", "1"]).args(names).run();
+            outcome.exits(0).stderr_has("4 of 4 saved").made_attempts(4);
+            assert_eq!(relay.first_bytes(), expected, "{}", relay.report());
+            assert!(names.iter().all(|name| fs::read(scratch.out().join(name)).unwrap() == name.as_bytes()));
+            server.stop();
+        }
+    }
+}
+
+/// Version 1 cannot ask for it: that is no mistake of the user's, and no reason to stop trying.
+#[test]
+fn a_name_that_version_1_cannot_say_is_tried_again() {
+    let scratch = Scratch::new();
+    let name = OsStr::from_bytes(b"\xff");
+    scratch.share(name, b"body");
+    let server = Server::of(&scratch);
+    for (cuts, code) in [(3, 3), (2, 0)] {
+        let relay = Relay::new(server.addr, move |number| match number < cuts {
+            true => Plan::cut(0, Cut::Reset),
+            false => Plan::faithful(),
+        });
+        let log = scratch.path(format!("{cuts}.log"));
+        let outcome = impatient_get(&scratch, relay.addr).log_file(log).args(["--retries", "3"]).arg(name).run();
+        outcome.exits(code).made_attempts(3);
+        assert_eq!(relay.first_bytes(), [V2; 3], "{}", relay.report());
+    }
+    assert_eq!(fs::read(scratch.out().join(name)).unwrap(), b"body");
     server.stop();
 }
 
@@ -217,6 +263,30 @@ fn the_journal_of_a_later_file_is_not_thrown_away() {
     server.stop();
 }
 
+/// Not even where the server counts as an old one by then.
+#[test]
+fn a_journal_outweighs_two_ends_without_a_word() {
+    let scratch = Scratch::new();
+    let body = content(8, LARGE);
+    scratch.share("a", &body);
+    ["first", "second"].iter().for_each(|name| drop(scratch.share(name, name.as_bytes())));
+    let server = Server::of(&scratch);
+    let relay = Relay::new(server.addr, |number| match number {
+        0 => Plan::hold(20_000_000),
+        1 | 3 => Plan::cut(0, Cut::Close),
+        _ => Plan::faithful(),
+    });
+    let running = impatient_get(&scratch, relay.addr).arg("a").spawn();
+    relay.wait_until_held(0);
+    wait_for("half of the file in the part", || part_len(&scratch) >= 18_000_000);
+    running.finish_after(Signal::INT).exits(130);
+    let outcome = impatient_get(&scratch, relay.addr).args(["first", "second", "a"]).run();
+    outcome.exits(0).stderr_has("3 of 3 saved").stderr_has("resuming 'a'");
+    assert!(fs::read(scratch.out().join("a")).unwrap() == body);
+    assert_eq!(relay.first_bytes(), [V2, V2, V1, V2, V1, V2], "{}", relay.report());
+    server.stop();
+}
+
 #[test]
 fn v1_forces_version_1() {
     let scratch = Scratch::new();
@@ -248,6 +318,21 @@ fn blake3_from_an_old_server_is_no_quiet_md5() {
         Some(0) => _ = outcome.stderr_has("md5 "),
         _ => _ = outcome.has_one_error_line(),
     }
+}
+
+/// So what is there already is compared by that.
+#[test]
+fn blake3_and_an_old_server_find_what_is_there() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let target = scratch.write("out/a", b"body");
+    let before = fs::metadata(&target).unwrap();
+    let server = OldServer::of(&scratch.files());
+    let outcome = impatient_get(&scratch, server.addr).args(["--checksum", "blake3", "a"]).run();
+    outcome.exits(0).stderr_has("already there").stderr_has(&format!("md5 {}", md5_hex(b"body")));
+    let after = fs::metadata(&target).unwrap();
+    assert_eq!((before.ino(), before.ctime_nsec()), (after.ino(), after.ctime_nsec()), "{}", outcome.report());
+    assert_eq!(scratch.names("out"), ["a"]);
 }
 
 /// A part of a new server is of no use with an old one, and no danger: the file comes whole.

@@ -1,11 +1,18 @@
 //! Many files in one command: one connection, requests ahead of the replies, and bounded in everything.
 
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use rustix::process::Signal;
+
+use crate::harness::wait::look_until;
 use crate::harness::wire2::{self, BUSY, End, Get, Peer, UNSUPPORTED};
 use crate::harness::{Cut, Plan, Program, Relay, Running, Scratch, Server, content, cores, get, process, wait_for};
-use crate::scripted_server::ScriptedServer;
+use crate::scripted_server::{ScriptedServer, hold};
 
 /// What a client may have open, and running, however many files it fetches.
 const DESCRIPTORS_MAX: usize = 80;
@@ -142,6 +149,79 @@ fn a_file_that_is_busy_is_tried_again() {
     let outcome = impatient_get(&scratch, server.addr).args(["a", "b", "c"]).run();
     outcome.exits(0).stderr_has("3 of 3 saved");
     assert!(["a", "b", "c"].iter().all(|name| fs::read(scratch.out().join(name)).unwrap() == name.as_bytes()));
+}
+
+/// Answers each request for as many bytes as this by half of them and "busy": what came may be of use to the next attempt.
+fn busy_in_the_middle(len: usize) -> ScriptedServer {
+    let body = content(1, len);
+    let head = [wire2::File::of(&body).bytes(), wire2::data(&body[..len / 2])].concat();
+    ScriptedServer::answering_gets(move |_, _| [&head[..], &wire2::error(BUSY, "busy")].concat())
+}
+
+/// Each of them keeps its part open until it is given up, so no more than some may wait.
+#[test]
+fn files_that_wait_for_another_attempt_are_bounded() {
+    let scratch = Scratch::new();
+    let server = busy_in_the_middle(1000);
+    let names: Vec<String> = (0..400).map(|number| number.to_string()).collect();
+    let options = ["--retries", "2", "--max-backoff", "0.2", "--no-sync"];
+    let mut running = get(&scratch, server.addr).args(options).args(&names).spawn();
+    let mut most = (0, 0, 0);
+    wait_for("the end of the client", || {
+        most = more_of(most, &running);
+        running.has_ended()
+    });
+    let outcome = running.finish();
+    outcome.exits(3).stderr_has("0 of 400 saved, 400 failed");
+    // Those that wait, those that are asked for, and some for the rest.
+    let expected = 40..=64 + 64 + 32;
+    outcome.assert(expected.contains(&most.0), &format!("{} descriptors open at once, {expected:?} expected", most.0));
+    assert_eq!(scratch.names("out"), [""; 0]);
+    assert_eq!(server.connections(), 1);
+}
+
+/// Their parts, which no journal speaks of, go with them.
+#[test]
+fn files_that_wait_for_another_attempt_leave_nothing_behind_a_signal() {
+    let _cores = cores::quiet_cores();
+    let scratch = Scratch::new();
+    let server = busy_in_the_middle(1000);
+    let names = ["a", "b", "c", "d", "e"];
+    let running = get(&scratch, server.addr).args(["--retries", "0"]).args(names).spawn();
+    wait_for("all of them to wait", || running.log().matches("before attempt 2").count() == names.len());
+    assert_eq!(scratch.names("out").len(), names.len(), "{:?}", scratch.names("out"));
+    running.finish_after(Signal::INT).exits(130).has_one_error_line().took_less_than(Duration::from_secs(1));
+    assert_eq!(scratch.names("out"), [""; 0]);
+}
+
+/// Not when the last one is done.
+#[test]
+fn a_file_is_told_of_while_the_next_one_comes() {
+    let scratch = Scratch::new();
+    let body = content(1, 1000);
+    let told = Arc::new(AtomicBool::new(false));
+    let (is_told, rest) = (Arc::clone(&told), body.clone());
+    let server = ScriptedServer::of_any_version(move |_, stream| {
+        let first = Get::read(stream).unwrap();
+        stream.write_all(&wire2::honest_reply(&first, b"first")).unwrap();
+        let _ = Get::read(stream);
+        stream.write_all(&wire2::File::of(&rest).bytes()).unwrap();
+        let (last, others) = rest.split_last().unwrap();
+        for byte in others {
+            stream.write_all(&wire2::data(&[*byte])).unwrap();
+            look_until(Duration::from_millis(5), || is_told.load(Ordering::SeqCst).then_some(()));
+        }
+        wait_for("the first file to be told of", || is_told.load(Ordering::SeqCst));
+        let digest = wire2::digest(&crate::harness::content::digest(wire2::MD5, &rest));
+        stream.write_all(&[wire2::data(&[*last]), digest].concat()).unwrap();
+        hold(stream);
+    });
+    let running = impatient_get(&scratch, server.addr).args(["a", "b"]).spawn();
+    running.wait_for_stderr("out/a: 5 bytes");
+    assert!(!scratch.out().join("b").exists(), "the second one has not come yet");
+    told.store(true, Ordering::SeqCst);
+    running.finish().exits(0).stderr_has("2 of 2 saved");
+    assert!(fs::read(scratch.out().join("b")).unwrap() == body);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What changes while it is fetched, on the server or on the way: the target is the old file or the whole new one.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -128,6 +129,24 @@ fn a_source_that_changes_all_the_time_ends_the_attempts() {
     assert_eq!(fs::read(target).unwrap(), b"old body");
 }
 
+/// The same where the connection ends each time: much has come, and nothing of it is of any use to the next attempt.
+#[test]
+fn a_source_that_changes_at_every_cut_ends_the_attempts() {
+    let scratch = Scratch::new();
+    let body = content(3, 5_000_000);
+    let server = ScriptedServer::of_any_version(move |number, stream| {
+        Get::read(stream);
+        let nanos = number as u32;
+        let version = wire2::version_of(5_000_000, 1_700_000_000, nanos);
+        let file = wire2::File { nanos, version, ..wire2::File::of(&body) };
+        let _ = stream.write_all(&[file.bytes(), wire2::data(&body[..2_000_000 + number * 200_000])].concat());
+    });
+    let outcome = impatient_get(&scratch, server.addr).args(["--retries", "4", "a"]).run();
+    outcome.exits(3).has_one_error_line().stderr_has("4 attempts");
+    assert_eq!(server.connections(), 4, "{}", outcome.report());
+    assert_eq!(scratch.names("out"), [""; 0], "a small file leaves no part");
+}
+
 /// Fetched once more, from zero and with a new hash on the server's side, for which an edit may be the cause.
 #[test]
 fn one_byte_flipped_on_the_way() {
@@ -205,6 +224,49 @@ fn a_part_that_was_written_to() {
     let outcome = impatient_get(&scratch, relay.addr).args(["--checksum", "blake3", "a"]).run();
     assert_saved(&outcome, &scratch, &body);
     server.stop();
+}
+
+/// The disk may have lost what was not synced when the client was killed: it counts only as far as it is read again.
+#[test]
+fn an_unsynced_end_of_a_part_that_is_damaged() {
+    // Long before 59 MB lies a slot that was synced, at 32 MiB.
+    for (options, size, held) in [(&["--no-sync"][..], LARGE, HALF), (&[], 60_000_000, 59_000_000)] {
+        let scratch = Scratch::new();
+        let body = content(9, size);
+        scratch.share("a", &body);
+        let server = Server::of(&scratch);
+        let relay =
+            Relay::new(server.addr, move |number| if number == 0 { Plan::hold(held) } else { Plan::faithful() });
+        let start = || get(&scratch, relay.addr).args(["--max-backoff", "0.01"]).args(options).arg("a").spawn();
+        let running = start();
+        relay.wait_until_held(0);
+        let last_synced = |slots: &[(u64, bool)]| slots.iter().find(|(_, is_synced)| *is_synced).map(|slot| slot.0);
+        wait_for("the last slots of the journal", || {
+            let slots = slots(&scratch);
+            last_synced(&slots).is_some() == options.is_empty() && slots.iter().any(|slot| slot.0 + 2 * MIB > held)
+        });
+        running.finish_after(rustix::process::Signal::KILL);
+        let slots = slots(&scratch);
+        let end = slots.iter().map(|slot| slot.0).max().unwrap();
+        // More than hashing may be behind writing, and behind what was synced.
+        let at = end - 8 * MIB;
+        assert!(last_synced(&slots).is_none_or(|synced| synced < at), "{slots:?}");
+        open(&crate::resume::part(&scratch)).write_all_at(&[!body[at as usize]], at).unwrap();
+        let outcome = start().finish();
+        assert_saved(&outcome, &scratch, &body);
+        let gets = relay.all_gets();
+        assert!(gets.len() == 3 && gets[1].offset == end, "{slots:?}, {gets:?}");
+        assert_eq!(gets[2], Get::of("a").rehashed(), "{}", outcome.report());
+        server.stop();
+    }
+}
+
+/// How far each slot of the journal says that the part is good, and whether it was synced: two slots 8 KiB apart, with
+/// the flags in byte 11 and the offset in bytes 28 to 35.
+fn slots(scratch: &Scratch) -> Vec<(u64, bool)> {
+    let journal = fs::read(crate::resume::state(scratch)).unwrap_or_default();
+    let written = journal.chunks(8192).filter(|slot| slot.starts_with(b"xferpart") && slot.len() > 36);
+    written.map(|slot| (u64::from_be_bytes(slot[28..36].try_into().unwrap()), slot[11] & 1 != 0)).collect()
 }
 
 /// One bit anywhere in a whole reply, heads and fields of frames included: the right file, or none.

@@ -1,0 +1,332 @@
+//! What stays beside a target, state by state.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::Output;
+use super::super::journal::About;
+use super::super::receive::{Resumable, Stopped};
+use super::super::target::Target;
+use super::*;
+use crate::proto::{Mtime, Version};
+
+const MIB: u64 = 1 << 20;
+
+/// Bytes of a file that has a journal, and of one that has none.
+const LARGE: u64 = JOURNAL_FROM;
+const SMALL: u64 = JOURNAL_FROM - 1;
+
+/// Where both are interrupted.
+const HALF: u64 = JOURNAL_FROM / 2;
+
+const PART: &str = ".a.xfer-part";
+const JOURNAL: &str = ".a.xfer-part.state";
+
+/// A folder, and what a step of a transfer needs.
+struct Bench {
+    folder: PathBuf,
+    waits: Waits,
+    worker: Worker,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("xfer-beside-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).expect("the temporary folder can be made");
+        let waits = Waits::for_test();
+        let worker = Worker::start("test", waits.waker()).expect("a thread can be started");
+        Bench { folder, waits, worker }
+    }
+
+    fn target(&self) -> PathBuf {
+        self.folder.join("a")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).expect("the folder is there");
+        let name = |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name().into_string();
+        let mut names: Vec<String> = entries.map(|entry| name(entry).expect("a name in UTF-8")).collect();
+        names.sort();
+        names
+    }
+
+    fn begin(&mut self, beside: &mut Beside, offer: &Offer) -> Begun {
+        let begun = beside.begin(&self.target(), offer, &self.worker, &mut self.waits);
+        begun.unwrap_or_else(|stop| panic!("{stop:?}"))
+    }
+
+    /// A part of which half has come in this run, and what is known of it.
+    fn ours(&mut self, size: u64, kept: Kept) -> Beside {
+        let mut beside = Beside::Unseen;
+        let begun = self.begin(&mut beside, &offer(size, 0));
+        begun.file.write_all_at(b"come", HALF - 4).expect("the part can be written");
+        if let Some(journal) = begun.journal {
+            journal.record(&half());
+        }
+        beside.keep(kept);
+        beside
+    }
+
+    /// What a run that was ended at half has left, found again.
+    fn earlier(&mut self) -> Beside {
+        drop(self.ours(LARGE, Kept::Unknown));
+        self.find()
+    }
+
+    fn find(&self) -> Beside {
+        let mut beside = Beside::Unseen;
+        beside.find(&self.target(), b"dir/a", Algorithm::Md5).unwrap_or_else(|stop| panic!("{stop:?}"));
+        beside
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn offer(size: u64, offset: u64) -> Offer {
+    let about = About {
+        name: b"dir/a".to_vec(),
+        origin: "server:9999".to_string(),
+        size,
+        version: Version([7; 16]),
+        algorithm: Algorithm::Md5,
+    };
+    // Nobody may write to it.
+    let attributes = Attributes { mtime: Mtime { seconds: 1_700_000_000, nanos: 0 }, mode: 0o444 };
+    Offer { about, offset, attributes: Some(attributes) }
+}
+
+fn half() -> Resumable {
+    Resumable { offset: HALF, digested: Some(digested()) }
+}
+
+/// As if the first bytes had been digested.
+fn digested() -> Digested {
+    Digested { offset: HALF, ..Digested::nothing(Algorithm::Md5) }
+}
+
+fn good(size: u64) -> Kept {
+    Kept::Good(Resume { version: Version([7; 16]), size, offset: HALF, digested: digested() })
+}
+
+/// What is told of what is left: how much, as far as that is known.
+fn told(left: Option<Left>) -> Option<Option<(u64, u64)>> {
+    left.map(|left| {
+        assert!(left.path.ends_with(PART), "{left:?}", left = left.path);
+        left.progress
+    })
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|there| there.ino())
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").mode() & 0o777
+}
+
+#[test]
+fn of_what_nobody_looked_at_nothing_goes() {
+    let mut bench = Bench::new();
+    assert_eq!(told(Beside::Unseen.abandon()), None);
+    drop(bench.ours(LARGE, Kept::Unknown));
+    assert_eq!(told(Beside::Unseen.abandon()), None);
+    assert_eq!(bench.names(), [PART, JOURNAL]);
+}
+
+#[test]
+fn of_an_earlier_run_nothing_goes() {
+    let mut bench = Bench::new();
+    let mut beside = bench.earlier();
+    assert_eq!(beside.resume().map(|resume| resume.offset), Some(HALF));
+    assert_eq!(told(beside.abandon()), Some(Some((HALF, LARGE))));
+    assert_eq!(bench.names(), [PART, JOURNAL]);
+    // What we cannot read, a later version may.
+    fs::write(bench.path(JOURNAL), b"damaged").expect("the journal can be written");
+    let mut beside = bench.find();
+    assert!(matches!(beside, Beside::Earlier { found: None, .. }));
+    assert_eq!(told(beside.abandon()), None);
+    assert_eq!(bench.names(), [PART, JOURNAL]);
+    assert_eq!(fs::metadata(bench.path(PART)).expect("the part").len(), HALF);
+}
+
+/// Only what a journal speaks of can be gone on with in a later run.
+#[test]
+fn of_ours_what_is_of_use_stays() {
+    let kept: [fn(u64) -> Kept; 3] = [good, |_| Kept::Unknown, |_| Kept::Worthless];
+    let of_large = [Some(Some((HALF, LARGE))), Some(None), None];
+    for (kept, of_large) in kept.into_iter().zip(of_large) {
+        for (size, expected) in [(LARGE, of_large), (SMALL, None)] {
+            let mut bench = Bench::new();
+            let mut beside = bench.ours(size, kept(size));
+            let left = beside.abandon();
+            let names: &[&str] = if left.is_some() { &[PART, JOURNAL] } else { &[] };
+            assert_eq!(bench.names(), names, "{size} bytes, {expected:?}");
+            assert_eq!(told(left), expected, "{size} bytes");
+            assert!(matches!(beside, Beside::Unseen));
+            // The lock is gone with it.
+            let mut again = Beside::Unseen;
+            bench.begin(&mut again, &offer(size, 0));
+        }
+    }
+}
+
+/// What came is there, though the disk has not said so in time.
+#[test]
+fn an_attempt_that_ends_unknown_or_in_doubt() {
+    let cases: [(Stopped, &[&str]); 4] = [
+        (Stopped::Good(half()), &[PART, JOURNAL]),
+        (Stopped::Good(Resumable { offset: 0, digested: None }), &[]),
+        (Stopped::Unknown, &[PART, JOURNAL]),
+        (Stopped::InDoubt, &[]),
+    ];
+    for (stopped, names) in cases {
+        let mut bench = Bench::new();
+        let output = Output::Path(bench.target());
+        let mut target = Target::new(&output, b"dir/a", &bench.worker, &mut bench.waits).expect("a target");
+        let begun = target.begin(&offer(LARGE, 0), &bench.worker, &mut bench.waits);
+        assert!(begun.is_ok());
+        target.keep(&offer(LARGE, 0), stopped);
+        assert_eq!(target.abandon().is_some(), !names.is_empty());
+        assert_eq!(bench.names(), names);
+    }
+}
+
+#[test]
+fn a_clean_target_has_nothing_beside_it() {
+    let mut bench = Bench::new();
+    let mut beside = bench.earlier();
+    beside.clean(&bench.target());
+    assert_eq!(bench.names(), [""; 0], "seen");
+    drop(bench.ours(LARGE, Kept::Unknown));
+    Beside::Unseen.clean(&bench.target());
+    assert_eq!(bench.names(), [""; 0], "not seen");
+    fs::write(bench.path(JOURNAL), b"an orphan").expect("it can be written");
+    Beside::Unseen.clean(&bench.target());
+    assert_eq!(bench.names(), [""; 0], "a journal alone");
+    let other = bench.ours(LARGE, Kept::Unknown);
+    Beside::Unseen.clean(&bench.target());
+    assert_eq!(bench.names(), [PART, JOURNAL], "of another client");
+    drop(other);
+}
+
+#[test]
+fn an_offer_of_the_rest_goes_on() {
+    let mut bench = Bench::new();
+    let mut beside = bench.earlier();
+    beside.set_digested(Some(digested()));
+    let (part, journal) = (inode(&bench.path(PART)), inode(&bench.path(JOURNAL)));
+    beside.file().expect("the part").set_len(HALF + MIB).expect("it can be longer");
+    let begun = bench.begin(&mut beside, &offer(LARGE, HALF));
+    assert_eq!((begun.there.offset, begun.journal.is_some()), (HALF, true));
+    assert_eq!((inode(&bench.path(PART)), inode(&bench.path(JOURNAL))), (part, journal));
+    assert_eq!(begun.file.metadata().expect("the part").len(), HALF, "nothing behind what is good");
+    assert_eq!(told(beside.abandon()), Some(None), "and more may have come");
+    // The lock goes with the last handle.
+    drop(begun);
+    assert_eq!(told(bench.find().abandon()), Some(Some((HALF, LARGE))));
+}
+
+/// Nothing of the old file may stay, and no journal may speak of it.
+#[test]
+fn an_offer_of_another_offset_starts_clean() {
+    let of_version_1 = Offer { attributes: None, ..offer(LARGE, 0) };
+    for (offer, has_journal) in [(offer(LARGE, 0), true), (offer(SMALL, 0), false), (of_version_1, false)] {
+        let states: [fn(&mut Bench) -> Beside; 3] = [
+            Bench::earlier,
+            |bench| bench.ours(LARGE, good(LARGE)),
+            |bench| {
+                drop(bench.ours(LARGE, Kept::Unknown));
+                fs::remove_file(bench.path(PART)).expect("the part can be removed");
+                Beside::Unseen
+            },
+        ];
+        for state in states {
+            let mut bench = Bench::new();
+            let mut beside = state(&mut bench);
+            // Its number would be given again, once it is gone.
+            let old = fs::File::open(bench.path(JOURNAL)).expect("the old journal");
+            let begun = bench.begin(&mut beside, &offer);
+            assert_eq!((begun.there.offset, begun.file.metadata().expect("the part").len()), (0, 0));
+            assert_eq!(begun.journal.is_some(), has_journal);
+            assert_eq!(old.metadata().expect("open").nlink(), 0, "the old journal is gone");
+            let names: &[&str] = if has_journal { &[PART, JOURNAL] } else { &[PART] };
+            assert_eq!(bench.names(), names);
+            assert!(beside.resume().is_none());
+        }
+    }
+}
+
+/// A whole file whose name cannot be had: what took long to come stays, and can still be opened.
+#[test]
+fn a_name_that_cannot_be_had() {
+    for (size, names) in [(LARGE, &[PART, JOURNAL, "a"][..]), (SMALL, &["a"])] {
+        let mut bench = Bench::new();
+        let mut beside = bench.ours(size, Kept::Unknown);
+        fs::create_dir(bench.target()).expect("a directory can be made");
+        let job = beside.commit(offer(size, 0).attributes, None, true).expect("a part of ours");
+        let message = job().expect_err("a directory is in the way");
+        assert!(message.contains("cannot replace"), "{message}");
+        assert_eq!(message.contains("all of it is kept in"), size == LARGE, "{message}");
+        assert_eq!(message.contains(PART), size == LARGE, "{message}");
+        assert_eq!(bench.names(), names);
+        if size == LARGE {
+            assert_eq!(mode(&bench.path(PART)) & 0o600, 0o600, "ours to open");
+            fs::remove_dir(bench.target()).expect("it can be removed");
+            assert_eq!(told(bench.find().abandon()), Some(Some((HALF, LARGE))));
+        }
+        drop(beside);
+    }
+}
+
+#[test]
+fn a_name_that_can_be_had() {
+    for size in [LARGE, SMALL] {
+        let mut bench = Bench::new();
+        let mut beside = bench.ours(size, Kept::Unknown);
+        let job = beside.commit(offer(size, 0).attributes, None, true).expect("a part of ours");
+        assert_eq!(job(), Ok(true));
+        assert_eq!(bench.names(), ["a"]);
+        assert_eq!(mode(&bench.target()), 0o444);
+        assert!(beside.commit(None, None, true).is_none(), "once");
+    }
+}
+
+/// What somebody else has put in the part's place, with a journal of its own, is none of ours to rename or to remove.
+#[test]
+fn a_part_that_somebody_has_replaced() {
+    for size in [LARGE, SMALL] {
+        let mut bench = Bench::new();
+        let mut beside = bench.ours(size, Kept::Worthless);
+        for name in [PART, JOURNAL] {
+            let _ = fs::remove_file(bench.path(name));
+            fs::write(bench.path(name), name).expect("it can be written");
+        }
+        let job = beside.commit(offer(size, 0).attributes, None, true).expect("a part of ours");
+        let message = job().expect_err("it is not ours");
+        assert!(message.contains("somebody has replaced") && !message.contains("kept"), "{message}");
+        assert_eq!(bench.names(), [PART, JOURNAL]);
+        // Nor when it is given up, in any other way.
+        for name in [PART, JOURNAL] {
+            fs::remove_file(bench.path(name)).expect("it can be removed");
+        }
+        let mut beside = bench.ours(size, Kept::Worthless);
+        for name in [PART, JOURNAL] {
+            let _ = fs::remove_file(bench.path(name));
+            fs::write(bench.path(name), name).expect("it can be written");
+        }
+        beside.abandon();
+        assert_eq!(bench.names(), [PART, JOURNAL]);
+    }
+}
