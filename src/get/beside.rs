@@ -248,7 +248,12 @@ impl Beside {
                 Err(failure.message)
             }
             // It has its name, or is nobody's any more.
-            Err(failure) if !part.is_at_its_path() => Err(failure.message),
+            Err(failure) if !part.is_at_its_path() => {
+                if let Some(journal) = journal {
+                    journal.remove_own();
+                }
+                Err(failure.message)
+            }
             // Whole and good, and only its name cannot be had.
             Err(failure) => Err(format!(
                 "{}; all of it is kept in {}: the same command goes on from there",

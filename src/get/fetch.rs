@@ -102,7 +102,7 @@ impl<'a> Fetcher<'a> {
         self.ask_again();
         let mut left = String::new();
         for item in self.ready.iter_mut().chain(&mut self.later) {
-            left.push_str(&item.abandon());
+            left.push_str(&item.abandon(true));
         }
         if !self.is_stop_said {
             let line = format!("stopped by {}{left}", signal_name(signal));
@@ -277,7 +277,10 @@ impl<'a> Fetcher<'a> {
         let why = stop.into_error();
         // A name that version 1 cannot say, or a part with which version 1 cannot go on: too much for what may be a
         // moment's failure.
-        if proto::v1::check_name(item.name).is_err() || item.target.resume().is_some() {
+        if proto::v1::check_name(item.name).is_err() {
+            return self.try_again(item, Stop::again(why.to_string()));
+        }
+        if item.target.resume().is_some() {
             let why = why.with("; if it speaks only version 1, use --v1, which begins again").to_string();
             return self.try_again(item, Stop::again(why));
         }
@@ -368,13 +371,16 @@ impl<'a> Fetcher<'a> {
         let (digest, size) = (&received.digest, received.offer.about.size);
         let seconds = item.seconds();
         let mut line = format!(
-            "{} {}: {}, {} {digest}, verified, {seconds:.1} s, {}",
+            "{} {}: {}, {} {digest}, verified, {seconds:.1} s",
             if item.target.is_stream() { "written to" } else { "saved" },
             item.target.shown(),
             text::size(size),
             digest.algorithm(),
-            text::speed(item.received, seconds)
         );
+        // What was there already did not come with any speed.
+        if item.received > 0 || size == 0 {
+            line.push_str(&format!(", {}", text::speed(item.received, seconds)));
+        }
         if received.slowed_by_digest {
             line.push_str(" (held up by md5: --checksum blake3 is faster)");
         }
@@ -431,7 +437,8 @@ impl<'a> Fetcher<'a> {
     /// Gives up a file, and with it the run, if that is what `stop` means.
     fn give_up(&mut self, mut item: Item<'a>, stop: Stop) -> Result<(), Stop> {
         self.tools.progress.end();
-        let left = item.abandon();
+        // Not where the protocol is broken: it would be again.
+        let left = item.abandon(!matches!(&stop, Stop::Final(error) if error.exit == ExitCode::Integrity));
         match stop {
             Stop::Signal(signal) => {
                 let shown = text::quoted(item.name);
@@ -457,7 +464,7 @@ impl<'a> Fetcher<'a> {
         self.ask_again();
         let mut names = Vec::new();
         for mut item in self.ready.drain(..).chain(self.later.drain(..)) {
-            item.abandon();
+            item.abandon(true);
             names.push(item.name);
         }
         names.extend(self.names.by_ref().map(Vec::as_slice));

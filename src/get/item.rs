@@ -152,7 +152,9 @@ impl<'a> Item<'a> {
             self.target.set_digested(None);
         } else if let Some(why) = look.useless {
             let shown = self.target.shown();
-            tools.progress.note(&format!("cannot go on with the part of {shown}: {why}: starting again"));
+            tools
+                .progress
+                .note(Some(self.name), &format!("cannot go on with the part of {shown}: {why}: starting again"));
         }
         if let Some(resume) = self.target.resume().cloned() {
             self.furthest = Furthest::Of(resume.version, resume.offset);
@@ -184,7 +186,9 @@ impl<'a> Item<'a> {
             Err(error) => {
                 let shown = self.target.shown();
                 let why = reason(&error);
-                tools.progress.note(&format!("cannot go on with the part of {shown}: {why}: starting again"));
+                tools
+                    .progress
+                    .note(Some(self.name), &format!("cannot go on with the part of {shown}: {why}: starting again"));
                 self.target.set_digested(None);
             }
         }
@@ -306,7 +310,8 @@ impl<'a> Item<'a> {
                     None => "version 1 of the protocol cannot go on",
                 };
                 let had = text::size(offset);
-                tools.progress.note(&format!("starting {} again, without {had} of it: {why}", text::quoted(self.name)));
+                let line = format!("starting {} again, without {had} of it: {why}", text::quoted(self.name));
+                tools.progress.note(Some(self.name), &line);
             }
             (0, _) => {}
             (offset, _) => tools.progress.resume(self.name, offset, size),
@@ -345,18 +350,15 @@ impl<'a> Item<'a> {
         *offset > before && offset - before >= WORTH.min(size.saturating_sub(before))
     }
 
-    /// Gives up; the end of the error line says what is left and what to do.
-    pub fn abandon(&mut self) -> String {
+    /// Gives up; the end of the error line says what is left and, if that helps, what to do.
+    pub fn abandon(&mut self, helps_again: bool) -> String {
         let Some(left) = self.target.abandon() else { return String::new() };
         let path = text::path(&left.path);
-        match left.progress {
-            Some((offset, size)) => format!(
-                "; {} of {} are kept in {path}: the same command goes on from there",
-                text::size(offset),
-                text::size(size),
-            ),
-            None => format!("; what came is kept in {path}: the same command goes on from there"),
-        }
+        let kept = match left.progress {
+            Some((offset, size)) => format!("; {} of {} are kept in {path}", text::size(offset), text::size(size)),
+            None => format!("; what came is kept in {path}"),
+        };
+        if helps_again { kept + ": the same command goes on from there" } else { kept }
     }
 }
 

@@ -81,7 +81,7 @@ impl Tools<'_> {
                 None => {
                     is_cut = true;
                     let line = format!(
-                        "stopped by {} while saving {}: it is there, or the same command fetches what is missing",
+                        "stopped by {} while saving {}: it is there, or the same command fetches it again",
                         signal_name(signal),
                         done.shown
                     );
@@ -127,7 +127,7 @@ impl Failures {
     /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person.
     pub fn leave(&mut self, names: &[&[u8]], progress: &mut Progress) {
         self.not_tried = names.len();
-        names.iter().for_each(|name| log::warn!(target: "main", "not tried: {}", text::quoted(name)));
+        names.iter().for_each(|name| progress.not_tried(name));
         let mut shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
         if names.len() > NOT_TRIED_SHOWN {
             shown.push(format!("and {} more", names.len() - NOT_TRIED_SHOWN));
@@ -149,7 +149,7 @@ impl Failures {
                 line.push_str(&format!(", {} not tried", self.not_tried));
             }
             match self.failed {
-                0 => progress.note(&line),
+                0 => progress.note(None, &line),
                 _ => progress.error(None, None, &line),
             }
         }

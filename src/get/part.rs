@@ -256,7 +256,8 @@ impl Part {
         }
         // A lock keeps other clients away, and nobody else.
         if !self.is_at_its_path() {
-            let why = io::Error::other(format!("somebody has replaced {}", text::path(&self.path)));
+            let why =
+                io::Error::other(format!("somebody has replaced {}; run the command again", text::path(&self.path)));
             return Err(("save", why));
         }
         let renamed = match replaces {

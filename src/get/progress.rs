@@ -166,10 +166,9 @@ impl Progress {
             self.shown = Some(shown);
             return self.end();
         }
-        if shown.done < shown.total {
-            shown.done = shown.total;
-            shown.draw();
-        }
+        // Once more in any case: a line about another file may have taken its place.
+        shown.done = shown.total;
+        shown.draw();
         if shown.bar.is_some() {
             let _ = Stderr.write(b"\n");
         }
@@ -206,9 +205,18 @@ impl Progress {
         self.say(log::Level::Info, "done", Some(name), fields, line);
     }
 
-    /// A line that says what was done.
-    pub fn note(&mut self, line: &str) {
-        self.say(log::Level::Info, "note", None, json!({}), line);
+    /// A line that says what was done; to which file, if it was one.
+    pub fn note(&mut self, name: Option<&[u8]>, line: &str) {
+        self.say(log::Level::Info, "note", name, json!({}), line);
+    }
+
+    /// A file that is not tried: a program hears of each, a person of all of them in one line.
+    pub fn not_tried(&mut self, name: &[u8]) {
+        let line = format!("not tried: {}", text::quoted(name));
+        log::warn!(target: "main", "{line}");
+        if let Mode::Json = self.mode {
+            print_object("error", Some(name), json!({}), Some(&line));
+        }
     }
 
     /// A line about something that failed; of which file, if it was one, and with which exit code, if it decides one.

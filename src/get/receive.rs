@@ -513,19 +513,24 @@ impl Body<'_> {
         Ok(digest)
     }
 
-    /// Ends in the middle, with all that has come written and in the journal. After a signal there is not much time for
-    /// it: the digest may lag behind then.
+    /// Ends in the middle, with all that has come hashed, written and in the journal, as far as the disk takes it in the
+    /// time that a signal leaves.
     pub fn stop(mut self, waits: &mut Waits) -> Result<Stopped, Stop> {
         self.flush();
-        let hashed = self.receiver.hasher.run(|| ());
-        let flow = Arc::clone(&self.flow);
-        let written = self.receiver.writer.run(move || flow.record_last());
-        for pending in [Some(&hashed), Some(&written), self.syncing.as_ref()].into_iter().flatten() {
-            match pending.wait_through_signal(waits, SIGNAL_GRACE) {
-                Ok(()) => {}
-                Err(Stop::Signal(_)) => return Ok(Stopped::Unknown),
-                Err(stop) => return Err(stop),
+        let under_way = [
+            Some(self.receiver.hasher.run(|| ())),
+            Some(self.receiver.writer.run(|| ())),
+            // What a sync says in the journal is older than what is said in the end.
+            self.syncing.take(),
+        ];
+        for pending in under_way.iter().flatten() {
+            if !pending.ends_through_signal(waits, SIGNAL_GRACE)? {
+                return Ok(Stopped::Unknown);
             }
+        }
+        let flow = Arc::clone(&self.flow);
+        if !self.receiver.writer.run(move || flow.record_last()).ends_through_signal(waits, SIGNAL_GRACE)? {
+            return Ok(Stopped::Unknown);
         }
         Ok(match self.flow.is_in_doubt() {
             true => Stopped::InDoubt,

@@ -77,11 +77,12 @@ impl<T> Pending<T> {
         self.receiver.recv_timeout(time).ok()
     }
 
-    /// Waits for the result; after a signal only for this much longer.
-    pub fn wait_through_signal(&self, waits: &mut Waits, grace: Duration) -> Result<T, Stop> {
+    /// Waits for the end; after a signal only for this much longer. Whether it came.
+    pub fn ends_through_signal(&self, waits: &mut Waits, grace: Duration) -> Result<bool, Stop> {
         match self.wait(waits) {
-            Err(Stop::Signal(signal)) => self.receiver.recv_timeout(grace).map_err(|_| Stop::Signal(signal)),
-            result => result,
+            Ok(_) => Ok(true),
+            Err(Stop::Signal(_)) => Ok(self.wait_at_most(grace).is_some()),
+            Err(stop) => Err(stop),
         }
     }
 
