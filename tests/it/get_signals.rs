@@ -3,13 +3,15 @@
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::process::Signal;
 
 use crate::harness::wire::{ClosedPort, metadata};
 use crate::harness::wire2::{self, Get};
-use crate::harness::{Running, Scratch, Server, content, cores, get, process, wait_for};
+use crate::harness::{Running, Scratch, Server, content, cores, get, plain_get, process, wait_for};
 use crate::scripted_server::{ScriptedServer, full_listener, hold};
 
 const SIGNALS: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
@@ -126,6 +128,28 @@ fn while_comparing() {
         wait_for("the digesting", || process::try_user_time(running.pid()) > Some(Duration::from_millis(100)));
         running.finish_after(signal).exits(code).took_less_than(Duration::from_secs(1));
         assert_eq!(scratch.names("out"), ["a"], "no part is left");
+    }
+    server.stop();
+}
+
+/// What has come is on its way to a reader that does not read, and the thread that writes it waits for that one.
+#[test]
+fn while_its_output_is_not_read() {
+    let _cores = cores::quiet_cores();
+    let scratch = Scratch::new();
+    scratch.share("a", &content(3, 3_000_000));
+    let server = Server::of(&scratch);
+    let fifo = scratch.path("fifo");
+    mkfifoat(CWD, &fifo, Mode::from_raw_mode(0o600)).unwrap();
+    for (signal, code) in SIGNALS {
+        let reader = fs::File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&fifo);
+        let reader = reader.unwrap();
+        let running = plain_get(&scratch, server.addr).arg("-o").arg(&fifo).arg("a").spawn();
+        // A pipe takes 64 KiB, if the user has not too many of them, and a page at least.
+        wait_for("a full pipe", || rustix::io::ioctl_fionread(&reader).unwrap() >= 4096);
+        running.wait_for_log("attempt 1");
+        let outcome = running.finish_after(signal);
+        outcome.exits(code).has_one_error_line().took_less_than(Duration::from_secs(1));
     }
     server.stop();
 }

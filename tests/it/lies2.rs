@@ -4,14 +4,16 @@ use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::harness::content::{self, content};
 use crate::harness::wire2::{
-    self, BAD_REQUEST, BLAKE3, BUSY, CHANGED, File, Get, MD5, NOT_FOUND, READ_ERROR, SHUTTING_DOWN, SIZES_DIFFER,
-    UNSUPPORTED, data, digest, error, frame, header, wait,
+    self, BAD_REQUEST, BLAKE3, BUSY, CHANGED, File, Get, MD5, NO_DATA, NOT_FOUND, READ_ERROR, SHUTTING_DOWN,
+    SIZES_DIFFER, UNSUPPORTED, data, digest, error, frame, header, wait,
 };
-use crate::harness::{Outcome, Scratch, get};
+use crate::harness::{Outcome, Plan, Relay, Scratch, cores, get, wait_for};
 use crate::scripted_server::{ScriptedServer, hold};
 
 const BODY: &[u8] = b"the body of the file";
@@ -252,14 +254,13 @@ fn surplus_behind_a_reply_harms_nothing() {
 fn a_resume_of_another_version() {
     let scratch = Scratch::new();
     let (old, new) = (content(1, 40_000_000), content(2, 40_000_000));
-    let (first, wanted) = (old.clone(), new.clone());
     let server = ScriptedServer::answering_gets(move |number, get| {
         let file = |body: &[u8], nanos| {
             let version = wire2::version_of(40_000_000, 1_700_000_000, nanos);
             File { nanos, version, ..File::of(body) }
         };
         match number {
-            0 => [file(&first, 1).bytes(), data(&first[..20_000_000]), error(SHUTTING_DOWN, "")].concat(),
+            0 => [file(&old, 1).bytes(), data(&old[..20_000_000]), error(SHUTTING_DOWN, "")].concat(),
             _ => {
                 let from = usize::try_from(get.offset).unwrap();
                 let file = File { offset: get.offset, ..file(&new, 2) };
@@ -269,8 +270,72 @@ fn a_resume_of_another_version() {
     });
     let program = get(&scratch, server.addr).args(["--retries", "3", "--max-backoff", "0.01", "--no-sync", "a"]);
     let outcome = program.run();
-    match outcome.status.code() {
-        Some(0) => assert!(fs::read(scratch.out().join("a")).unwrap() == wanted),
-        _ => _ = outcome.exits(4).has_one_error_line(),
+    outcome.exits(4).has_one_error_line().stderr_has("bad reply");
+    assert!(!scratch.out().join("a").exists(), "{}", outcome.report());
+}
+
+/// Well-formed in itself, and not what was asked for: no reason to fetch a file that is there.
+#[test]
+fn a_digest_of_the_other_algorithm_for_a_file_that_is_there() {
+    let scratch = Scratch::new();
+    let target = scratch.write("out/a", BODY);
+    let before = fs::metadata(&target).unwrap().modified().unwrap();
+    let server = ScriptedServer::answering_gets(|_, get| match get.flags & NO_DATA {
+        0 => wire2::honest_reply(get, BODY),
+        _ => [File::of(BODY).bytes(), digest(&content::digest(BLAKE3, BODY))].concat(),
+    });
+    let outcome = get(&scratch, server.addr).args(["--retries", "1", "a"]).run();
+    outcome.exits(4).has_one_error_line().stderr_has("bad reply");
+    assert_eq!(fs::metadata(&target).unwrap().modified().unwrap(), before);
+}
+
+/// Where a flood of WAITs begins, as error lines have it: in place of FILE, of the digest of a file that is there, and of
+/// the digest behind the last byte.
+const FLOODED: [&str; 3] = ["before its answer", "before the digest", "after 20 of 20 bytes"];
+
+/// Comes that far, and then says WAIT without end: there is always something to read, and never anything new.
+fn flood(scratch: &Scratch, when: &str) -> ScriptedServer {
+    let head = match when {
+        "before its answer" => Vec::new(),
+        "before the digest" => File::of(BODY).bytes(),
+        _ => [File::of(BODY).bytes(), data(BODY)].concat(),
+    };
+    if when == "before the digest" {
+        scratch.write("out/a", BODY);
+    }
+    let waits = wait(5, 20).repeat(10_000);
+    ScriptedServer::of_any_version(move |_, stream| {
+        Get::read(stream);
+        let _ = stream.write_all(&head);
+        while stream.write_all(&waits).is_ok() {}
+    })
+}
+
+#[test]
+fn a_flood_of_waits_without_progress_ends_the_attempt() {
+    let _cores = cores::quiet_cores();
+    for when in FLOODED {
+        let scratch = Scratch::new();
+        let server = flood(&scratch, when);
+        // The client may be well on its way before the harness begins to count.
+        let start = Instant::now();
+        let outcome = get(&scratch, server.addr).args(["--timeout", "0.4", "--retries", "1", "a"]).run();
+        let took = start.elapsed();
+        outcome.exits(3).has_one_error_line().stderr_has(&format!("made no progress for 0.4 s {when}"));
+        let limits = Duration::from_millis(400)..Duration::from_millis(2500);
+        outcome.assert(limits.contains(&took), &format!("{limits:?} expected, took {took:?}"));
+    }
+}
+
+#[test]
+fn a_flood_of_waits_can_be_interrupted() {
+    let _cores = cores::quiet_cores();
+    for when in FLOODED {
+        let scratch = Scratch::new();
+        let server = flood(&scratch, when);
+        let relay = Relay::of(server.addr, Plan::faithful());
+        let running = get(&scratch, relay.addr).args(["--timeout", "60", "a"]).spawn();
+        wait_for("the flood", || relay.to_client() > 1_000_000);
+        running.finish_after(Signal::INT).exits(130).took_less_than(Duration::from_secs(1));
     }
 }
