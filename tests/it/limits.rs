@@ -113,6 +113,23 @@ fn past_the_limit_of_connections_the_next_one_waits_for_a_slot() {
     server.stop();
 }
 
+/// Being full is nothing to tell of, as long as nobody has to wait for it.
+#[test]
+fn the_limit_of_connections_is_told_when_somebody_waits() {
+    let scratch = Scratch::new();
+    let server = Server::start(serve(&scratch).args(["--max-conns", "2"]));
+    let held = [dial(server.addr), dial(server.addr)];
+    wait_for("two connections", || server.log().matches("connection from ").count() == 2);
+    // Its line is of a later pass.
+    server.signal(rustix::process::Signal::USR1);
+    server.wait_for_log("status: ");
+    assert!(!server.log().contains("accepting no connections"), "{}", server.log());
+    let third = dial(server.addr);
+    server.wait_for_log("accepting no connections");
+    drop((held, third));
+    server.stop();
+}
+
 /// Nothing to do is no work, on either side: a server without clients, and clients of a server that says nothing.
 #[test]
 fn at_rest_nobody_spins() {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::harness::content::{digest, hex};
 use crate::harness::wire::ClosedPort;
+use crate::harness::wire2;
 use crate::harness::{Cut, Outcome, Plan, Program, Relay, Scratch, Server, content, get, wait_for};
 use crate::resume::{LARGE, part_len};
 
@@ -160,4 +162,32 @@ fn many_files_and_one_that_is_there() {
     done.dedup();
     outcome.assert(done.len() == 20, "each of the twenty is done");
     server.stop_content();
+}
+
+/// A program need not take the digest out of the sentence, nor wait for the end to know the exit code.
+#[test]
+fn digests_and_exit_codes_are_fields() {
+    for (algorithm, number_of) in [("md5", wire2::MD5), ("blake3", wire2::BLAKE3)] {
+        let scratch = Scratch::new();
+        ["a", "b"].iter().for_each(|name| drop(scratch.share(name, b"body")));
+        scratch.write("out/b", b"body");
+        let server = Server::of(&scratch);
+        let outcome = json_get(&scratch, server.addr).args(["--checksum", algorithm, "a", "b", "none"]).run();
+        outcome.exits(1);
+        let told = events(&outcome);
+        let done = of_kind(&told, "done");
+        let digest = hex(&digest(number_of, b"body"));
+        let is_right = |event: &&Object| {
+            let others = ["md5", "blake3"].into_iter().filter(|other| *other != algorithm);
+            text(event, algorithm) == digest && others.into_iter().all(|other| !event.contains_key(other))
+        };
+        outcome.assert(done.len() == 2 && done.iter().all(is_right), "each with the digest that was asked for");
+        assert_eq!(number(of_kind(&told, "error")[0], "code"), 1.0, "{}", outcome.report());
+        server.stop();
+    }
+    let scratch = Scratch::new();
+    let port = ClosedPort::new();
+    let outcome = json_get(&scratch, port.addr).args(["--retries", "1", "a"]).run();
+    outcome.exits(3);
+    assert_eq!(number(of_kind(&events(&outcome), "error")[0], "code"), 3.0, "{}", outcome.report());
 }
