@@ -211,11 +211,13 @@ impl Beside {
 
     /// Forgets what is said of the part, so that this is on the disk before the part holds anything else.
     fn start_clean(&mut self, worker: &Worker, waits: &mut Waits) -> Result<(), Stop> {
-        match self {
-            Beside::Earlier { found, .. } => *found = None,
-            Beside::Ours { journal, kept, .. } => (*journal, *kept) = (None, Kept::Worthless),
-            Beside::Unseen => {}
-        }
+        // A server has proved it useless: from here on it is ours to remove.
+        *self = match std::mem::replace(self, Beside::Unseen) {
+            Beside::Earlier { part, .. } | Beside::Ours { part, .. } => {
+                Beside::Ours { part, journal: None, kept: Kept::Worthless }
+            }
+            Beside::Unseen => Beside::Unseen,
+        };
         let Some(part) = self.part() else { return Ok(()) };
         let path = part.journal_path();
         let cannot = |error| Stop::local(format!("cannot remove {}: {}", text::path(&path), reason(&error)));
@@ -281,6 +283,8 @@ impl Beside {
     pub fn abandon(&mut self) -> Option<Left> {
         match std::mem::replace(self, Beside::Unseen) {
             Beside::Earlier { part, found: Some(found) } => Some(Left::good(&part, &found.1)),
+            // Nothing of ours is there any more.
+            Beside::Ours { part, .. } if !part.is_at_its_path() => None,
             // Nothing, or of no use as far as we can see, and no server has been asked.
             Beside::Unseen | Beside::Earlier { found: None, .. } => None,
             Beside::Ours { part, journal: Some(_), kept: Kept::Good(resume) } => Some(Left::good(&part, &resume)),

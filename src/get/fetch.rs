@@ -247,6 +247,13 @@ impl<'a> Fetcher<'a> {
             }
             Err(Failed::Reply(stop)) => {
                 self.session = Some(session);
+                if item.has_advanced() {
+                    item.backoff.reset();
+                }
+                self.try_later(item, stop)
+            }
+            Err(Failed::Changed(stop)) => {
+                self.session = Some(session);
                 self.try_later(item, stop)
             }
             Err(Failed::Stale(stop)) => {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mio::Interest;
 use mio::net::TcpStream;
 
+use super::item::Tools;
 use super::wait::{SOCKET, Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, lower_case, reason};
@@ -94,8 +95,9 @@ impl Link {
         }
     }
 
-    /// Reads what comes before this time: what came with an earlier value first.
-    pub fn read(&mut self, room: &mut [u8], until: Instant, waits: &mut Waits) -> Result<Read, Stop> {
+    /// Reads what comes before this time: what came with an earlier value first. Files that get their names meanwhile are
+    /// told of.
+    pub fn read(&mut self, room: &mut [u8], until: Instant, tools: &mut Tools<'_>) -> Result<Read, Stop> {
         if !self.input.is_empty() {
             // A slice is a reader that never fails.
             let kept = io::Read::read(&mut &self.input[..], room).unwrap_or(0);
@@ -109,7 +111,8 @@ impl Link {
                 Io::Closed(_) => return Ok(Read::Lost(Lost::Reset)),
                 Io::WouldBlock if Instant::now() >= until => return Ok(Read::Lost(Lost::Silence)),
                 Io::WouldBlock => {
-                    waits.wait(Some(until))?;
+                    tools.waits.wait(Some(until))?;
+                    tools.collect()?;
                     self.flush();
                 }
             }
@@ -120,7 +123,7 @@ impl Link {
     pub fn value<T>(
         &mut self,
         until: Instant,
-        waits: &mut Waits,
+        tools: &mut Tools<'_>,
         parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Malformed>,
     ) -> Result<Result<T, Lost>, Stop> {
         loop {
@@ -129,10 +132,10 @@ impl Link {
                 return Ok(Ok(value));
             }
             // A server that always has something to say leaves nothing to wait for, and signals would go unseen.
-            waits.check()?;
+            tools.waits.check()?;
             let mut buffer = std::mem::take(&mut self.buffer);
             let unused = std::mem::take(&mut self.input);
-            let read = self.read(&mut buffer, until, waits);
+            let read = self.read(&mut buffer, until, tools);
             self.input = unused;
             if let Ok(Read::Bytes(n)) = read {
                 self.input.extend_from_slice(buffer.get(..n).unwrap_or_default());
@@ -145,8 +148,8 @@ impl Link {
     }
 
     /// The first byte that comes before this time, which stays where it is.
-    pub fn first_byte(&mut self, until: Instant, waits: &mut Waits) -> Result<Result<u8, Lost>, Stop> {
-        self.value(until, waits, |bytes| Ok(bytes.first().map(|byte| (0, *byte))))
+    pub fn first_byte(&mut self, until: Instant, tools: &mut Tools<'_>) -> Result<Result<u8, Lost>, Stop> {
+        self.value(until, tools, |bytes| Ok(bytes.first().map(|byte| (0, *byte))))
     }
 
     /// Bytes that no server of this protocol sends.

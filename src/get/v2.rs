@@ -26,6 +26,8 @@ const WAITING_SHARE: f64 = 0.3;
 pub enum Failed {
     /// The server said so; what follows on the connection is good.
     Reply(Stop),
+    /// The same, since the file has changed: what came of it is worth nothing.
+    Changed(Stop),
     /// Nothing more can be had from this connection.
     Connection(Stop),
     /// The connection, which has brought other replies, was closed before the first byte of this one.
@@ -75,7 +77,7 @@ impl Session {
     /// Waits for the first byte of the first reply.
     pub fn speaks(&mut self, tools: &mut Tools<'_>) -> Result<Speaks, Stop> {
         let timeout = tools.config.timeout;
-        match self.link.first_byte(Instant::now() + timeout, &mut tools.waits)? {
+        match self.link.first_byte(Instant::now() + timeout, tools)? {
             Ok(first) if v2::begins_reply(first) => Ok(Speaks::V2),
             Ok(b'E') => Ok(Speaks::V1),
             Ok(first) => Err(self.link.broken(Malformed::FrameType(first))),
@@ -93,7 +95,7 @@ impl Session {
             Wanted::Digest { size } => self.compare(item, &file, size, tools),
             Wanted::Bytes { .. } => self.receive(item, &file, tools),
         };
-        if matches!(result, Ok(_) | Err(Failed::Reply(_))) {
+        if matches!(result, Ok(_) | Err(Failed::Reply(_) | Failed::Changed(_))) {
             self.replies += 1;
         }
         result
@@ -102,7 +104,7 @@ impl Session {
     /// The beginning of a reply.
     fn file(&mut self, item: &Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<File, Failed> {
         if self.replies > 0
-            && let Err(lost @ (Lost::End | Lost::Reset)) = self.link.first_byte(self.until, &mut tools.waits)?
+            && let Err(lost @ (Lost::End | Lost::Reset)) = self.link.first_byte(self.until, tools)?
         {
             return Err(Failed::Stale(self.link.lost(lost, tools.config.timeout, "before its answer")));
         }
@@ -136,7 +138,7 @@ impl Session {
     fn frame(&mut self, when: &str, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
         let timeout = tools.config.timeout;
         tools.collect()?;
-        let reply = self.link.value(self.until, &mut tools.waits, parse)?;
+        let reply = self.link.value(self.until, tools, parse)?;
         let reply = reply.map_err(|lost| match (lost, self.waited) {
             (Lost::Silence, Some(_)) => self.no_progress(timeout, when),
             _ => self.link.lost(lost, timeout, when),
@@ -171,10 +173,10 @@ impl Session {
         let server = self.link.server();
         let shown = text::quoted(name);
         let words = text::escaped(message);
+        let not_now = || Stop::again(format!("{server} cannot send {shown} now: {words}"));
         Failed::Reply(match code {
-            ErrorCode::Busy | ErrorCode::Changed | ErrorCode::ShuttingDown => {
-                Stop::again(format!("{server} cannot send {shown} now: {words}"))
-            }
+            ErrorCode::Changed => return Failed::Changed(not_now()),
+            ErrorCode::Busy | ErrorCode::ShuttingDown => not_now(),
             ErrorCode::BadRequest => Stop::protocol(format!("{server} did not understand us: {words}")),
             _ => refused(server, name, message),
         })
@@ -236,6 +238,7 @@ impl Session {
         let (theirs, ours, waited) = match result {
             Ok(result) => result,
             Err(Failed::Reply(stop)) => return Err(Failed::Reply(item.interrupt(body, &offer, stop, tools))),
+            Err(Failed::Changed(stop)) => return Err(Failed::Changed(item.interrupt(body, &offer, stop, tools))),
             Err(Failed::Connection(stop) | Failed::Stale(stop)) => {
                 return Err(item.interrupt(body, &offer, stop, tools).into());
             }
@@ -295,7 +298,7 @@ impl Session {
             let room_len = room.len();
             // Waiting for our own disk is not the server's silence.
             self.until += before.elapsed();
-            match self.link.read(room, self.until, &mut tools.waits)? {
+            match self.link.read(room, self.until, tools)? {
                 Read::Bytes(n) => {
                     body.add(n);
                     if body.is_stream() && n < room_len {
