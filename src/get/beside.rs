@@ -83,7 +83,7 @@ impl Beside {
         let Beside::Unseen = self else { return Ok(Look::default()) };
         let Some(part) = Part::open_existing(target)? else { return Ok(Look::default()) };
         let mut look = Look::default();
-        let found = match Found::open(&part.journal_path()) {
+        let found = match Found::open(&part.journal_path(), part.changed()) {
             Ok(found) => found,
             Err(why) => {
                 look.useless = Some(why.to_string());
@@ -107,7 +107,7 @@ impl Beside {
                 version: entry.about.version,
                 size: entry.about.size,
                 offset: entry.offset,
-                digested: found.digested(algorithm, part.changed()),
+                digested: found.digested(algorithm),
             };
             Some(Box::new((found, resume)))
         });

@@ -301,7 +301,8 @@ impl<'a> Fetcher<'a> {
             Ok(answered) => {
                 log::info!(target: "main", "{} answers in version 1: no resume", self.tools.server);
                 self.silences = self.silences.saturating_add(1);
-                if self.silences >= SILENCES_MAX {
+                // A stream has to go on in the version in which it began.
+                if self.silences >= SILENCES_MAX || item.target.is_stream() {
                     self.speech = Speech::V1;
                 }
                 self.take_v1(item, answered)

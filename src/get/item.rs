@@ -309,6 +309,10 @@ impl<'a> Item<'a> {
                     Some(_) => "it has changed on the server",
                     None => "version 1 of the protocol cannot go on",
                 };
+                if self.received == 0 {
+                    // It changed before this run, which is no reason to count each of its attempts.
+                    self.furthest = Furthest::Nowhere;
+                }
                 let had = text::size(offset);
                 let line = format!("starting {} again, without {had} of it: {why}", text::quoted(self.name));
                 tools.progress.note(Some(self.name), &line);

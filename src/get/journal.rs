@@ -3,9 +3,9 @@
 //!
 //! It has two slots. A slot that was synced, and before it the bytes that it speaks of, survives a power cut; it stays
 //! until the next such slot is on the disk. The other slot is rewritten in between; it counts only under the same boot.
-//! A run that ends in order says in its last slot when the part changed last: if nobody has touched it since, the digest
-//! of it goes on where it was, and if somebody has, all of it is read again. After a kill or a power cut, what lies
-//! behind the synced slot is read again, since the disk may have lost it.
+//! Only a synced slot brings a saved digest: what lies behind it is read again, since the disk may have lost it. A run
+//! that ends in order says in its last slot when the part changed last: if somebody has touched it since, all of it is
+//! read again.
 //!
 //! What is read is checked like anything from outside: a torn, stale or forged journal costs a transfer from the
 //! beginning, and not a wrong file, since the digest of the whole decides in the end.
@@ -196,13 +196,15 @@ pub struct Found {
     pub entry: Entry,
     /// What is on the disk for good.
     durable: Option<Entry>,
-    /// When the part changed last, if the last run ended in order.
-    closed: Option<Changed>,
+    /// Whether somebody has changed the part since the last run ended in order.
+    is_touched: bool,
 }
 
 impl Found {
     /// Looks for the journal of a part; `None` if there is none, and why it means nothing if it does not.
-    pub fn open(path: &Path) -> Result<Option<Found>, &'static str> {
+    ///
+    /// `changed` is when the part changed last.
+    pub fn open(path: &Path, changed: Option<Changed>) -> Result<Option<Found>, &'static str> {
         let file = match open_part(path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -238,26 +240,24 @@ impl Found {
             recorded: entry.offset,
         };
         let durable = synced.map(|(_, durable)| durable.clone()).filter(|durable| durable.about == entry.about);
-        let closed = last.1.closed;
-        Ok(Some(Found { file, slots, entry, durable, closed }))
+        let is_touched = last.1.closed.is_some() && last.1.closed != changed;
+        Ok(Some(Found { file, slots, entry, durable, is_touched }))
     }
 
-    /// The digest of the part as far as it can be trusted, or of nothing yet; `changed` is when the part changed last.
-    pub fn digested(&self, algorithm: Algorithm, changed: Option<Changed>) -> Digested {
-        let trusted = match self.closed {
-            Some(_) if self.closed == changed => Some(&self.entry),
-            // Somebody has touched it since.
-            Some(_) => None,
-            None => self.durable.as_ref(),
-        };
-        let trusted = trusted.filter(|entry| entry.about.algorithm == algorithm);
-        let state = trusted.and_then(|entry| entry.state).filter(|(offset, _)| *offset <= self.entry.offset);
+    /// The digest of the part as far as it can be trusted, or of nothing yet.
+    pub fn digested(&self, algorithm: Algorithm) -> Digested {
+        let durable = self.durable.as_ref().filter(|durable| !self.is_touched && durable.about.algorithm == algorithm);
+        let state = durable.and_then(|durable| durable.state).filter(|(offset, _)| *offset <= self.entry.offset);
         let restored = state.and_then(|(offset, state)| Some(Digested { offset, hasher: Hasher::restore(&state)? }));
         restored.unwrap_or_else(|| Digested::nothing(algorithm))
     }
 
     /// Goes on with it, for the same content, maybe from another server.
-    pub fn resume(self, path: &Path, about: About) -> Journal {
+    pub fn resume(mut self, path: &Path, about: About) -> Journal {
+        if self.is_touched {
+            // The next slot takes the place of the synced one, whose digest must never be trusted again.
+            self.slots.synced = None;
+        }
         Journal { file: self.file, path: path.to_path_buf(), about, boot: boot_id(), slots: Mutex::new(self.slots) }
     }
 }
@@ -329,6 +329,11 @@ impl Journal {
         self.write(self.lock(), resumable, Slot::Synced);
     }
 
+    /// Says how far the part is good, after a slot that took its time and has taken the place of one that knew more.
+    pub fn record_passing(&self, resumable: &Resumable) {
+        self.write(self.lock(), resumable, Slot::Passing);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Slots> {
         // Whole after every statement.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
@@ -337,7 +342,7 @@ impl Journal {
     /// Writes a slot. One that cannot be written costs bytes that are sent again, and nothing else.
     fn write(&self, mut slots: MutexGuard<'_, Slots>, resumable: &Resumable, kind: Slot) {
         let index = 1 - slots.synced.unwrap_or(slots.last);
-        let digested = resumable.digested.as_ref().filter(|_| kind != Slot::Passing);
+        let digested = resumable.digested.as_ref().filter(|_| kind == Slot::Synced);
         let state = digested.and_then(|digested| Some((digested.offset, digested.hasher.save()?)));
         let entry = Entry {
             about: self.about.clone(),

@@ -340,6 +340,7 @@ impl Flow {
             Ok(()) => {
                 if let Some(journal) = &self.journal {
                     journal.record_synced(&resumable);
+                    journal.record_passing(&self.resumable());
                 }
             }
             // A failed writeback is told once (fsync(2)): the last sync might succeed.
@@ -349,7 +350,7 @@ impl Flow {
 
     /// Says in the journal how far the part is good in the end.
     fn record_last(&self) {
-        if let (Some(journal), Sink::File { file, .. }) = (&self.journal, &self.sink) {
+        if let (Some(journal), Sink::File { file, .. }, false) = (&self.journal, &self.sink, self.is_in_doubt()) {
             let changed = file.metadata().ok().map(|metadata| (metadata.ctime(), metadata.ctime_nsec()));
             journal.record_last(&self.resumable(), changed);
         }
@@ -506,9 +507,10 @@ impl Body<'_> {
         let digest = self.digest(waits)?;
         written.wait(waits)?;
         // It may have been told of a failure that the last sync is not told of.
-        if let Some(syncing) = self.syncing.take() {
+        if let Some(syncing) = &self.syncing {
             syncing.wait(waits)?;
         }
+        self.syncing = None;
         self.check()?;
         Ok(digest)
     }

@@ -243,7 +243,11 @@ impl Target {
             (Target::File(target), _) => target.beside.keep(Kept::Worthless),
             (Target::Stream(target), Stopped::Good(resumable)) => match offer.attributes {
                 Some(_) => target.resume = (resumable.offset > 0).then(|| resume_from(resumable)),
-                None => target.brought = resumable.digested,
+                // An attempt may bring less than one before it, of which all has gone out.
+                None => {
+                    let before = target.brought.as_ref().map_or(0, |brought| brought.offset);
+                    target.brought = resumable.digested.filter(|now| now.offset > before).or(target.brought.take());
+                }
             },
             (Target::Stream(_), _) => {}
         }

@@ -291,13 +291,13 @@ fn the_target_changes_in_one_step() {
     assert_eq!(fs::read(&target).unwrap(), b"old body");
 }
 
-/// Two attempts of one body: the first breaks off after `sent`, which is then what standard output has.
-fn stdout_after_a_cut(sent: Vec<u8>) -> crate::harness::Outcome {
+/// Attempts of one body: each of the first ones breaks off after what is `sent`, the last one brings it all.
+fn stdout_after_cuts(sent: Vec<Vec<u8>>) -> crate::harness::Outcome {
     let scratch = Scratch::new();
     let body = content(4, 300_000);
     let head = metadata("a", &body);
     let server = ScriptedServer::new(move |number, stream| {
-        answer(stream, &head, if number == 0 { &sent } else { &body });
+        answer(stream, &head, sent.get(number).unwrap_or(&body));
     });
     plain_get(&scratch, server.addr).args(["--max-backoff", "0.01", "-o", "-", "a"]).run()
 }
@@ -305,7 +305,7 @@ fn stdout_after_a_cut(sent: Vec<u8>) -> crate::harness::Outcome {
 #[test]
 fn stdout_goes_on_after_a_cut() {
     let body = content(4, 300_000);
-    let outcome = stdout_after_a_cut(body[..200_000].to_vec());
+    let outcome = stdout_after_cuts(vec![body[..200_000].to_vec()]);
     outcome.exits(0).stderr_has("verified").assert(outcome.stdout == body, "the file, once");
 }
 
@@ -313,8 +313,14 @@ fn stdout_goes_on_after_a_cut() {
 #[test]
 fn stdout_is_not_called_verified_for_bytes_of_another_attempt() {
     let wrong = content(5, 200_000);
-    let outcome = stdout_after_a_cut(wrong.clone());
-    outcome.exits(4).stderr_lacks("verified").assert(outcome.stdout == wrong, "nothing of the second attempt");
+    // Also if an attempt in between brings less, or nothing.
+    for between in [None, Some(0), Some(100_000)] {
+        let mut sent = vec![wrong.clone()];
+        sent.extend(between.map(|len| content(4, 300_000)[..len].to_vec()));
+        let outcome = stdout_after_cuts(sent);
+        outcome.stderr_lacks("verified").assert(outcome.stdout == wrong, "nothing of a later attempt");
+        outcome.exits(4);
+    }
 }
 
 /// As `/dev/stdout` is: behind it is an open file and not a name.
