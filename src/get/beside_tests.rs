@@ -69,7 +69,7 @@ impl Bench {
         let begun = self.begin(&mut beside, &offer(size, 0));
         begun.file.write_all_at(b"come", HALF - 4).expect("the part can be written");
         if let Some(journal) = begun.journal {
-            journal.record_last(&half(), None);
+            journal.record_last(half().offset, None);
         }
         beside.keep(kept);
         beside

@@ -14,6 +14,7 @@ use super::receive::{Body, Digested, Receiver, Stopped};
 use super::retry::Backoff;
 use super::target::{Offer, Resume, Target, There};
 use super::wait::{Stop, Waits};
+use super::workers::Pending;
 use super::{Existing, GetConfig};
 use crate::error::{Error, ExitCode, reason};
 use crate::proto::digest::{Algorithm, Digest};
@@ -172,16 +173,7 @@ impl<'a> Item<'a> {
         let done = Arc::new(AtomicU64::new(resume.digested.offset));
         let end = resume.offset;
         let pending = tools.receiver.digest_file(file, resume.digested.clone(), end, Arc::clone(&done));
-        tools.progress.begin(Activity::Checking, self.name, end, resume.digested.offset);
-        let result = loop {
-            if let Some(result) = pending.poll()? {
-                break result;
-            }
-            tools.waits.wait(Some(Instant::now() + REFRESH))?;
-            tools.progress.advance(done.load(Ordering::Relaxed));
-        };
-        tools.progress.end();
-        match result {
+        match self.watch(&pending, &done, Activity::Checking, end, tools)? {
             Ok(digested) => self.target.set_digested(Some(digested)),
             Err(error) => {
                 let shown = self.target.shown();
@@ -250,18 +242,7 @@ impl<'a> Item<'a> {
             Comparison::Known(digest) => return Ok(digest),
             Comparison::Running { pending, done, size } => (pending, done, size),
         };
-        let result = loop {
-            if let Some(result) = pending.poll()? {
-                break result;
-            }
-            if !tools.progress.is_shown() {
-                tools.progress.begin(Activity::Comparing, self.name, size, 0);
-            }
-            tools.waits.wait(Some(Instant::now() + REFRESH))?;
-            tools.progress.advance(done.load(Ordering::Relaxed));
-        };
-        tools.progress.end();
-        match result {
+        match self.watch(&pending, &done, Activity::Comparing, size, tools)? {
             Ok(digested) => {
                 let digest = digested.hasher.finish();
                 self.target.hashed(digest);
@@ -272,6 +253,29 @@ impl<'a> Item<'a> {
                 log::info!(target: "main", "cannot compare {}: {why}: fetching", self.target.shown());
                 Ok(None)
             }
+        }
+    }
+
+    /// Waits for the digest of a local file, with a bar while it takes time.
+    fn watch<T>(
+        &self,
+        pending: &Pending<T>,
+        done: &AtomicU64,
+        activity: Activity,
+        total: u64,
+        tools: &mut Tools<'_>,
+    ) -> Result<T, Stop> {
+        loop {
+            if let Some(result) = pending.poll()? {
+                tools.progress.end();
+                return Ok(result);
+            }
+            let done = done.load(Ordering::Relaxed);
+            match tools.progress.is_about(activity) {
+                true => tools.progress.advance(done),
+                false => tools.progress.begin(activity, self.name, total, done),
+            }
+            tools.waits.wait(Some(Instant::now() + REFRESH))?;
         }
     }
 
@@ -406,7 +410,7 @@ pub enum Comparison {
     /// It is being made.
     Running {
         /// The result.
-        pending: super::workers::Pending<std::io::Result<Digested>>,
+        pending: Pending<io::Result<Digested>>,
         /// Bytes done.
         done: Arc<AtomicU64>,
         /// Bytes to do.

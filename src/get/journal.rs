@@ -167,12 +167,11 @@ pub struct Journal {
 }
 
 /// What kind of slot is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Slot {
     /// One that the next one replaces, and that counts only if there is none.
     Passing,
-    /// One that is waited for, like the bytes before it.
-    Synced,
+    /// One that is waited for, like the bytes before it; with so many of them digested.
+    Synced(Option<(u64, [u8; STATE_LEN])>),
     /// The last one of a run.
     Last(Option<Changed>),
 }
@@ -307,31 +306,33 @@ impl Journal {
     }
 
     /// Says how far the part is good, if that is a good deal more than before, and nothing has to be waited for.
-    pub fn record_now_and_then(&self, resumable: &Resumable) {
+    pub fn record_now_and_then(&self, offset: u64) {
         let slots = match self.slots.try_lock() {
             Ok(slots) => slots,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // A slot is being synced.
             Err(TryLockError::WouldBlock) => return,
         };
-        if resumable.offset >= slots.recorded.saturating_add(RECORD_EVERY) {
-            self.write(slots, resumable, Slot::Passing);
+        if offset >= slots.recorded.saturating_add(RECORD_EVERY) {
+            self.write(slots, offset, Slot::Passing);
         }
     }
 
     /// Says in the end how far the part is good, and when it changed last.
-    pub fn record_last(&self, resumable: &Resumable, changed: Option<Changed>) {
-        self.write(self.lock(), resumable, Slot::Last(changed));
+    pub fn record_last(&self, offset: u64, changed: Option<Changed>) {
+        self.write(self.lock(), offset, Slot::Last(changed));
     }
 
     /// Says how far the part is on the disk, and waits until this is on the disk as well.
     pub fn record_synced(&self, resumable: &Resumable) {
-        self.write(self.lock(), resumable, Slot::Synced);
+        let digested = resumable.digested.as_ref();
+        let state = digested.and_then(|digested| Some((digested.offset, digested.hasher.save()?)));
+        self.write(self.lock(), resumable.offset, Slot::Synced(state));
     }
 
     /// Says how far the part is good, after a slot that took its time and has taken the place of one that knew more.
-    pub fn record_passing(&self, resumable: &Resumable) {
-        self.write(self.lock(), resumable, Slot::Passing);
+    pub fn record_passing(&self, offset: u64) {
+        self.write(self.lock(), offset, Slot::Passing);
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
@@ -340,23 +341,26 @@ impl Journal {
     }
 
     /// Writes a slot. One that cannot be written costs bytes that are sent again, and nothing else.
-    fn write(&self, mut slots: MutexGuard<'_, Slots>, resumable: &Resumable, kind: Slot) {
+    fn write(&self, mut slots: MutexGuard<'_, Slots>, offset: u64, kind: Slot) {
         let index = 1 - slots.synced.unwrap_or(slots.last);
-        let digested = resumable.digested.as_ref().filter(|_| kind == Slot::Synced);
-        let state = digested.and_then(|digested| Some((digested.offset, digested.hasher.save()?)));
+        let (is_synced, state, closed) = match kind {
+            Slot::Passing => (false, None, None),
+            Slot::Synced(state) => (true, state, None),
+            Slot::Last(changed) => (false, None, changed),
+        };
         let entry = Entry {
             about: self.about.clone(),
-            offset: resumable.offset,
+            offset,
             state,
             sequence: slots.sequence + 1,
-            is_synced: kind == Slot::Synced,
-            closed: if let Slot::Last(changed) = kind { changed } else { None },
+            is_synced,
+            closed,
             boot: self.boot.clone(),
         };
         if self.file.write_all_at(&entry.encode(), position(index)).is_err() {
             return;
         }
-        if kind == Slot::Synced {
+        if is_synced {
             // The first time, the names of part and journal are not on the disk either.
             let named = slots.synced.is_some() || self.sync_folder().is_ok();
             if !named || self.file.sync_data().is_err() {

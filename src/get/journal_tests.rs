@@ -76,7 +76,7 @@ fn what_was_recorded_is_found() {
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     assert_eq!(offset_found(&path), None, "nothing recorded yet");
     for offset in [5 << 20, 10 << 20, 15 << 20] {
-        journal.record_last(&at(offset), None);
+        journal.record_last(offset, None);
         let found = found(&path).expect("a slot");
         assert_eq!((found.entry.offset, &found.entry.about), (offset, &about()));
         assert_eq!(found.digested(Algorithm::Md5).offset, 0, "what was not synced is read again");
@@ -90,7 +90,7 @@ fn only_what_was_synced_is_not_read_again() {
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     journal.record_synced(&at(8 << 20));
-    journal.record_last(&at(20 << 20), None);
+    journal.record_last(20 << 20, None);
     let found = found(&path).expect("a slot");
     let digested = found.digested(Algorithm::Md5);
     assert_eq!((found.entry.offset, digested.offset), (20 << 20, 4 << 20));
@@ -106,7 +106,7 @@ fn a_part_that_somebody_has_touched_is_read_again() {
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     journal.record_synced(&at(8 << 20));
-    journal.record_last(&at(20 << 20), Some((5, 6)));
+    journal.record_last(20 << 20, Some((5, 6)));
     let open = |changed| Found::open(&path, changed).expect("readable").expect("a slot");
     let untouched = open(Some((5, 6)));
     assert_eq!((untouched.entry.offset, untouched.digested(Algorithm::Md5).offset), (20 << 20, 4 << 20));
@@ -114,7 +114,7 @@ fn a_part_that_somebody_has_touched_is_read_again() {
         assert_eq!(open(touched).digested(Algorithm::Md5).offset, 0, "{touched:?}");
     }
     // A run that goes on with it and is killed does not forget it.
-    open(Some((5, 7))).resume(&path, about()).record_now_and_then(&at(30 << 20));
+    open(Some((5, 7))).resume(&path, about()).record_now_and_then(30 << 20);
     let killed = open(Some((7, 0)));
     assert_eq!((killed.entry.offset, killed.digested(Algorithm::Md5).offset), (30 << 20, 0));
 }
@@ -125,9 +125,9 @@ fn after_a_kill_what_was_synced_is_not_read_again() {
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     journal.record_synced(&at(8 << 20));
-    journal.record_last(&at(20 << 20), Some((5, 6)));
+    journal.record_last(20 << 20, Some((5, 6)));
     let untouched = Found::open(&path, Some((5, 6))).expect("readable").expect("a slot");
-    untouched.resume(&path, about()).record_now_and_then(&at(30 << 20));
+    untouched.resume(&path, about()).record_now_and_then(30 << 20);
     let killed = Found::open(&path, Some((7, 0))).expect("readable").expect("a slot");
     assert_eq!((killed.entry.offset, killed.digested(Algorithm::Md5).offset), (30 << 20, 4 << 20));
 }
@@ -137,21 +137,21 @@ fn a_synced_slot_outlives_those_that_are_not() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_last(&at(4 << 20), None);
+    journal.record_last(4 << 20, None);
     journal.record_synced(&at(8 << 20));
     for offset in [12 << 20, 16 << 20, 20 << 20] {
-        journal.record_last(&at(offset), None);
+        journal.record_last(offset, None);
         assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(offset), Some(8 << 20)));
     }
     // One that took its time knows less than the slot beside it.
     journal.record_synced(&at(18 << 20));
     assert_eq!(after_a_reboot(&path), Some(18 << 20));
-    journal.record_last(&at(30 << 20), None);
+    journal.record_last(30 << 20, None);
     assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(30 << 20), Some(18 << 20)));
     // A later run goes on in the same journal, and spares the synced slot.
     let journal = found(&path).expect("a slot").resume(&path, About { origin: "mirror:9999".to_string(), ..about() });
     for offset in [31 << 20, 32 << 20] {
-        journal.record_last(&at(offset), None);
+        journal.record_last(offset, None);
         assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(offset), Some(18 << 20)));
     }
     assert_eq!(found(&path).expect("a slot").entry.about.origin, "mirror:9999");
@@ -162,10 +162,10 @@ fn small_steps_are_not_worth_a_slot() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_now_and_then(&at(RECORD_EVERY - 1));
+    journal.record_now_and_then(RECORD_EVERY - 1);
     assert_eq!(offset_found(&path), None);
-    journal.record_now_and_then(&at(RECORD_EVERY));
-    journal.record_now_and_then(&at(2 * RECORD_EVERY - 1));
+    journal.record_now_and_then(RECORD_EVERY);
+    journal.record_now_and_then(2 * RECORD_EVERY - 1);
     assert_eq!(offset_found(&path), Some(RECORD_EVERY));
 }
 
@@ -220,7 +220,7 @@ fn the_longest_names_fit() {
 fn what_is_no_journal_of_ours_is_none() {
     let folder = Folder::new();
     let path = folder.journal();
-    Journal::create(&path, about()).expect("a journal can be made").record_last(&at(5 << 20), None);
+    Journal::create(&path, about()).expect("a journal can be made").record_last(5 << 20, None);
     let other = folder.0.join("other");
     fs::rename(&path, &other).expect("it can be renamed");
     std::os::unix::fs::symlink(&other, &path).expect("a link can be made");
@@ -229,7 +229,7 @@ fn what_is_no_journal_of_ours_is_none() {
     fs::hard_link(&other, &path).expect("a link can be made");
     assert_eq!(offset_found(&path), None, "a second name");
     // A new one takes the name, and leaves what had it alone.
-    Journal::create(&path, about()).expect("a journal can be made").record_last(&at(6 << 20), None);
+    Journal::create(&path, about()).expect("a journal can be made").record_last(6 << 20, None);
     assert_eq!((offset_found(&path), offset_found(&other)), (Some(6 << 20), Some(5 << 20)));
     fs::remove_file(&path).expect("it can be removed");
     fs::create_dir(&path).expect("a folder can be made");

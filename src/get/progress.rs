@@ -77,6 +77,8 @@ struct Shown {
     since: Instant,
     /// When a program heard of it last.
     said: Instant,
+    /// When the bar was drawn last.
+    drawn: Instant,
     bar: Option<ProgressBar<Stderr>>,
 }
 
@@ -122,8 +124,18 @@ impl Progress {
             Activity::Waiting => format!("server hashing {base}"),
         };
         let now = Instant::now();
-        let mut shown =
-            Shown { activity, name: name.to_vec(), label, total, base: done, done, since: now, said: now, bar: None };
+        let mut shown = Shown {
+            activity,
+            name: name.to_vec(),
+            label,
+            total,
+            base: done,
+            done,
+            since: now,
+            said: now,
+            drawn: now,
+            bar: None,
+        };
         match self.mode {
             Mode::Lines => {}
             Mode::Bar if total == 0 => {}
@@ -132,11 +144,6 @@ impl Progress {
             Mode::Json => {}
         }
         self.shown = Some(shown);
-    }
-
-    /// Whether something is shown, and nothing has ended it.
-    pub fn is_shown(&self) -> bool {
-        self.shown.is_some()
     }
 
     /// Whether this is what is shown.
@@ -155,7 +162,7 @@ impl Progress {
             shown.said = Instant::now();
             self.say_about(&shown, "progress", None);
         }
-        shown.draw();
+        shown.draw_again();
         self.shown = Some(shown);
     }
 
@@ -288,12 +295,19 @@ impl Shown {
     fn begin_bar(&mut self) {
         let mut bar = ProgressBar::on(Stderr, self.total);
         bar.set_units(Units::Bytes);
-        bar.set_max_refresh_rate(Some(REFRESH));
         self.bar = Some(bar);
         self.draw();
     }
 
+    /// Draws, unless that was a moment ago: pbr would look at the clock only behind the work.
+    fn draw_again(&mut self) {
+        if self.drawn.elapsed() >= REFRESH || self.done == self.total {
+            self.draw();
+        }
+    }
+
     fn draw(&mut self) {
+        self.drawn = Instant::now();
         let (rate, left) = self.rate();
         let Some(bar) = &mut self.bar else { return };
         // The window may have another size by now.

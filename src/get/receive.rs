@@ -329,7 +329,7 @@ impl Flow {
             self.written.store(end, Ordering::Release);
         }
         if let Some(journal) = &self.journal {
-            journal.record_now_and_then(&self.resumable());
+            journal.record_now_and_then(self.written.load(Ordering::Acquire));
         }
     }
 
@@ -340,7 +340,7 @@ impl Flow {
             Ok(()) => {
                 if let Some(journal) = &self.journal {
                     journal.record_synced(&resumable);
-                    journal.record_passing(&self.resumable());
+                    journal.record_passing(self.written.load(Ordering::Acquire));
                 }
             }
             // A failed writeback is told once (fsync(2)): the last sync might succeed.
@@ -352,7 +352,7 @@ impl Flow {
     fn record_last(&self) {
         if let (Some(journal), Sink::File { file, .. }, false) = (&self.journal, &self.sink, self.is_in_doubt()) {
             let changed = file.metadata().ok().map(|metadata| (metadata.ctime(), metadata.ctime_nsec()));
-            journal.record_last(&self.resumable(), changed);
+            journal.record_last(self.written.load(Ordering::Acquire), changed);
         }
     }
 
