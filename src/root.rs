@@ -1,12 +1,13 @@
 //! The shared directory: a name to an open regular file beneath it, or nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -18,6 +19,11 @@ const DISTURBED_MAX: u32 = 16;
 
 /// Versions remembered as open before those that are not any more are forgotten.
 const SWEEP_MIN: usize = 64;
+
+/// Files kept open for the next request, and how long after they were opened: whoever fetches many or asks for pieces then
+/// needs no system call to open and close each, and what is deleted gives its space back soon.
+const KEPT_MAX: usize = 1024;
+const KEPT_TIME: Duration = Duration::from_secs(2);
 
 /// Why a name leads to no file. A peer never learns which of the first two it was.
 #[derive(Debug)]
@@ -37,6 +43,8 @@ pub struct Root {
     log_id: Option<(u64, u64)>,
     open: HashMap<Stamp, Weak<ServedFile>>,
     sweep_at: usize,
+    /// Files that were opened lately, the first one first, and until when they are kept.
+    kept: VecDeque<(Instant, Rc<ServedFile>)>,
     counter: Rc<()>,
 }
 
@@ -87,11 +95,37 @@ impl Root {
         })?;
         let log_id = log.as_ref().map(|log| log.id);
         let log = log.and_then(|log| LogFiles::beneath(path, &log));
-        Ok(Root { dir, hidden, log, log_id, open: HashMap::new(), sweep_at: SWEEP_MIN, counter: Rc::clone(counter) })
+        let (open, kept) = (HashMap::new(), VecDeque::new());
+        Ok(Root { dir, hidden, log, log_id, open, sweep_at: SWEEP_MIN, kept, counter: Rc::clone(counter) })
+    }
+
+    /// When the next file that is kept open has been kept for long enough.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.kept.front().map(|(until, _)| *until)
+    }
+
+    /// Closes what has been kept open for long enough.
+    pub fn close_old(&mut self, now: Instant) {
+        while self.next_at().is_some_and(|until| until <= now) {
+            self.kept.pop_front();
+        }
+    }
+
+    /// Closes whatever is open only for the next request, and says whether there was anything.
+    pub fn close_kept(&mut self) -> bool {
+        !std::mem::take(&mut self.kept).is_empty()
     }
 
     /// Opens the file of a name, or shares it with whoever has it open.
-    pub fn file(&mut self, name: &[u8]) -> Result<Rc<ServedFile>, Refusal> {
+    pub fn file(&mut self, name: &[u8], now: Instant) -> Result<Rc<ServedFile>, Refusal> {
+        match self.open_file(name, now) {
+            // Out of descriptors, perhaps.
+            Err(Refusal::Busy(_)) if self.close_kept() => self.open_file(name, now),
+            outcome => outcome,
+        }
+    }
+
+    fn open_file(&mut self, name: &[u8], now: Instant) -> Result<Rc<ServedFile>, Refusal> {
         self.check(name)?;
         for _ in 0..DISTURBED_MAX {
             let (path, stat) = self.find(name)?;
@@ -104,19 +138,23 @@ impl Root {
             let file = self.look_up(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
             let stat = rustix::fs::fstat(&file)?;
             if self.served_stamp(&file, &stat)?.id() == stamp.id() {
-                return Ok(self.remember(file, &stat));
+                return Ok(self.remember(file, &stat, now));
             }
         }
         Err(Refusal::Busy(io::Error::other("the name is being replaced all the time")))
     }
 
-    fn remember(&mut self, file: OwnedFd, stat: &Stat) -> Rc<ServedFile> {
+    fn remember(&mut self, file: OwnedFd, stat: &Stat, now: Instant) -> Rc<ServedFile> {
         let file = Rc::new(ServedFile::new(File::from(file), stat, &self.counter));
         if self.open.len() >= self.sweep_at {
             self.open.retain(|_, file| file.strong_count() > 0);
             self.sweep_at = SWEEP_MIN.max(2 * self.open.len());
         }
         self.open.insert(file.stamp, Rc::downgrade(&file));
+        if self.kept.len() == KEPT_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back((now + KEPT_TIME, Rc::clone(&file)));
         file
     }
 

@@ -170,7 +170,8 @@ pub fn encode_get(request: &Request) -> Vec<u8> {
         Wanted::Digest { size } => (NO_DATA, size, Version::UNKNOWN),
     };
     let flags = flag | if request.rehash { REHASH } else { 0 };
-    let mut out = begin(GET, GET_LEN + request.name.len());
+    let mut out = Vec::with_capacity(HEADER_LEN + GET_LEN + request.name.len());
+    begin(GET, GET_LEN + request.name.len(), &mut out);
     out.extend_from_slice(&[request.algorithm.number(), flags, 0, 0]);
     out.extend_from_slice(&offset.to_be_bytes());
     out.extend_from_slice(&version.0);
@@ -301,9 +302,9 @@ fn parse_error(payload: &[u8]) -> Option<Reply> {
 }
 
 /// Writes a FILE.
-pub fn encode_file(file: &File) -> Vec<u8> {
+pub fn encode_file(file: &File, out: &mut Vec<u8>) {
     let digest = file.digest.as_ref().map_or(&[][..], Digest::as_bytes);
-    let mut out = begin(FILE, FILE_LEN + digest.len());
+    begin(FILE, FILE_LEN + digest.len(), out);
     out.extend_from_slice(&file.size.to_be_bytes());
     out.extend_from_slice(&file.offset.to_be_bytes());
     out.extend_from_slice(&file.mtime.seconds.to_be_bytes());
@@ -312,45 +313,39 @@ pub fn encode_file(file: &File) -> Vec<u8> {
     out.extend_from_slice(&file.version.0);
     out.extend_from_slice(&[file.algorithm.number(), if file.sizes_differ { SIZES_DIFFER } else { 0 }, 0, 0]);
     out.extend_from_slice(digest);
-    out
 }
 
-/// The header of a DATA frame with `len` bytes, from 1 to [`DATA_MAX`].
-pub fn encode_data_header(len: usize) -> Vec<u8> {
-    begin(DATA, len)
+/// Writes the header of a DATA frame with `len` bytes, from 1 to [`DATA_MAX`].
+pub fn encode_data_header(len: usize, out: &mut Vec<u8>) {
+    begin(DATA, len, out);
 }
 
 /// Writes a WAIT.
-pub fn encode_wait(done: u64, total: u64) -> Vec<u8> {
-    let mut out = begin(WAIT, WAIT_LEN);
+pub fn encode_wait(done: u64, total: u64, out: &mut Vec<u8>) {
+    begin(WAIT, WAIT_LEN, out);
     out.extend_from_slice(&done.to_be_bytes());
     out.extend_from_slice(&total.to_be_bytes());
-    out
 }
 
 /// Writes a DIGEST.
-pub fn encode_digest(digest: &Digest) -> Vec<u8> {
-    let mut out = begin(DIGEST, digest.as_bytes().len());
+pub fn encode_digest(digest: &Digest, out: &mut Vec<u8>) {
+    begin(DIGEST, digest.as_bytes().len(), out);
     out.extend_from_slice(digest.as_bytes());
-    out
 }
 
 /// Writes an ERROR; the message is cut at a character's border to [`MESSAGE_MAX`] bytes.
-pub fn encode_error(code: ErrorCode, message: &str) -> Vec<u8> {
+pub fn encode_error(code: ErrorCode, message: &str, out: &mut Vec<u8>) {
     let message = message.get(..message.floor_char_boundary(MESSAGE_MAX)).unwrap_or(message);
-    let mut out = begin(ERROR, 2 + message.len());
+    begin(ERROR, 2 + message.len(), out);
     out.extend_from_slice(&code.number().to_be_bytes());
     out.extend_from_slice(message.as_bytes());
-    out
 }
 
-/// The header of a frame. Every payload that we write is shorter than 2^24 bytes.
-fn begin(kind: u8, payload_len: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEADER_LEN + if kind == DATA { 0 } else { payload_len });
+/// Writes the header of a frame. Every payload that we write is shorter than 2^24 bytes.
+fn begin(kind: u8, payload_len: usize, out: &mut Vec<u8>) {
     let [_, length @ ..] = u32::try_from(payload_len).unwrap_or(u32::MAX).to_be_bytes();
     out.push(kind);
     out.extend_from_slice(&length);
-    out
 }
 
 /// The length of a frame's payload, twice.

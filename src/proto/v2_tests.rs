@@ -22,6 +22,21 @@ fn file(digest: Option<Digest>) -> File {
     }
 }
 
+/// What an encoder writes.
+fn frame(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(&mut out);
+    out
+}
+
+fn file_frame(file: &File) -> Vec<u8> {
+    frame(|out| encode_file(file, out))
+}
+
+fn error_frame(code: ErrorCode, message: &str) -> Vec<u8> {
+    frame(|out| encode_error(code, message, out))
+}
+
 #[test]
 fn requests_at_every_split() {
     let version = Version([0xab; VERSION_LEN]);
@@ -43,16 +58,16 @@ fn replies_at_every_split() {
         .into_iter()
         .flat_map(|digest| {
             let file = file(Some(digest));
-            [(encode_file(&file), Reply::File(file)), (encode_digest(&digest), Reply::Digest(digest))]
+            [(file_frame(&file), Reply::File(file)), (frame(|out| encode_digest(&digest, out)), Reply::Digest(digest))]
         })
         .collect();
     let unknown = File { sizes_differ: true, offset: 0, ..file(None) };
-    frames.push((encode_file(&unknown), Reply::File(unknown)));
-    frames.push((encode_wait(7, u64::MAX), Reply::Wait { done: 7, total: u64::MAX }));
-    frames.push((encode_error(ErrorCode::Changed, "größer"), Reply::Error(ErrorCode::Changed, "größer".into())));
-    frames.push((encode_error(ErrorCode::Other(999), ""), Reply::Error(ErrorCode::Other(999), Vec::new())));
-    frames.push((encode_data_header(1), Reply::Data(1)));
-    frames.push((encode_data_header(DATA_MAX as usize), Reply::Data(DATA_MAX)));
+    frames.push((file_frame(&unknown), Reply::File(unknown)));
+    frames.push((frame(|out| encode_wait(7, u64::MAX, out)), Reply::Wait { done: 7, total: u64::MAX }));
+    frames.push((error_frame(ErrorCode::Changed, "größer"), Reply::Error(ErrorCode::Changed, "größer".into())));
+    frames.push((error_frame(ErrorCode::Other(999), ""), Reply::Error(ErrorCode::Other(999), Vec::new())));
+    frames.push((frame(|out| encode_data_header(1, out)), Reply::Data(1)));
+    frames.push((frame(|out| encode_data_header(DATA_MAX as usize, out)), Reply::Data(DATA_MAX)));
     for (bytes, expected) in frames {
         every_split(&bytes, parse_reply, &expected);
     }
@@ -66,9 +81,9 @@ fn the_layout_is_the_one_of_the_manual() {
     let description = File { size: 5, offset: 4, mode: 0o644, ..file(Some(Digest::Md5([3; 16]))) };
     let head = [&[0x10, 0, 0, 68][..], &5u64.to_be_bytes(), &4u64.to_be_bytes(), &(-5i64).to_be_bytes()].concat();
     let rest = [&999_999_999u32.to_be_bytes()[..], &0o644u32.to_be_bytes(), &description.version.0].concat();
-    assert_eq!(encode_file(&description), [&head[..], &rest, &[1, 0, 0, 0], &[3; 16]].concat());
-    assert_eq!(encode_data_header(0x040000), [0x11, 4, 0, 0]);
-    assert_eq!(encode_error(ErrorCode::Unsupported, "no"), [0x1f, 0, 0, 4, 0, 8, b'n', b'o']);
+    assert_eq!(file_frame(&description), [&head[..], &rest, &[1, 0, 0, 0], &[3; 16]].concat());
+    assert_eq!(frame(|out| encode_data_header(0x040000, out)), [0x11, 4, 0, 0]);
+    assert_eq!(error_frame(ErrorCode::Unsupported, "no"), [0x1f, 0, 0, 4, 0, 8, b'n', b'o']);
 }
 
 #[test]
@@ -140,7 +155,7 @@ fn replies_that_no_server_sends() {
             bytes.extend(vec![1; length.min(2000) as usize]);
             if kind == FILE {
                 // A file of good size, so that only the length is wrong.
-                let good = encode_file(&file(Some(Digest::Md5([0; 16]))));
+                let good = file_frame(&file(Some(Digest::Md5([0; 16]))));
                 let fields = bytes.len().min(HEADER_LEN + FILE_LEN);
                 bytes[4..fields].copy_from_slice(&good[4..fields]);
             }
@@ -150,23 +165,23 @@ fn replies_that_no_server_sends() {
     let lie = |change: fn(&mut File)| {
         let mut description = file(None);
         change(&mut description);
-        parse_reply(&encode_file(&description))
+        parse_reply(&file_frame(&description))
     };
     assert_eq!(lie(|file| file.size = u64::MAX), Err(Malformed::Size(u64::MAX)));
     assert_eq!(lie(|file| file.offset = file.size + 1), Err(Malformed::Field(FILE, "offset")));
     assert_eq!(lie(|file| file.mtime.nanos = 1_000_000_000), Err(Malformed::Field(FILE, "time")));
-    let mut bytes = encode_file(&file(None));
+    let mut bytes = file_frame(&file(None));
     bytes[52] = 3;
     assert_eq!(parse_reply(&bytes), Err(Malformed::Field(FILE, ALGORITHM)));
     // The digest of another algorithm than the one named.
-    let mut bytes = encode_file(&file(Some(Digest::Md5([0; 16]))));
+    let mut bytes = file_frame(&file(Some(Digest::Md5([0; 16]))));
     bytes[52] = 2;
     assert_eq!(parse_reply(&bytes), Err(Malformed::FrameLength(FILE, 68)));
 }
 
 #[test]
 fn messages_are_cut_at_a_character() {
-    let bytes = encode_error(ErrorCode::NotFound, &format!("x{}", "ä".repeat(MESSAGE_MAX)));
+    let bytes = error_frame(ErrorCode::NotFound, &format!("x{}", "ä".repeat(MESSAGE_MAX)));
     let (used, reply) = parse_reply(&bytes).expect("well-formed").expect("whole");
     assert_eq!(used, bytes.len());
     let Reply::Error(ErrorCode::NotFound, message) = reply else { panic!("an error expected, got {reply:?}") };

@@ -1,13 +1,13 @@
 //! One connection: all its states and every transition between them.
 //!
 //! ```text
-//!          .------------------------- version 2: on with the next request <-----------------------.
-//!          v                                                                                      |
-//!   ReadingRequest -> SendingHeader -> Streaming -> AwaitingDigest -> SendingDigest --------------|
-//!          |                |              |               |                                      |
-//!          | no file        '--------------+-------.-------'                                      |
-//!          v                                       v  version 2: it failed                        |
-//!      Refusing <----------------------------------'----------------------------------------------'
+//!          .------------- version 2: on with the next request <-------------.
+//!          v                                                                |
+//!   ReadingRequest -> SendingHeader -> Streaming -> AwaitingDigest ---------|
+//!          |                |              |               |                |
+//!          | no file        '--------------+-------.-------'                |
+//!          v                                       v  version 2: it failed  |
+//!      Refusing <----------------------------------'------------------------'
 //!          |
 //!          v  version 1, or nothing behind it can be understood
 //!      Lingering -> Closed
@@ -18,6 +18,10 @@
 //! of input leads to Closed, and when the server stops a reply leads to Lingering. From every state a time limit or a
 //! reset leads to Closed, which has the reason.
 //!
+//! Frames of version 2 and small files are not written one by one: they gather in a buffer that all connections share,
+//! and go out together at the end of the turn, before a large piece of a file, or when there are enough of them. What the
+//! peer does not take stays with the connection, and no state is entered before it is gone.
+//!
 //! A state is consumed by the function that is named after it, and falls through to the next one as long as it can.
 
 use std::net::SocketAddr;
@@ -26,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use super::Limits;
 use super::digests::{Digests, Failure, Waiter};
-use super::header::Header;
+use super::header::{Header, Pieces};
 use super::reason::Reason;
 use super::reply::{Awaited, Brings, Reply, begin_v1, begin_v2, cause};
 use crate::file::{Patience, Ready};
@@ -62,6 +66,14 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 const INPUT_MAX: usize = v2::HEADER_LEN + v2::REQUEST_MAX;
 const _: () = assert!(4 + NAME_MAX <= INPUT_MAX);
 
+/// Bytes of a file up to which what is left of it is read and gathered with the frames around it: below this a copy
+/// costs less than the system calls for a window of its own.
+const GATHERED_MAX: u64 = 16 * 1024;
+
+/// Gathered bytes from which on they are sent: enough to make the system call cheap beside the copying. With one piece
+/// of [`GATHERED_MAX`] behind them they are what a connection whose peer stops reading holds at most.
+const GATHERED_ENOUGH: usize = 16 * 1024;
+
 /// What fills a frame whose file has become too short for it.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
@@ -79,6 +91,8 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     /// Room for input, shared by all connections.
     pub scratch: &'a mut [u8],
+    /// Frames that are to be sent, shared by all connections: empty between turns.
+    pub gathered: &'a mut Vec<u8>,
     /// What is left of [`TURN_BUDGET`].
     pub budget: usize,
     /// Whether the server stops: what has begun is finished, and nothing else begins.
@@ -114,6 +128,11 @@ pub struct Conn<T> {
     /// What has arrived and is not answered; at most [`INPUT_MAX`] bytes. While a reply of version 2 is under way
     /// nothing is read: the requests behind it stay with the kernel, and hold their sender up.
     input: Vec<u8>,
+    /// What was gathered and the peer has not taken; at most [`GATHERED_ENOUGH`] + [`GATHERED_MAX`] bytes and a few
+    /// frames.
+    unsent: Vec<u8>,
+    /// When the peer took bytes last, or when there were the first for it to take.
+    progress: Instant,
     state: State,
 }
 
@@ -122,8 +141,7 @@ enum State {
     SendingHeader(SendingHeader),
     Streaming(Streaming),
     AwaitingDigest(AwaitingDigest),
-    SendingDigest(SendingDigest),
-    Refusing(Refusing),
+    Refusing(Reason),
     Lingering(Lingering),
     Closed(Reason),
 }
@@ -154,8 +172,6 @@ struct Streaming {
     offset: u64,
     window: Window,
     patience: Patience,
-    /// When the peer took a byte last.
-    progress: Instant,
     /// Tenths of the file that the log has mentioned.
     tenths: u64,
 }
@@ -164,8 +180,6 @@ struct Streaming {
 enum Window {
     /// Those before are out, and nothing is promised.
     Border,
-    /// Of so many bytes, none of them sent.
-    Header { out: Outgoing, len: usize },
     /// So many bytes are left of it.
     Bytes(usize),
     /// So many are left, and the file has ended before them.
@@ -174,20 +188,8 @@ enum Window {
 
 struct AwaitingDigest {
     reply: Reply,
-    /// The last WAIT.
-    wait: Outgoing,
-    /// When the next one is due.
+    /// When the next WAIT is due.
     next: Instant,
-}
-
-struct SendingDigest {
-    reply: Reply,
-    out: Outgoing,
-}
-
-struct Refusing {
-    out: Outgoing,
-    then: Then,
 }
 
 /// What follows a refusal.
@@ -202,15 +204,6 @@ struct Lingering {
     until: Instant,
 }
 
-/// Bytes on their way to the peer.
-struct Outgoing {
-    bytes: Vec<u8>,
-    /// Bytes sent; 0 <= sent <= bytes.len().
-    sent: usize,
-    /// When they were made, or the peer took one last.
-    progress: Instant,
-}
-
 /// What a state's function made of it.
 enum Step {
     /// Go on with this state at once.
@@ -219,6 +212,13 @@ enum Step {
     Rest(State, Turn),
     /// The connection ends.
     Close(Reason),
+}
+
+/// What follows gathered bytes at once.
+#[derive(Clone, Copy)]
+enum Behind {
+    Nothing,
+    File,
 }
 
 /// Why a state cannot go on now.
@@ -237,12 +237,27 @@ impl<T: Transport> Conn<T> {
         let label = format!("conn-{number}").into_boxed_str();
         log::info!(target: &label, "connection from {peer}");
         let state = State::ReadingRequest(Asking::First);
-        let input = Vec::new();
-        Conn { transport, peer, label, opened: now, replies: 0, bytes: 0, dialect: None, input, state }
+        let (input, unsent) = (Vec::new(), Vec::new());
+        Conn {
+            transport,
+            peer,
+            label,
+            opened: now,
+            replies: 0,
+            bytes: 0,
+            dialect: None,
+            input,
+            unsent,
+            progress: now,
+            state,
+        }
     }
 
     /// Does what can be done now, within the budget of a turn.
     pub fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        if let Err(stop) = self.send_unsent(cx) {
+            return self.stop(stop);
+        }
         loop {
             // A state that is being consumed never stays: each arm below puts one back.
             let step = match std::mem::replace(&mut self.state, State::Closed(Reason::Shutdown)) {
@@ -250,31 +265,111 @@ impl<T: Transport> Conn<T> {
                 State::SendingHeader(state) => self.sending_header(state, cx),
                 State::Streaming(state) => self.streaming(state, cx),
                 State::AwaitingDigest(state) => self.awaiting_digest(state, cx),
-                State::SendingDigest(state) => self.sending_digest(state, cx),
-                State::Refusing(state) => self.refusing(state, cx),
+                State::Refusing(reason) => self.refusing(reason, cx),
                 State::Lingering(state) => self.lingering(state, cx),
                 State::Closed(reason) => Step::Close(reason),
             };
-            match step {
-                Step::Next(state) => self.state = state,
+            let turn = match step {
+                Step::Next(state) => {
+                    self.state = state;
+                    if cx.gathered.len() < GATHERED_ENOUGH {
+                        continue;
+                    }
+                    None
+                }
                 Step::Rest(state, turn) => {
                     self.state = state;
-                    return turn;
+                    Some(turn)
                 }
                 Step::Close(reason) => {
-                    self.state = State::Closed(reason);
-                    return Turn::Close(reason);
+                    cx.gathered.clear();
+                    return self.stop(Stop::Close(reason));
                 }
+            };
+            match (self.send_gathered(Behind::Nothing, cx), turn) {
+                (Ok(()), None) => {}
+                (Ok(()), Some(turn)) => return turn,
+                (Err(stop), _) => return self.stop(stop),
             }
         }
+    }
+
+    /// Ends a turn that could not go on.
+    fn stop(&mut self, stop: Stop) -> Turn {
+        match stop {
+            Stop::Rest(turn) => turn,
+            Stop::Close(reason) | Stop::Fail(reason, _) => {
+                self.state = State::Closed(reason);
+                Turn::Close(reason)
+            }
+        }
+    }
+
+    /// Sends what the peer did not take in an earlier turn.
+    fn send_unsent(&mut self, cx: &Context<'_>) -> Result<(), Stop> {
+        let mut sent = 0;
+        while let Some(rest) = self.unsent.get(sent..).filter(|rest| !rest.is_empty()) {
+            match self.transport.write(rest) {
+                Io::Done(n) => {
+                    sent += n;
+                    self.progress = cx.now;
+                }
+                Io::WouldBlock => {
+                    self.unsent.drain(..sent);
+                    return Err(self.blocked(cx));
+                }
+                Io::Closed(_) => return Err(Stop::Close(Reason::ResetByPeer)),
+            }
+        }
+        // A connection may be kept for long: it holds no memory that it does not need.
+        self.unsent = Vec::new();
+        Ok(())
+    }
+
+    /// Sends what was gathered in this turn. What the peer does not take is kept.
+    fn send_gathered(&mut self, behind: Behind, cx: &mut Context<'_>) -> Result<(), Stop> {
+        let mut sent = 0;
+        let outcome = loop {
+            let Some(rest) = cx.gathered.get(sent..).filter(|rest| !rest.is_empty()) else { break Ok(()) };
+            let written = match behind {
+                Behind::Nothing => self.transport.write(rest),
+                // The kernel may hold it back for the bytes behind it, which follow in the same turn; if some of it has
+                // to wait, it goes on in a turn of its own.
+                Behind::File => self.transport.write_more(rest),
+            };
+            match written {
+                Io::Done(n) => sent += n,
+                Io::WouldBlock => {
+                    self.unsent = rest.to_vec();
+                    self.progress = cx.now;
+                    break Err(self.blocked(cx));
+                }
+                Io::Closed(_) => break Err(Stop::Close(Reason::ResetByPeer)),
+            }
+        };
+        if sent > 0 {
+            self.progress = cx.now;
+        }
+        cx.gathered.clear();
+        outcome
+    }
+
+    /// The peer takes nothing now, and has a time to take something.
+    fn blocked(&self, cx: &Context<'_>) -> Stop {
+        let deadline = match self.state {
+            // A peer that does not even take a refusal is not waited for longer than for a request.
+            State::Refusing(_) if !self.speaks_v2() => self.opened + cx.limits.request_timeout + LINGER_TIME,
+            _ => self.progress + cx.limits.idle_timeout,
+        };
+        blocked_until(deadline, cx)
     }
 
     /// Takes the outcome of the digest job that this connection waits for.
     pub fn digest_done(&mut self, outcome: &Result<Digest, Failure>) {
         let reply = match &mut self.state {
             State::SendingHeader(SendingHeader { reply, header }) => {
-                if let Ok(digest) = outcome {
-                    header.push_digest(digest);
+                if let (Ok(digest), Header::V1(pieces)) = (outcome, header) {
+                    pieces.push_digest(digest);
                 }
                 reply
             }
@@ -294,7 +389,7 @@ impl<T: Transport> Conn<T> {
     /// The reason to close now if the server stops; `None` while a reply is under way, which a shutdown waits for.
     pub fn reason_to_stop(&self) -> Option<Reason> {
         match &self.state {
-            State::ReadingRequest(_) => Some(Reason::Shutdown),
+            State::ReadingRequest(_) if self.unsent.is_empty() => Some(Reason::Shutdown),
             State::Lingering(Lingering { reason, .. }) | State::Closed(reason) => Some(*reason),
             _ => None,
         }
@@ -335,6 +430,10 @@ impl<T: Transport> Conn<T> {
             }
             if let Some(step) = self.take_request(cx) {
                 return step;
+            }
+            // What was asked before is answered before more is read, or the end of it is found.
+            if let Err(stop) = self.send_gathered(Behind::Nothing, cx) {
+                return stop.without_failure(State::ReadingRequest(asking));
             }
             // Never without room: a full buffer holds a whole request, or none that could become one.
             let room = INPUT_MAX.saturating_sub(self.input.len()).min(cx.scratch.len());
@@ -433,11 +532,15 @@ impl<T: Transport> Conn<T> {
 
     fn refuse(&mut self, code: ErrorCode, message: &str, then: Then, cx: &mut Context<'_>) -> Step {
         cx.spend(REQUEST_COST);
-        let bytes = match self.speaks_v2() {
-            true => v2::encode_error(code, message),
-            false => v1::encode_error(message),
-        };
-        Step::Next(State::Refusing(Refusing { out: Outgoing::new(bytes, cx.now), then }))
+        self.replies += 1;
+        match self.speaks_v2() {
+            true => v2::encode_error(code, message, cx.gathered),
+            false => cx.gathered.extend_from_slice(&v1::encode_error(message)),
+        }
+        Step::Next(match then {
+            Then::NextRequest => State::ReadingRequest(Asking::Behind),
+            Then::Linger(reason) => State::Refusing(reason),
+        })
     }
 
     /// What follows when there is no file: version 1 knows one request a connection.
@@ -448,7 +551,7 @@ impl<T: Transport> Conn<T> {
     /// Looks the name up, and begins the reply.
     fn answer(&mut self, request: Request, cx: &mut Context<'_>) -> Step {
         let shown = text::quoted(&request.name);
-        match cx.root.file(&request.name) {
+        match cx.root.file(&request.name, cx.now) {
             Ok(file) => {
                 cx.spend(REQUEST_COST);
                 log::debug!(target: &self.label, "request for {shown}: {} bytes", file.stamp.size);
@@ -469,34 +572,40 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    fn sending_header(&mut self, mut state: SendingHeader, cx: &mut Context<'_>) -> Step {
-        if !self.speaks_v2() {
-            if self.is_reset(cx) {
-                return Step::Close(Reason::ResetByPeer);
-            }
-            // The bytes of the file come behind its digest, or not at all.
-            if let Awaited::Failed(failure) = &state.reply.digest {
-                return Step::Close(cause(failure).0);
+    fn sending_header(&mut self, state: SendingHeader, cx: &mut Context<'_>) -> Step {
+        match state.header {
+            Header::V1(pieces) => self.sending_pieces(state.reply, pieces, cx),
+            Header::V2(file) => {
+                v2::encode_file(&file, cx.gathered);
+                self.after_header(state.reply, cx)
             }
         }
-        loop {
-            let out = state.header.out(cx.now);
+    }
+
+    /// The header of version 1, each piece in a write of its own.
+    fn sending_pieces(&mut self, reply: Reply, mut pieces: Pieces, cx: &mut Context<'_>) -> Step {
+        if self.is_reset(cx) {
+            return Step::Close(Reason::ResetByPeer);
+        }
+        // The bytes of the file come behind its digest, or not at all.
+        if let Awaited::Failed(failure) = &reply.digest {
+            return Step::Close(cause(failure).0);
+        }
+        let stop = loop {
+            let out = pieces.out(cx.now);
             if out.is_empty() {
-                if state.header.is_sent() {
-                    return self.after_header(state.reply, cx);
+                if pieces.is_sent() {
+                    return self.after_header(reply, cx);
                 }
-                let until = state.header.next_at(cx.now);
-                return Step::Rest(State::SendingHeader(state), Turn::Wait(until));
+                break Stop::Rest(Turn::Wait(pieces.next_at(cx.now)));
             }
             match self.transport.write(out) {
-                Io::Done(n) => state.header.advance(n, cx.now),
-                Io::WouldBlock => {
-                    let stop = blocked(state.header.last + cx.limits.idle_timeout, cx);
-                    return stop.without_failure(State::SendingHeader(state));
-                }
-                Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
+                Io::Done(n) => pieces.advance(n, cx.now),
+                Io::WouldBlock => break blocked_until(pieces.last + cx.limits.idle_timeout, cx),
+                Io::Closed(_) => break Stop::Close(Reason::ResetByPeer),
             }
-        }
+        };
+        stop.without_failure(State::SendingHeader(SendingHeader { reply, header: Header::V1(pieces) }))
     }
 
     /// Whether the peer has cut the connection. What it says meanwhile does not matter in version 1, but a reset may
@@ -515,7 +624,10 @@ impl<T: Transport> Conn<T> {
 
     fn after_header(&mut self, reply: Reply, cx: &mut Context<'_>) -> Step {
         match reply.brings {
-            Brings::Bytes { from } => Step::Next(State::Streaming(Streaming::new(reply, from, cx.now))),
+            Brings::Bytes { from } => {
+                self.progress = cx.now;
+                Step::Next(State::Streaming(Streaming::new(reply, from)))
+            }
             Brings::Digest => Step::Next(State::AwaitingDigest(AwaitingDigest::new(reply, cx.now))),
             Brings::Size => self.complete(&reply, cx),
         }
@@ -525,8 +637,8 @@ impl<T: Transport> Conn<T> {
         let stop = loop {
             let moved = match state.window {
                 Window::Border if state.left() == 0 => break None,
+                Window::Border if state.left() <= GATHERED_MAX && self.speaks_v2() => self.gather_rest(&mut state, cx),
                 Window::Border => self.open_window(&mut state, cx),
-                Window::Header { .. } => self.send_data_header(&mut state, cx),
                 Window::Bytes(left) => self.send_bytes(&mut state, left, cx),
                 Window::Zeros(left) => self.send_zeros(&mut state, left, cx),
             };
@@ -543,55 +655,60 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// Looks what can be sent without waiting for the disk, and whether the file is still the one that was announced.
-    fn open_window(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
+    /// Whether another window may be opened.
+    fn may_go_on(state: &Streaming, cx: &Context<'_>) -> Result<(), Stop> {
         if let Awaited::Failed(failure) = &state.reply.digest {
             let (reason, why) = cause(failure);
             return Err(Stop::Fail(reason, why));
         }
-        if cx.budget == 0 {
-            return Err(Stop::Rest(Turn::Yield));
+        match cx.budget {
+            0 => Err(Stop::Rest(Turn::Yield)),
+            _ => Ok(()),
         }
-        let len = match state.probe() {
-            Ready::Bytes(n) => n,
-            Ready::NotYet => return Err(Stop::Rest(Turn::Pause(state.patience.look_again_at(cx.now)))),
-            Ready::End => return Err(became_shorter()),
-            Ready::Failed(error) => return Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error))),
-        };
+    }
+
+    /// Looks what can be sent without waiting for the disk, and whether the file is still the one that was announced.
+    fn open_window(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
+        Self::may_go_on(state, cx)?;
+        let ready = state.probe();
+        let len = state.found(ready, cx)?;
         if !state.reply.file.is_unchanged() {
             return Err(was_written_to());
         }
         // Only the probe has told whether reading may wait for the disk.
         cx.budget = cx.budget.min(state.reply.file.turn_budget(TURN_BUDGET));
-        state.window = match self.speaks_v2() {
-            true => Window::Header { out: Outgoing::new(v2::encode_data_header(len), cx.now), len },
-            false => Window::Bytes(len),
-        };
+        if self.speaks_v2() {
+            v2::encode_data_header(len, cx.gathered);
+        }
+        state.window = Window::Bytes(len);
         Ok(())
     }
 
-    fn send_data_header(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
-        let Window::Header { out, len } = &mut state.window else { return Ok(()) };
-        // The kernel may hold it back for the bytes behind it. They follow in the same turn: a window is opened only
-        // with budget left, and a header that has to wait goes on in a turn of its own.
-        match self.transport.write_more(out.rest()) {
-            Io::Done(n) => {
-                out.sent += n;
-                if out.rest().is_empty() {
-                    state.window = Window::Bytes(*len);
-                }
-                state.progress = cx.now;
-                Ok(())
-            }
-            Io::WouldBlock => Err(blocked(state.progress + cx.limits.idle_timeout, cx)),
-            Io::Closed(_) => Err(Stop::Close(Reason::ResetByPeer)),
-        }
+    /// Puts what is left of the file among the gathered frames. Whether it is still the same file is asked before its
+    /// digest goes out, which comes next.
+    fn gather_rest(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
+        Self::may_go_on(state, cx)?;
+        let room = usize::try_from(state.left()).unwrap_or(usize::MAX).min(cx.scratch.len());
+        let (file, offset) = (&state.reply.file, state.offset);
+        let ready = file.read_ready(&mut cx.scratch[..room], offset, &mut state.patience);
+        let len = state.found(ready, cx)?;
+        v2::encode_data_header(len, cx.gathered);
+        cx.gathered.extend_from_slice(&cx.scratch[..len]);
+        self.count(state, len, cx);
+        Ok(())
+    }
+
+    fn count(&mut self, state: &mut Streaming, sent: usize, cx: &mut Context<'_>) {
+        state.offset += sent as u64;
+        self.bytes += sent as u64;
+        cx.spend(sent);
     }
 
     fn send_bytes(&mut self, state: &mut Streaming, left: usize, cx: &mut Context<'_>) -> Result<(), Stop> {
         if cx.budget == 0 {
             return Err(Stop::Rest(Turn::Yield));
         }
+        self.send_gathered(Behind::File, cx)?;
         match self.transport.send_file(state.reply.file.as_fd(), state.offset, left.min(cx.budget)) {
             // What a frame has promised must come, and nothing of it counts.
             Io::Done(0) if self.speaks_v2() => state.window = Window::Zeros(left),
@@ -602,12 +719,10 @@ impl<T: Transport> Conn<T> {
                     0 => Window::Border,
                     left => Window::Bytes(left),
                 };
-                state.offset += n as u64;
-                state.progress = cx.now;
-                self.bytes += n as u64;
-                cx.spend(n);
+                self.progress = cx.now;
+                self.count(state, n, cx);
             }
-            Io::WouldBlock => return Err(blocked(state.progress + cx.limits.idle_timeout, cx)),
+            Io::WouldBlock => return Err(self.blocked(cx)),
             Io::Closed(Closed::Failed(error)) if self.speaks_v2() => {
                 // No error fits into a frame; the retry meets this one at a border.
                 let why = crate::error::reason(&error);
@@ -634,73 +749,39 @@ impl<T: Transport> Conn<T> {
         match self.transport.write(ZEROS.get(..len).unwrap_or(&ZEROS)) {
             Io::Done(n) => {
                 state.window = Window::Zeros(left.saturating_sub(n));
-                state.progress = cx.now;
+                self.progress = cx.now;
                 cx.spend(n);
                 Ok(())
             }
-            Io::WouldBlock => Err(blocked(state.progress + cx.limits.idle_timeout, cx)),
+            Io::WouldBlock => Err(self.blocked(cx)),
             Io::Closed(_) => Err(Stop::Close(Reason::ResetByPeer)),
         }
     }
 
     fn awaiting_digest(&mut self, mut state: AwaitingDigest, cx: &mut Context<'_>) -> Step {
         let size = state.reply.file.stamp.size;
-        loop {
-            if let Err(stop) = self.send(&mut state.wait, cx) {
-                return stop.without_failure(State::AwaitingDigest(state));
+        match &state.reply.digest {
+            Awaited::Known(_) if !state.reply.file.is_unchanged() => {
+                self.fail(&state.reply, size, Reason::FileChanged, WRITTEN_TO, cx)
             }
-            match &state.reply.digest {
-                Awaited::Known(_) if !state.reply.file.is_unchanged() => {
-                    return self.fail(&state.reply, size, Reason::FileChanged, WRITTEN_TO, cx);
-                }
-                Awaited::Known(digest) => {
-                    let out = Outgoing::new(v2::encode_digest(digest), cx.now);
-                    return Step::Next(State::SendingDigest(SendingDigest { reply: state.reply, out }));
-                }
-                Awaited::Failed(failure) => {
-                    let (reason, why) = cause(failure);
-                    return self.fail(&state.reply, size, reason, &why, cx);
-                }
-                Awaited::Pending if cx.now < state.next => {
-                    let until = state.next;
-                    return Step::Rest(State::AwaitingDigest(state), Turn::Wait(until));
-                }
-                Awaited::Pending => {
+            Awaited::Known(digest) => {
+                v2::encode_digest(digest, cx.gathered);
+                self.complete(&state.reply, cx)
+            }
+            Awaited::Failed(failure) => {
+                let (reason, why) = cause(failure);
+                self.fail(&state.reply, size, reason, &why, cx)
+            }
+            Awaited::Pending => {
+                if cx.now >= state.next {
                     let (done, total) = cx.digests.progress(cx.me).unwrap_or((0, size));
-                    state.wait = Outgoing::new(v2::encode_wait(done, total), cx.now);
+                    v2::encode_wait(done, total, cx.gathered);
                     state.next = cx.now + WAIT_PAUSE;
                 }
+                let until = state.next;
+                Step::Rest(State::AwaitingDigest(state), Turn::Wait(until))
             }
         }
-    }
-
-    fn sending_digest(&mut self, mut state: SendingDigest, cx: &mut Context<'_>) -> Step {
-        match self.send(&mut state.out, cx) {
-            Ok(()) => self.complete(&state.reply, cx),
-            Err(stop) => stop.without_failure(State::SendingDigest(state)),
-        }
-    }
-
-    /// Writes all of it, as far as the peer takes it.
-    fn send(&mut self, out: &mut Outgoing, cx: &Context<'_>) -> Result<(), Stop> {
-        while !out.rest().is_empty() {
-            match self.transport.write(out.rest()) {
-                Io::Done(n) => {
-                    out.sent += n;
-                    out.progress = cx.now;
-                }
-                Io::WouldBlock => {
-                    let deadline = match self.speaks_v2() {
-                        true => out.progress + cx.limits.idle_timeout,
-                        // A refusal: a peer that does not even take this much is not waited for longer than for a request.
-                        false => self.opened + cx.limits.request_timeout + LINGER_TIME,
-                    };
-                    return Err(blocked(deadline, cx));
-                }
-                Io::Closed(_) => return Err(Stop::Close(Reason::ResetByPeer)),
-            }
-        }
-        Ok(())
     }
 
     /// Ends a reply in the middle: in version 1 the peer learns it from the missing bytes.
@@ -755,14 +836,10 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    fn refusing(&mut self, mut state: Refusing, cx: &mut Context<'_>) -> Step {
-        if let Err(stop) = self.send(&mut state.out, cx) {
-            return stop.without_failure(State::Refusing(state));
-        }
-        self.replies += 1;
-        match state.then {
-            Then::NextRequest => Step::Next(State::ReadingRequest(Asking::Behind)),
-            Then::Linger(reason) => self.linger(reason, cx),
+    fn refusing(&mut self, reason: Reason, cx: &mut Context<'_>) -> Step {
+        match self.send_gathered(Behind::Nothing, cx) {
+            Ok(()) => self.linger(reason, cx),
+            Err(stop) => stop.without_failure(State::Refusing(reason)),
         }
     }
 
@@ -798,7 +875,7 @@ fn became_shorter() -> Stop {
 }
 
 /// The peer takes nothing now, and has until the deadline to take something.
-fn blocked(deadline: Instant, cx: &Context<'_>) -> Stop {
+fn blocked_until(deadline: Instant, cx: &Context<'_>) -> Stop {
     match cx.now >= deadline {
         true => Stop::Close(Reason::IdleTimeout),
         false => Stop::Rest(Turn::Wait(deadline)),
@@ -827,27 +904,17 @@ impl Stop {
     }
 }
 
-impl Outgoing {
-    fn new(bytes: Vec<u8>, now: Instant) -> Outgoing {
-        Outgoing { bytes, sent: 0, progress: now }
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.sent..).unwrap_or_default()
-    }
-}
-
 impl AwaitingDigest {
     fn new(reply: Reply, now: Instant) -> AwaitingDigest {
-        AwaitingDigest { reply, wait: Outgoing::new(Vec::new(), now), next: now + WAIT_PAUSE }
+        AwaitingDigest { reply, next: now + WAIT_PAUSE }
     }
 }
 
 impl Streaming {
-    fn new(reply: Reply, from: u64, now: Instant) -> Streaming {
+    fn new(reply: Reply, from: u64) -> Streaming {
         let tenths = tenths(from, reply.file.stamp.size);
         let (window, patience) = (Window::Border, Patience::default());
-        Streaming { reply, from, offset: from, window, patience, progress: now, tenths }
+        Streaming { reply, from, offset: from, window, patience, tenths }
     }
 
     fn left(&self) -> u64 {
@@ -856,6 +923,16 @@ impl Streaming {
 
     fn probe(&mut self) -> Ready {
         self.reply.file.probe(self.offset, self.left().min(WINDOW), &mut self.patience)
+    }
+
+    /// The bytes that a look at the file found, or what follows from there being none.
+    fn found(&mut self, ready: Ready, cx: &Context<'_>) -> Result<usize, Stop> {
+        match ready {
+            Ready::Bytes(n) => Ok(n),
+            Ready::NotYet => Err(Stop::Rest(Turn::Pause(self.patience.look_again_at(cx.now)))),
+            Ready::End => Err(became_shorter()),
+            Ready::Failed(error) => Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error))),
+        }
     }
 }
 

@@ -100,6 +100,7 @@ struct World {
     start: Instant,
     now: Instant,
     scratch: Vec<u8>,
+    gathered: Vec<u8>,
     stopping: bool,
 }
 
@@ -112,7 +113,7 @@ impl World {
         let now = Instant::now();
         let limits = Limits::default();
         let (digests, scratch) = (Digests::default(), vec![0; 4096]);
-        World { dir, root, digests, limits, start: now, now, scratch, stopping: false }
+        World { dir, root, digests, limits, start: now, now, scratch, gathered: Vec::new(), stopping: false }
     }
 
     /// A file of this size, all zeros.
@@ -136,6 +137,7 @@ impl World {
             digests: &mut self.digests,
             limits: &self.limits,
             scratch: &mut self.scratch,
+            gathered: &mut self.gathered,
             budget: TURN_BUDGET,
             stopping: self.stopping,
         };

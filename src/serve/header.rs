@@ -18,49 +18,41 @@ const V1_FIELD_PAUSE: Duration = Duration::from_secs(8);
 /// behind it does not matter, and from a slow disk the first client needs every second that it can be given.
 pub const V1_HOLD_OK_FROM: u64 = 1 << 30;
 
-/// The bytes before those of a file, and when they may go out.
-pub struct Header {
-    bytes: Bytes,
+/// What precedes the bytes of a file.
+pub enum Header {
+    /// The head of version 1.
+    V1(Pieces),
+    /// The FILE of version 2, which lacks nothing.
+    V2(v2::File),
+}
+
+/// The head of a version 1 reply, and when its pieces may go out.
+pub struct Pieces {
+    head: v1::Head,
+    holds_ok: bool,
     /// Bytes sent; 0 <= sent <= the length of all.
     sent: usize,
     /// When the request came, or the last byte went.
     pub last: Instant,
 }
 
-enum Bytes {
-    V1 { head: v1::Head, holds_ok: bool },
-    V2(Vec<u8>),
-}
-
-impl Header {
-    /// The head of a version 1 reply to a request for `name`; its digest is still to come.
-    pub fn v1(name: &[u8], size: u64, now: Instant) -> Header {
-        let bytes = Bytes::V1 { head: v1::Head::new(name, size), holds_ok: size >= V1_HOLD_OK_FROM };
-        Header { bytes, sent: 0, last: now }
+impl Pieces {
+    /// The head of a reply to a request for `name`; its digest is still to come.
+    pub fn new(name: &[u8], size: u64, now: Instant) -> Pieces {
+        Pieces { head: v1::Head::new(name, size), holds_ok: size >= V1_HOLD_OK_FROM, sent: 0, last: now }
     }
 
-    /// The FILE of a version 2 reply, which lacks nothing.
-    pub fn v2(file: &v2::File, now: Instant) -> Header {
-        Header { bytes: Bytes::V2(v2::encode_file(file)), sent: 0, last: now }
-    }
-
-    /// Takes the digest of the file, which completes the head of version 1.
+    /// Takes the digest of the file, which completes the head.
     pub fn push_digest(&mut self, digest: &Digest) {
-        if let Bytes::V1 { head, .. } = &mut self.bytes {
-            head.push_digest(digest);
-        }
+        self.head.push_digest(digest);
     }
 
     /// What may go out now; perhaps nothing.
     pub fn out(&self, now: Instant) -> &[u8] {
-        let (bytes, allowed) = match &self.bytes {
-            Bytes::V1 { head, holds_ok } => (&head.bytes, self.allowed(head, *holds_ok, now)),
-            Bytes::V2(bytes) => (bytes, bytes.len()),
-        };
-        bytes.get(self.sent..allowed).unwrap_or_default()
+        self.head.bytes.get(self.sent..self.allowed(now)).unwrap_or_default()
     }
 
-    /// Says that so many bytes of [`Header::out`] have gone.
+    /// Says that so many bytes of [`Pieces::out`] have gone.
     pub fn advance(&mut self, sent: usize, now: Instant) {
         self.sent += sent;
         self.last = now;
@@ -68,27 +60,24 @@ impl Header {
 
     /// Whether all of it has gone.
     pub fn is_sent(&self) -> bool {
-        match &self.bytes {
-            Bytes::V1 { head, .. } => is_complete(head) && self.sent == head.bytes.len(),
-            Bytes::V2(bytes) => self.sent == bytes.len(),
-        }
+        is_complete(&self.head) && self.sent == self.head.bytes.len()
     }
 
     /// When more of it may go out, if no digest comes before.
     pub fn next_at(&self, now: Instant) -> Instant {
-        match &self.bytes {
-            Bytes::V1 { head, .. } if !is_complete(head) => match self.last + V1_FIELD_PAUSE {
-                // Once all that is known is out, only the end of the job brings more.
-                due if now >= due => now + V1_FIELD_PAUSE,
-                due => due,
-            },
-            Bytes::V1 { .. } => self.last + V1_GAP,
-            Bytes::V2(_) => now,
+        if is_complete(&self.head) {
+            return self.last + V1_GAP;
+        }
+        match self.last + V1_FIELD_PAUSE {
+            // Once all that is known is out, only the end of the job brings more.
+            due if now >= due => now + V1_FIELD_PAUSE,
+            due => due,
         }
     }
 
-    /// How far a head of version 1 may go out. With `holds_ok`, not even its status goes at once.
-    fn allowed(&self, head: &v1::Head, holds_ok: bool, now: Instant) -> usize {
+    /// How far it may go out. With `holds_ok`, not even its status goes at once.
+    fn allowed(&self, now: Instant) -> usize {
+        let (head, holds_ok) = (&self.head, self.holds_ok);
         let [ok, ..] = head.cuts;
         if is_complete(head) {
             return match self.sent {

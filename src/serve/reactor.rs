@@ -74,6 +74,8 @@ pub struct Reactor<'a> {
     /// Who waits for the disk, for milliseconds.
     pauses: Timers,
     scratch: Box<[u8]>,
+    /// Frames that a turn gathers.
+    gathered: Vec<u8>,
     now: Instant,
     /// Connections accepted so far; also numbers them and their generations.
     accepted: u64,
@@ -152,6 +154,7 @@ impl<'a> Reactor<'a> {
             timers: Timers::default(),
             pauses: Timers::default(),
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
+            gathered: Vec::new(),
             now,
             accepted: 0,
             totals: Totals { since: now, replies: 0, bytes: 0 },
@@ -175,6 +178,7 @@ impl<'a> Reactor<'a> {
             self.now = Instant::now();
             self.take_events(&events);
             self.fire_timers();
+            self.root.close_old(self.now);
             self.run_turns();
             self.run_digests();
             self.accept();
@@ -196,6 +200,7 @@ impl<'a> Reactor<'a> {
             self.timers.next_at(),
             self.pauses.next_at(),
             self.digests.next_at(self.now),
+            self.root.next_at(),
             accept.map(|listener| listener.resting_until.unwrap_or(self.now)),
             self.stopping.as_ref().map(|stopping| stopping.deadline),
             self.logs.is_waiting().then(|| self.now + CONSOLE_RETRY),
@@ -272,6 +277,7 @@ impl<'a> Reactor<'a> {
             digests: &mut self.digests,
             limits: &self.config.limits,
             scratch: &mut self.scratch,
+            gathered: &mut self.gathered,
             budget: TURN_BUDGET,
             stopping: self.stopping.is_some(),
         };
@@ -387,7 +393,7 @@ impl<'a> Reactor<'a> {
                 // Out of descriptors or memory, mostly, which may come back (accept(2)).
                 Err(error) => {
                     let why = reason(&error);
-                    if !is_out_of_descriptors(&error) || !self.make_room() {
+                    if !is_out_of_descriptors(&error) || !(self.root.close_kept() || self.make_room()) {
                         return self.rest(&why);
                     }
                 }
@@ -401,10 +407,16 @@ impl<'a> Reactor<'a> {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether there is room for one more connection and its file.
+    fn has_room(&mut self) -> bool {
+        self.conns.len() < self.config.limits.max_conns.min(KEY_MASK - 1)
+            && (self.has_descriptors() || self.root.close_kept() && self.has_descriptors())
+    }
+
+    fn has_descriptors(&self) -> bool {
         // One share of the counter is ours.
         let used = self.conns.len() + Rc::strong_count(&self.open_files) - 1;
-        self.conns.len() < self.config.limits.max_conns.min(KEY_MASK - 1) && used + 2 <= self.descriptors
+        used + 2 <= self.descriptors
     }
 
     fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) {
@@ -449,6 +461,8 @@ impl<'a> Reactor<'a> {
     }
 
     fn reload(&mut self) {
+        // What is opened again may need their descriptors.
+        self.root.close_kept();
         match self.logs.reopen() {
             Ok(()) => {
                 if self.logs.path().is_some() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::conn::Context;
 use super::digests::{Asked, Failure, Trust};
-use super::header::Header;
+use super::header::{Header, Pieces};
 use super::reason::Reason;
 use crate::file::ServedFile;
 use crate::proto::digest::{Algorithm, Digest};
@@ -66,12 +66,12 @@ impl Reply {
 
 /// Begins a reply of version 1, whose digest goes out before the file.
 pub fn begin_v1(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> (Reply, Header) {
-    let mut header = Header::v1(&request.name, file.stamp.size, cx.now);
+    let mut pieces = Pieces::new(&request.name, file.stamp.size, cx.now);
     let digest = ask(&file, Algorithm::Md5, Trust::Kept(Some(V1_DIGEST_AGE)), cx);
     if let Awaited::Known(digest) = &digest {
-        header.push_digest(digest);
+        pieces.push_digest(digest);
     }
-    (Reply::new(request.name, file, Brings::Bytes { from: 0 }, digest, cx.now), header)
+    (Reply::new(request.name, file, Brings::Bytes { from: 0 }, digest, cx.now), Header::V1(pieces))
 }
 
 /// Begins a reply of version 2; the digest is made while the file is sent.
@@ -96,19 +96,16 @@ pub fn begin_v2(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) ->
         false => ask(&file, request.algorithm, if request.rehash { Trust::Fresh } else { Trust::Kept(None) }, cx),
     };
     let known = if let Awaited::Known(digest) = &digest { Some(*digest) } else { None };
-    let header = Header::v2(
-        &v2::File {
-            size,
-            offset,
-            mtime: file.stamp.mtime,
-            mode: file.mode,
-            version,
-            algorithm: request.algorithm,
-            sizes_differ,
-            digest: known,
-        },
-        cx.now,
-    );
+    let header = Header::V2(v2::File {
+        size,
+        offset,
+        mtime: file.stamp.mtime,
+        mode: file.mode,
+        version,
+        algorithm: request.algorithm,
+        sizes_differ,
+        digest: known,
+    });
     (Reply::new(request.name, file, brings, digest, cx.now), header)
 }
 

@@ -72,7 +72,8 @@ fn killed_until_done(random: &mut Random, body: &[u8]) -> usize {
         let (number, before) = (relay.connections(), part_len(&scratch));
         let mut client = get(&scratch, relay.addr).args(["--force", "--timeout", "60", "a"]).spawn();
         // Held on its way, or anywhere before.
-        let (mut looks, last_look) = (0, random.below(40));
+        // Later after each kill: a busy machine may need long to read again what is there.
+        let (mut looks, last_look) = (0, random.below(40 + 10 * kills as u64));
         wait_for("the moment of the kill", || {
             looks += 1;
             looks > last_look || relay.is_held(number) || client.has_ended()

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::harness::wire::{ClosedPort, metadata};
@@ -346,9 +347,14 @@ fn a_stdout_that_somebody_made_non_blocking_gets_it_all() {
     let server = Server::of(&scratch);
     let (mut reader, writer) = std::io::pipe().unwrap();
     rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+    let full = writer.try_clone().unwrap();
     let running = get_to(&scratch, &server, "-").arg("a").stdout(writer).spawn();
-    // Only once the pipe is full.
-    wait_for("the pipe to fill", || rustix::io::ioctl_fionread(&reader).unwrap() == 65_536);
+    // Only once the pipe is full, at however many bytes.
+    wait_for("the pipe to fill", || {
+        let mut poll = [PollFd::new(&full, PollFlags::OUT)];
+        rustix::event::poll(&mut poll, Some(&Timespec::default())).unwrap() == 0
+    });
+    drop(full);
     let mut received = Vec::new();
     reader.read_to_end(&mut received).unwrap();
     running.finish().exits(0);
