@@ -3,7 +3,8 @@
 //! Lines gather in bounded buffers. [`Logs::flush`] writes out what the file and the console take; what does not fit
 //! is dropped and counted. fern panics when its sink fails, so its sinks here never fail.
 
-use std::fmt::Arguments;
+use std::cell::Cell;
+use std::fmt::{Arguments, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -89,7 +90,7 @@ impl Logs {
         };
         let dispatch = fern::Dispatch::new()
             .level_for("mio", LevelFilter::Warn)
-            .format(|out, message, record| out.finish(format_args!("{}", line(message, record))))
+            .format(|out, message, record| with_line(message, record, |line| out.finish(format_args!("{line}"))))
             .chain(fern::Dispatch::new().level(file_level).chain(sink_output(&logs.file)))
             .chain(
                 fern::Dispatch::new()
@@ -122,6 +123,11 @@ impl Logs {
         let path = file::real_path(file).or_else(|| path.canonicalize().ok())?;
         let metadata = file.metadata().ok()?;
         Some((path, (metadata.dev(), metadata.ino())))
+    }
+
+    /// Whether so many lines wait that some may be dropped soon.
+    pub fn are_filling(&self) -> bool {
+        lock(&self.file).is_filling() || lock(&self.console).is_filling()
     }
 
     /// Writes out what the file and the console take now.
@@ -173,14 +179,39 @@ fn lock(sink: &Mutex<Sink>) -> MutexGuard<'_, Sink> {
 
 fn sink_output(sink: &Arc<Mutex<Sink>>) -> fern::Output {
     let sink = Arc::clone(sink);
-    fern::Output::call(move |record| lock(&sink).push(&record.args().to_string()))
+    fern::Output::call(move |record| lock(&sink).push(record.args()))
 }
 
-/// `2026-01-15 20:10:33.123 - conn-12 - INFO - message`, in local time; who speaks is the record's target.
-fn line(message: &Arguments<'_>, record: &Record<'_>) -> String {
+/// Makes `2026-01-15 20:10:33.123 - conn-12 - INFO - message`, in local time; who speaks is the record's target.
+fn with_line(message: &Arguments<'_>, record: &Record<'_>, take: impl FnOnce(&str)) {
     let speaker = if record.target().starts_with("conn-") { record.target() } else { "main" };
-    let now = jiff::Zoned::now();
-    format!("{} - {speaker} - {} - {message}", now.strftime("%Y-%m-%d %H:%M:%S%.3f"), record.level())
+    // Taken out, so that a line within a line finds another one and not this one in use.
+    let mut clock = CLOCK.take();
+    let Clock { second, stamp, line } = &mut clock;
+    let now = jiff::Timestamp::now();
+    if *second != Some(now.as_second()) {
+        *second = Some(now.as_second());
+        *stamp = now.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+    }
+    line.clear();
+    // Into a String nothing fails.
+    let _ = write!(line, "{stamp}.{:03} - {speaker} - {} - {message}", now.subsec_millisecond(), record.level());
+    take(line);
+    CLOCK.set(clock);
+}
+
+thread_local! {
+    static CLOCK: Cell<Clock> = const { Cell::new(Clock { second: None, stamp: String::new(), line: String::new() }) };
+}
+
+/// What lines are made with. A second is put into words once: that takes longer than all the rest of a line.
+#[derive(Default)]
+struct Clock {
+    /// Seconds since 1970 that the stamp is of.
+    second: Option<i64>,
+    stamp: String,
+    /// The last line; its memory serves the next one.
+    line: String,
 }
 
 impl Sink {
@@ -189,22 +220,26 @@ impl Sink {
     }
 
     /// Takes a whole line or drops it.
-    fn push(&mut self, line: &str) {
+    fn push(&mut self, line: &Arguments<'_>) {
         if matches!(self.place, Place::Nowhere) {
             return;
         }
-        if self.waiting.len() + line.len() >= BUFFER_MAX {
-            // A file takes bytes at any time; a console in its own.
-            if let Place::File { .. } = self.place {
-                self.flush();
-            } else {
-                self.dropped += 1;
-                return;
-            }
+        // A file takes bytes at any time; a console in its own.
+        if self.is_filling() && matches!(self.place, Place::File { .. }) {
+            self.flush();
         }
+        let (before, dropped) = (self.waiting.len(), self.dropped);
         self.say_dropped();
-        self.waiting.extend_from_slice(line.as_bytes());
-        self.waiting.push(b'\n');
+        // Into a Vec nothing fails.
+        let _ = writeln!(self.waiting, "{line}");
+        if self.waiting.len() > BUFFER_MAX {
+            self.waiting.truncate(before);
+            self.dropped = dropped + 1;
+        }
+    }
+
+    fn is_filling(&self) -> bool {
+        self.waiting.len() >= BUFFER_MAX / 4
     }
 
     /// Puts in a line about those that were dropped.
@@ -218,10 +253,13 @@ impl Sink {
 
     /// Writes what the place takes now. A disk that is full or broken costs lines and nothing else.
     fn flush(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
         match &mut self.place {
             Place::Nowhere => {}
             Place::File { file, .. } => {
-                if !self.waiting.is_empty() && file.write_all(&self.waiting).is_err() {
+                if file.write_all(&self.waiting).is_err() {
                     self.dropped += lines_in(&self.waiting);
                 }
                 self.waiting.clear();
@@ -306,13 +344,13 @@ mod tests {
         let mut sink = Sink { place: Place::Console, waiting: Vec::new(), dropped: 0 };
         let long = "x".repeat(1000);
         for _ in 0..300 {
-            sink.push(&long);
+            sink.push(&format_args!("{long}"));
         }
         assert!(sink.waiting.len() <= BUFFER_MAX);
         assert_eq!(sink.dropped + lines_in(&sink.waiting), 300);
         let dropped = sink.dropped;
         sink.waiting.clear();
-        sink.push("again");
+        sink.push(&format_args!("again"));
         assert_eq!(sink.waiting, format!("({dropped} lines dropped: not written in time)\nagain\n").as_bytes());
     }
 
@@ -321,7 +359,7 @@ mod tests {
         let path = Path::new("/dev/full");
         let file = append(path, false).expect("/dev/full can be opened");
         let mut sink = Sink { place: placed(file, path), waiting: Vec::new(), dropped: 0 };
-        sink.push("lost");
+        sink.push(&format_args!("lost"));
         sink.flush();
         assert_eq!((sink.waiting.len(), sink.dropped), (0, 1));
     }

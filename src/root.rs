@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::file::{ServedFile, Stamp, real_path};
@@ -23,7 +23,7 @@ const SWEEP_MIN: usize = 64;
 /// Files kept open for the next request, and how long after they were opened: whoever fetches many or asks for pieces then
 /// needs no system call to open and close each, and what is deleted gives its space back soon.
 const KEPT_MAX: usize = 1024;
-const KEPT_TIME: Duration = Duration::from_secs(2);
+const KEPT_TIME: Duration = Duration::from_secs(5);
 
 /// Why a name leads to no file. A peer never learns which of the first two it was.
 #[derive(Debug)]
@@ -43,8 +43,10 @@ pub struct Root {
     log_id: Option<(u64, u64)>,
     open: HashMap<Stamp, Weak<ServedFile>>,
     sweep_at: usize,
-    /// Files that were opened lately, the first one first, and until when they are kept.
-    kept: VecDeque<(Instant, Rc<ServedFile>)>,
+    /// Files that were opened lately, by the names they were found under.
+    kept: HashMap<Rc<[u8]>, Rc<ServedFile>>,
+    /// Those names, the first one first, and until when they are kept; at most [`KEPT_MAX`].
+    kept_until: VecDeque<(Instant, Rc<[u8]>)>,
     counter: Rc<()>,
 }
 
@@ -95,38 +97,79 @@ impl Root {
         })?;
         let log_id = log.as_ref().map(|log| log.id);
         let log = log.and_then(|log| LogFiles::beneath(path, &log));
-        let (open, kept) = (HashMap::new(), VecDeque::new());
-        Ok(Root { dir, hidden, log, log_id, open, sweep_at: SWEEP_MIN, kept, counter: Rc::clone(counter) })
+        Ok(Root {
+            dir,
+            hidden,
+            log,
+            log_id,
+            open: HashMap::new(),
+            sweep_at: SWEEP_MIN,
+            kept: HashMap::new(),
+            kept_until: VecDeque::new(),
+            counter: Rc::clone(counter),
+        })
     }
 
-    /// When the next file that is kept open has been kept for long enough.
+    /// When the next file has been kept open for long enough.
     pub fn next_at(&self) -> Option<Instant> {
-        self.kept.front().map(|(until, _)| *until)
+        self.kept_until.front().map(|(until, _)| *until)
     }
 
     /// Closes what has been kept open for long enough.
     pub fn close_old(&mut self, now: Instant) {
         while self.next_at().is_some_and(|until| until <= now) {
-            self.kept.pop_front();
+            self.close_oldest();
         }
     }
 
     /// Closes whatever is open only for the next request, and says whether there was anything.
     pub fn close_kept(&mut self) -> bool {
-        !std::mem::take(&mut self.kept).is_empty()
+        self.kept.clear();
+        !std::mem::take(&mut self.kept_until).is_empty()
+    }
+
+    fn close_oldest(&mut self) {
+        if let Some((_, name)) = self.kept_until.pop_front() {
+            self.kept.remove(&name);
+        }
+    }
+
+    fn keep(&mut self, name: &[u8], file: &Rc<ServedFile>, now: Instant) {
+        if self.kept_until.len() >= KEPT_MAX {
+            self.close_oldest();
+        }
+        let name: Rc<[u8]> = name.into();
+        self.kept_until.push_back((now + KEPT_TIME, Rc::clone(&name)));
+        self.kept.insert(name, Rc::clone(file));
+    }
+
+    /// The file that was found under this name lately, if it is still that one and the same.
+    ///
+    /// This look follows links that lead out, which those of [`Root::look_up`] do not. But it opens nothing, and all that
+    /// comes of it is a file that was found beneath the root.
+    fn kept(&self, name: &[u8]) -> Option<Rc<ServedFile>> {
+        let file = self.kept.get(name)?;
+        let path = Path::new(std::ffi::OsStr::from_bytes(name));
+        let stat = rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        (Stamp::of(&stat) == file.stamp).then(|| Rc::clone(file))
     }
 
     /// Opens the file of a name, or shares it with whoever has it open.
     pub fn file(&mut self, name: &[u8], now: Instant) -> Result<Rc<ServedFile>, Refusal> {
-        match self.open_file(name, now) {
-            // Out of descriptors, perhaps.
-            Err(Refusal::Busy(_)) if self.close_kept() => self.open_file(name, now),
-            outcome => outcome,
+        self.check(name)?;
+        if let Some(file) = self.kept(name) {
+            return Ok(file);
         }
+        let file = match self.open_file(name) {
+            // Out of descriptors, perhaps.
+            Err(Refusal::Busy(_)) if self.close_kept() => self.open_file(name),
+            outcome => outcome,
+        }?;
+        self.keep(name, &file, now);
+        Ok(file)
     }
 
-    fn open_file(&mut self, name: &[u8], now: Instant) -> Result<Rc<ServedFile>, Refusal> {
-        self.check(name)?;
+    fn open_file(&mut self, name: &[u8]) -> Result<Rc<ServedFile>, Refusal> {
         for _ in 0..DISTURBED_MAX {
             let (path, stat) = self.find(name)?;
             let stamp = self.served_stamp(&path, &stat)?;
@@ -138,23 +181,19 @@ impl Root {
             let file = self.look_up(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
             let stat = rustix::fs::fstat(&file)?;
             if self.served_stamp(&file, &stat)?.id() == stamp.id() {
-                return Ok(self.remember(file, &stat, now));
+                return Ok(self.remember(file, &stat));
             }
         }
         Err(Refusal::Busy(io::Error::other("the name is being replaced all the time")))
     }
 
-    fn remember(&mut self, file: OwnedFd, stat: &Stat, now: Instant) -> Rc<ServedFile> {
+    fn remember(&mut self, file: OwnedFd, stat: &Stat) -> Rc<ServedFile> {
         let file = Rc::new(ServedFile::new(File::from(file), stat, &self.counter));
         if self.open.len() >= self.sweep_at {
             self.open.retain(|_, file| file.strong_count() > 0);
             self.sweep_at = SWEEP_MIN.max(2 * self.open.len());
         }
         self.open.insert(file.stamp, Rc::downgrade(&file));
-        if self.kept.len() == KEPT_MAX {
-            self.kept.pop_front();
-        }
-        self.kept.push_back((now + KEPT_TIME, Rc::clone(&file)));
         file
     }
 

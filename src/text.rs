@@ -1,6 +1,6 @@
 //! How names, sizes and speeds are shown to a person or in a log.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Formatter, Write};
 
 /// Characters of a foreign text that are shown at most, so that a 4 KiB name cannot flood a log.
 const SHOWN_MAX: usize = 400;
@@ -12,55 +12,86 @@ const UNIT: f64 = 1024.0;
 ///
 /// Escaped are C0, DEL, C1, the bidirectional controls, the line separators, the backslash, and bytes that are not UTF-8.
 pub fn escaped(text: &[u8]) -> String {
-    let mut out = String::with_capacity(text.len().min(SHOWN_MAX));
-    let mut shown = 0;
-    let mut used = 0;
-    for chunk in text.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if shown == SHOWN_MAX {
-                return elided(out, text.len() - used);
-            }
-            push_escaped(&mut out, c);
-            shown += 1;
-            used += c.len_utf8();
-        }
-        for byte in chunk.invalid() {
-            if shown == SHOWN_MAX {
-                return elided(out, text.len() - used);
-            }
-            let _ = write!(out, "\\x{byte:02x}");
-            shown += 1;
-            used += 1;
-        }
-    }
-    out
-}
-
-fn elided(mut out: String, left: usize) -> String {
-    let _ = write!(out, "... ({left} bytes more)");
-    out
-}
-
-fn push_escaped(out: &mut String, c: char) {
-    match c {
-        '\\' => out.push_str("\\\\"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => {
-            let _ = write!(out, "\\x{:02x}", u32::from(c));
-        }
-        // Bidirectional controls (Unicode UAX 9) and the two line separators.
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-        }
-        _ => out.push(c),
-    }
+    Escaped { text, quote: false }.to_string()
 }
 
 /// A foreign name, escaped and in single quotes; a quote inside is escaped too, so that a reader sees where the name ends.
 pub fn quoted(name: &[u8]) -> String {
-    format!("'{}'", escaped(name).replace('\'', "\\'"))
+    in_quotes(name).to_string()
+}
+
+/// The same as [`quoted`], written to where it is wanted.
+pub fn in_quotes(name: &[u8]) -> Escaped<'_> {
+    Escaped { text: name, quote: true }
+}
+
+/// A foreign text that is escaped when it is written.
+#[derive(Clone, Copy)]
+pub struct Escaped<'a> {
+    text: &'a [u8],
+    /// Whether quotes stand around it.
+    quote: bool,
+}
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let quote = if self.quote { "'" } else { "" };
+        out.write_str(quote)?;
+        match std::str::from_utf8(self.text) {
+            // Nearly all names.
+            Ok(text) if text.len() <= SHOWN_MAX && text.bytes().all(is_plain) => out.write_str(text)?,
+            _ => self.escape(out)?,
+        }
+        out.write_str(quote)
+    }
+}
+
+impl Escaped<'_> {
+    fn escape(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let elided = |out: &mut Formatter<'_>, used: usize| write!(out, "... ({} bytes more)", self.text.len() - used);
+        let mut shown = 0;
+        let mut used = 0;
+        for chunk in self.text.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if shown == SHOWN_MAX {
+                    return elided(out, used);
+                }
+                self.escape_char(out, c)?;
+                shown += 1;
+                used += c.len_utf8();
+            }
+            for byte in chunk.invalid() {
+                if shown == SHOWN_MAX {
+                    return elided(out, used);
+                }
+                write!(out, "\\x{byte:02x}")?;
+                shown += 1;
+                used += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn escape_char(&self, out: &mut Formatter<'_>, c: char) -> fmt::Result {
+        match c {
+            '\\' => out.write_str("\\\\"),
+            '\'' if self.quote => out.write_str("\\'"),
+            '\n' => out.write_str("\\n"),
+            '\r' => out.write_str("\\r"),
+            '\t' => out.write_str("\\t"),
+            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => write!(out, "\\x{:02x}", u32::from(c)),
+            // Bidirectional controls (Unicode UAX 9) and the two line separators.
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                write!(out, "\\u{{{:x}}}", u32::from(c))
+            }
+            _ => out.write_char(c),
+        }
+    }
+}
+
+/// Whether a byte stands for itself wherever it is shown.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\' && byte != b'\''
 }
 
 /// A local path for a person, escaped like any name.

@@ -72,7 +72,7 @@ const GATHERED_MAX: u64 = 16 * 1024;
 
 /// Gathered bytes from which on they are sent: enough to make the system call cheap beside the copying. With one piece
 /// of [`GATHERED_MAX`] behind them they are what a connection whose peer stops reading holds at most.
-const GATHERED_ENOUGH: usize = 16 * 1024;
+const GATHERED_ENOUGH: usize = 32 * 1024;
 
 /// What fills a frame whose file has become too short for it.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
@@ -380,7 +380,7 @@ impl<T: Transport> Conn<T> {
             Ok(digest) => Awaited::Known(*digest),
             Err(failure) => {
                 let (_, why) = cause(failure);
-                log::warn!(target: &self.label, "cannot hash {}: {why}", text::quoted(&reply.name));
+                log::warn!(target: &self.label, "cannot hash {}: {why}", text::in_quotes(&reply.name));
                 Awaited::Failed(failure.clone())
             }
         };
@@ -515,7 +515,7 @@ impl<T: Transport> Conn<T> {
     fn answer_frame(&mut self, asked: Asked, cx: &mut Context<'_>) -> Step {
         match asked {
             Asked::Get(request) if cx.stopping => {
-                let shown = text::quoted(&request.name);
+                let shown = text::in_quotes(&request.name);
                 log::info!(target: &self.label, "refused {shown} to {}: shutting down", self.peer);
                 self.refuse(ErrorCode::ShuttingDown, "The server is shutting down", Then::NextRequest, cx)
             }
@@ -550,7 +550,7 @@ impl<T: Transport> Conn<T> {
 
     /// Looks the name up, and begins the reply.
     fn answer(&mut self, request: Request, cx: &mut Context<'_>) -> Step {
-        let shown = text::quoted(&request.name);
+        let shown = text::in_quotes(&request.name);
         match cx.root.file(&request.name, cx.now) {
             Ok(file) => {
                 cx.spend(REQUEST_COST);
@@ -798,7 +798,7 @@ impl<T: Transport> Conn<T> {
     }
 
     fn log_cut(&self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &Context<'_>) {
-        let (name, size, seconds) = (text::quoted(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
+        let (name, size, seconds) = (text::in_quotes(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
         match reply.brings {
             Brings::Bytes { .. } => {
                 log::warn!(target: &self.label, "cut {name} after {at}/{size} bytes: {reason}: {why} ({seconds:.3} s)");
@@ -811,13 +811,7 @@ impl<T: Transport> Conn<T> {
 
     fn complete(&mut self, reply: &Reply, cx: &mut Context<'_>) -> Step {
         self.replies += 1;
-        let (name, size, seconds) = (text::quoted(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
-        let what = match reply.brings {
-            Brings::Bytes { from: 0 } => format!("{name} ({size} bytes)"),
-            Brings::Bytes { from } => format!("{name} ({} bytes, from byte {from} on)", size.saturating_sub(from)),
-            Brings::Digest => format!("the digest of {name} ({size} bytes)"),
-            Brings::Size => format!("only the size of {name} ({size} bytes)"),
-        };
+        let (what, seconds) = (reply.what(), reply.seconds(cx.now));
         log::info!(target: &self.label, "sent {what} to {} in {seconds:.3} s", self.peer);
         match self.speaks_v2() {
             true => Step::Next(State::ReadingRequest(Asking::Behind)),

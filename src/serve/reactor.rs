@@ -37,7 +37,7 @@ const EVENTS_MAX: usize = 1024;
 /// Connections accepted in one pass at most, so that a storm of them does not hold up those who are being served.
 const ACCEPTS_MAX: usize = 64;
 
-/// Turns and digest jobs alternate in slices: who waits for a digest gets a quarter of a busy thread.
+/// Turns go before digest jobs, but those get a quarter of a busy thread: one slice of them after so much of turns.
 const TURNS_SLICE: Duration = Duration::from_millis(3);
 const DIGEST_SLICE: Duration = Duration::from_millis(1);
 
@@ -46,6 +46,9 @@ const REST: Duration = Duration::from_secs(1);
 
 /// How often a console that takes no bytes is looked at.
 const CONSOLE_RETRY: Duration = Duration::from_millis(100);
+
+/// How long log lines wait at most while there is always something to do.
+const LOG_PAUSE: Duration = Duration::from_millis(20);
 
 /// Descriptors kept for log, root, epoll, signals, standard streams and what libraries open.
 const RESERVED_DESCRIPTORS: usize = 64;
@@ -73,6 +76,10 @@ pub struct Reactor<'a> {
     timers: Timers,
     /// Who waits for the disk, for milliseconds.
     pauses: Timers,
+    /// Time that turns have taken since the last slice of the digest jobs.
+    turns_took: Duration,
+    /// When log lines are to be written, whatever else there is to do.
+    logs_due: Instant,
     scratch: Box<[u8]>,
     /// Frames that a turn gathers.
     gathered: Vec<u8>,
@@ -153,6 +160,8 @@ impl<'a> Reactor<'a> {
             idle: VecDeque::new(),
             timers: Timers::default(),
             pauses: Timers::default(),
+            turns_took: Duration::ZERO,
+            logs_due: now,
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
             gathered: Vec::new(),
             now,
@@ -183,7 +192,7 @@ impl<'a> Reactor<'a> {
             self.run_digests();
             self.accept();
             let end = self.end();
-            self.logs.flush();
+            self.write_logs();
             if let Some(end) = end {
                 return Ok(end);
             }
@@ -257,14 +266,16 @@ impl<'a> Reactor<'a> {
 
     /// One turn for everybody who is queued now, as far as the slice goes.
     fn run_turns(&mut self) {
-        let end = self.now + TURNS_SLICE;
+        let mut took = Duration::ZERO;
         for _ in 0..self.queue.len() {
             let Some(token) = self.queue.pop_front() else { break };
             self.turn(token);
-            if Instant::now() >= end {
+            took = self.now.elapsed();
+            if took >= TURNS_SLICE {
                 break;
             }
         }
+        self.turns_took += took;
     }
 
     fn turn(&mut self, token: Token) {
@@ -347,10 +358,12 @@ impl<'a> Reactor<'a> {
         true
     }
 
+    /// A slice for the digest jobs: while nobody has a turn, or when it is theirs.
     fn run_digests(&mut self) {
-        if self.digests.is_empty() {
+        if self.digests.is_empty() || (!self.queue.is_empty() && self.turns_took < TURNS_SLICE) {
             return;
         }
+        self.turns_took = Duration::ZERO;
         for finished in self.digests.run(DIGEST_SLICE, Instant::now) {
             for Waiter(who) in finished.waiters {
                 if let Some(entry) = self.entry(Token(who)) {
@@ -358,6 +371,15 @@ impl<'a> Reactor<'a> {
                     self.enqueue(Token(who));
                 }
             }
+        }
+    }
+
+    /// Writes the log lines out before there is nothing to do, and sometimes while there is: a line costs a fraction of
+    /// the system call that writes it.
+    fn write_logs(&mut self) {
+        if self.queue.is_empty() || self.now >= self.logs_due || self.logs.are_filling() || self.stopping.is_some() {
+            self.logs.flush();
+            self.logs_due = self.now + LOG_PAUSE;
         }
     }
 

@@ -1,5 +1,6 @@
 //! The answer to a request: which file, what of it, and the digest that verifies it.
 
+use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::reason::Reason;
 use crate::file::ServedFile;
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::{Request, Version, Wanted, v2};
+use crate::text;
 
 /// How old a kept digest may be for version 1, which has no way to ask for a new one: a store through a mapping
 /// changes a file and none of its time stamps.
@@ -53,7 +55,28 @@ pub enum Awaited {
     Failed(Failure),
 }
 
+/// What a reply brings, in words for the log.
+pub struct What<'a>(&'a Reply);
+
+impl Display for What<'_> {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let What(reply) = self;
+        let (name, size) = (text::in_quotes(&reply.name), reply.file.stamp.size);
+        match reply.brings {
+            Brings::Bytes { from: 0 } => write!(out, "{name} ({size} bytes)"),
+            Brings::Bytes { from } => write!(out, "{name} ({} bytes, from byte {from} on)", size.saturating_sub(from)),
+            Brings::Digest => write!(out, "the digest of {name} ({size} bytes)"),
+            Brings::Size => write!(out, "only the size of {name} ({size} bytes)"),
+        }
+    }
+}
+
 impl Reply {
+    /// What it brings, in words for the log.
+    pub fn what(&self) -> What<'_> {
+        What(self)
+    }
+
     fn new(name: Vec<u8>, file: Rc<ServedFile>, brings: Brings, digest: Awaited, now: Instant) -> Reply {
         Reply { file, name: name.into_boxed_slice(), asked: now, brings, digest }
     }

@@ -14,6 +14,7 @@ mod fakes;
 mod fallback;
 mod get_signals;
 mod journals;
+mod kept_files;
 mod kills;
 mod lies;
 mod lies2;
