@@ -141,7 +141,9 @@ impl World {
             budget: TURN_BUDGET,
             stopping: self.stopping,
         };
-        conn.turn(&mut context)
+        let turn = conn.turn(&mut context);
+        assert!(self.gathered.is_empty(), "what was gathered is sent or kept");
+        turn
     }
 
     /// Runs all digest jobs to their end, and delivers.

@@ -127,6 +127,49 @@ fn a_file_is_described_sent_and_verified_and_the_connection_kept() {
 }
 
 #[test]
+fn small_replies_share_a_write_and_a_window_follows_its_header() {
+    let mut world = World::new("v2-gathered");
+    world.change("a", &[b'x'; 1000]);
+    world.file("big", 60_000);
+    let small = ask("a", Wanted::ALL).repeat(3);
+    let mut peer = peer_saying([[small, ask("big", Wanted::ALL)].concat()]);
+    let mut conn = world.conn(&mut peer);
+    world.settle(&mut conn);
+    assert_eq!(conn.transport.writes.len(), 3, "three files and the headers of the fourth, its bytes, its digest");
+    assert_eq!(conn.transport.writes[1].len(), 60_000);
+    drop(conn);
+    let four = ["file@0", "data 1000", "md5"].repeat(3).into_iter().chain(["file@0", "data 60000", "md5"]);
+    assert!(words(&peer).into_iter().eq(four), "{:?}", words(&peer));
+}
+
+/// A peer that asks and does not read costs little memory; it gets it all when it does.
+#[test]
+fn what_a_peer_does_not_take_is_bounded_and_comes_later() {
+    let mut world = World::new("v2-unsent");
+    world.change("a", &[b'x'; 4000]);
+    let mut peer = peer_saying([ask("a", Wanted::ALL).repeat(50)]);
+    peer.room = 0;
+    peer.ended = true;
+    let mut conn = world.conn(&mut peer);
+    assert_eq!(world.settle(&mut conn), world.idle_at(60.0));
+    let kept = conn.unsent.len();
+    assert!((1..=GATHERED_ENOUGH + GATHERED_MAX as usize + 100).contains(&kept), "{kept} bytes are kept");
+    // What goes through moves the deadline on, and nothing else does.
+    world.at(50.0);
+    conn.transport.room = 1;
+    assert_eq!(world.settle(&mut conn), world.idle_at(110.0));
+    world.at(109.0);
+    assert_eq!(world.settle(&mut conn), world.idle_at(110.0));
+    while !matches!(world.settle(&mut conn), Turn::Close(Reason::Complete)) {
+        assert_eq!(conn.transport.room, 0);
+        conn.transport.room = 7777;
+    }
+    assert_eq!(conn.unsent.capacity(), 0);
+    drop(conn);
+    assert_eq!(words(&peer), ["file@0", "data 4000", "md5"].repeat(50));
+}
+
+#[test]
 fn a_reply_goes_on_where_the_client_stopped_if_it_is_the_same_file() {
     let mut world = World::new("v2-resume");
     let content: Vec<u8> = (0..600_000u32).map(|n| n as u8).collect();

@@ -23,7 +23,7 @@ const PAUSE_COST: u64 = 256 << 10;
 const UNWAITED_MAX: usize = 8;
 
 /// Finished digests kept, at some 200 bytes each.
-const CACHE_MAX: usize = 4096;
+const CACHE_MAX: usize = 16_384;
 
 /// A file that changed less than this before hashing began may have changed again within the same time stamp: the
 /// coarsest that file systems in use have is 2 s (FAT).
