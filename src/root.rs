@@ -34,6 +34,15 @@ pub enum Refusal {
     Busy(io::Error),
 }
 
+/// What a name has led to.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The name as it was asked for.
+    pub name: Rc<[u8]>,
+    /// The file, open.
+    pub file: Rc<ServedFile>,
+}
+
 /// A directory, and which of what lies beneath it is served.
 pub struct Root {
     dir: OwnedFd,
@@ -44,7 +53,7 @@ pub struct Root {
     open: HashMap<Stamp, Weak<ServedFile>>,
     sweep_at: usize,
     /// Files that were opened lately, by the names they were found under.
-    kept: HashMap<Rc<[u8]>, Rc<ServedFile>>,
+    kept: HashMap<Rc<[u8]>, Found>,
     /// Those names, the first one first, and until when they are kept; at most [`KEPT_MAX`].
     kept_until: VecDeque<(Instant, Rc<[u8]>)>,
     counter: Rc<()>,
@@ -134,39 +143,39 @@ impl Root {
         }
     }
 
-    fn keep(&mut self, name: &[u8], file: &Rc<ServedFile>, now: Instant) {
+    fn keep(&mut self, found: &Found, now: Instant) {
         if self.kept_until.len() >= KEPT_MAX {
             self.close_oldest();
         }
-        let name: Rc<[u8]> = name.into();
-        self.kept_until.push_back((now + KEPT_TIME, Rc::clone(&name)));
-        self.kept.insert(name, Rc::clone(file));
+        self.kept_until.push_back((now + KEPT_TIME, Rc::clone(&found.name)));
+        self.kept.insert(Rc::clone(&found.name), found.clone());
     }
 
     /// The file that was found under this name lately, if it is still that one and the same.
     ///
     /// This look follows links that lead out, which those of [`Root::look_up`] do not. But it opens nothing, and all that
     /// comes of it is a file that was found beneath the root.
-    fn kept(&self, name: &[u8]) -> Option<Rc<ServedFile>> {
-        let file = self.kept.get(name)?;
+    fn kept(&self, name: &[u8]) -> Option<Found> {
+        let found = self.kept.get(name)?;
         let path = Path::new(std::ffi::OsStr::from_bytes(name));
         let stat = rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        (Stamp::of(&stat) == file.stamp).then(|| Rc::clone(file))
+        (Stamp::of(&stat) == found.file.stamp).then(|| found.clone())
     }
 
     /// Opens the file of a name, or shares it with whoever has it open.
-    pub fn file(&mut self, name: &[u8], now: Instant) -> Result<Rc<ServedFile>, Refusal> {
+    pub fn file(&mut self, name: &[u8], now: Instant) -> Result<Found, Refusal> {
         self.check(name)?;
-        if let Some(file) = self.kept(name) {
-            return Ok(file);
+        if let Some(found) = self.kept(name) {
+            return Ok(found);
         }
         let file = match self.open_file(name) {
             // Out of descriptors, perhaps.
             Err(Refusal::Busy(_)) if self.close_kept() => self.open_file(name),
             outcome => outcome,
         }?;
-        self.keep(name, &file, now);
-        Ok(file)
+        let found = Found { name: name.into(), file };
+        self.keep(&found, now);
+        Ok(found)
     }
 
     fn open_file(&mut self, name: &[u8]) -> Result<Rc<ServedFile>, Refusal> {

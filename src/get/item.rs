@@ -204,7 +204,7 @@ impl<'a> Item<'a> {
     }
 
     /// What to ask a server of version 2 for.
-    pub fn request(&mut self, config: &GetConfig) -> Request {
+    pub fn request(&mut self, config: &GetConfig) -> Request<'a> {
         let existing = self.target.existing_size();
         let wanted = match (self.stage, existing, self.target.resume()) {
             (Stage::Comparing, Some(size), _) => Wanted::Digest { size },
@@ -212,7 +212,7 @@ impl<'a> Item<'a> {
             (_, _, None) => Wanted::ALL,
         };
         let rehash = self.stage == Stage::Refetching;
-        Request { name: self.name.to_vec(), algorithm: config.algorithm, wanted, rehash }
+        Request { name: self.name, algorithm: config.algorithm, wanted, rehash }
     }
 
     /// Begins to digest the file that is there already, if it still has this size.

@@ -70,7 +70,7 @@ impl Session {
     }
 
     /// Asks; the reply comes behind those to all earlier requests.
-    pub fn ask(&mut self, request: &Request) {
+    pub fn ask(&mut self, request: &Request<'_>) {
         self.link.send(&v2::encode_get(request));
     }
 

@@ -109,16 +109,16 @@ impl ErrorCode {
 }
 
 /// What a client sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
     /// A whole GET.
-    Get(Request),
+    Get(Request<'a>),
     /// A frame that is answered with an error, and what follows it is read all the same.
     Refused(ErrorCode, Malformed),
 }
 
 /// Reads what a client sends: partial, `(used, what)`, or malformed so that nothing behind it can be understood.
-pub fn parse_asked(bytes: &[u8]) -> Result<Option<(usize, Asked)>, Malformed> {
+pub fn parse_asked(bytes: &[u8]) -> Result<Option<(usize, Asked<'_>)>, Malformed> {
     let Some(kind) = bytes.first().copied() else { return Ok(None) };
     if !REQUESTS.contains(&kind) {
         return Err(Malformed::FrameType(kind));
@@ -140,7 +140,7 @@ fn code_of(malformed: Malformed) -> ErrorCode {
     }
 }
 
-fn parse_get(payload: &[u8]) -> Result<Asked, Malformed> {
+fn parse_get(payload: &[u8]) -> Result<Asked<'_>, Malformed> {
     let mut fields = Fields(payload);
     let too_short = Malformed::FrameLength(GET, u32::try_from(payload.len()).unwrap_or(u32::MAX));
     let [algorithm, flags] = fields.take().ok_or(too_short)?;
@@ -160,11 +160,11 @@ fn parse_get(payload: &[u8]) -> Result<Asked, Malformed> {
         0 => Wanted::Bytes { offset, version },
         _ => Wanted::Digest { size: offset },
     };
-    Ok(Asked::Get(Request { name: name.to_vec(), algorithm, wanted, rehash: flags & REHASH != 0 }))
+    Ok(Asked::Get(Request { name, algorithm, wanted, rehash: flags & REHASH != 0 }))
 }
 
 /// Writes a GET. The name must pass [`check_name`].
-pub fn encode_get(request: &Request) -> Vec<u8> {
+pub fn encode_get(request: &Request<'_>) -> Vec<u8> {
     let (flag, offset, version) = match request.wanted {
         Wanted::Bytes { offset, version } => (0, offset, version),
         Wanted::Digest { size } => (NO_DATA, size, Version::UNKNOWN),
@@ -175,7 +175,7 @@ pub fn encode_get(request: &Request) -> Vec<u8> {
     out.extend_from_slice(&[request.algorithm.number(), flags, 0, 0]);
     out.extend_from_slice(&offset.to_be_bytes());
     out.extend_from_slice(&version.0);
-    out.extend_from_slice(&request.name);
+    out.extend_from_slice(request.name);
     out
 }
 

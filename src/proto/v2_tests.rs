@@ -5,8 +5,8 @@ use super::*;
 
 const MTIME: Mtime = Mtime { seconds: -5, nanos: 999_999_999 };
 
-fn get(name: &[u8], algorithm: Algorithm, wanted: Wanted, rehash: bool) -> Request {
-    Request { name: name.to_vec(), algorithm, wanted, rehash }
+fn get(name: &[u8], algorithm: Algorithm, wanted: Wanted, rehash: bool) -> Request<'_> {
+    Request { name, algorithm, wanted, rehash }
 }
 
 fn file(digest: Option<Digest>) -> File {
@@ -47,7 +47,7 @@ fn requests_at_every_split() {
         get(b"b", Algorithm::Blake3, Wanted::Digest { size: 0 }, true),
     ];
     for request in requests {
-        every_split(&encode_get(&request), parse_asked, &Asked::Get(request.clone()));
+        every_split(&encode_get(&request), parse_asked, &Asked::Get(request));
     }
 }
 
@@ -95,10 +95,11 @@ fn versions_depend_on_size_and_time_alone() {
 }
 
 /// A GET with one byte changed: what is asked then.
-fn refusal(change: impl Fn(&mut Vec<u8>)) -> Asked {
+fn refusal(change: impl Fn(&mut Vec<u8>)) -> Asked<'static> {
     let mut bytes = encode_get(&get(b"a", Algorithm::Md5, Wanted::ALL, false));
     change(&mut bytes);
-    let (used, asked) = parse_asked(&bytes).expect("well-formed").expect("whole");
+    let bytes: &'static [u8] = bytes.leak();
+    let (used, asked) = parse_asked(bytes).expect("well-formed").expect("whole");
     assert_eq!(used, bytes.len());
     asked
 }

@@ -93,6 +93,8 @@ pub struct Context<'a> {
     pub scratch: &'a mut [u8],
     /// Frames that are to be sent, shared by all connections: empty between turns.
     pub gathered: &'a mut Vec<u8>,
+    /// Memory for input, of a connection that needs none at the moment; empty.
+    pub spare: &'a mut Vec<u8>,
     /// What is left of [`TURN_BUDGET`].
     pub budget: usize,
     /// Whether the server stops: what has begun is finished, and nothing else begins.
@@ -438,7 +440,12 @@ impl<T: Transport> Conn<T> {
             // Never without room: a full buffer holds a whole request, or none that could become one.
             let room = INPUT_MAX.saturating_sub(self.input.len()).min(cx.scratch.len());
             match self.transport.read(&mut cx.scratch[..room]) {
-                Io::Done(n) => self.input.extend_from_slice(&cx.scratch[..n]),
+                Io::Done(n) => {
+                    if self.input.capacity() == 0 {
+                        self.input = std::mem::take(cx.spare);
+                    }
+                    self.input.extend_from_slice(&cx.scratch[..n]);
+                }
                 Io::WouldBlock => return self.rest_until_asked(asking, cx),
                 Io::Closed(Closed::EndOfInput) if self.replies > 0 => return Step::Close(Reason::Complete),
                 Io::Closed(Closed::EndOfInput) => return Step::Close(Reason::PeerClosed),
@@ -447,52 +454,55 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// Answers what has been asked whole, in the protocol that the first byte of the connection has announced.
+    /// Answers what has been asked whole.
     fn take_request(&mut self, cx: &mut Context<'_>) -> Option<Step> {
-        let first = *self.input.first()?;
+        // A request names a part of it.
+        let mut input = std::mem::take(&mut self.input);
+        let taken = self.answer_first(&input, cx);
+        let (used, step) = taken.map_or((0, None), |(used, step)| (used, Some(step)));
+        input.drain(..used.min(input.len()));
+        match input.is_empty() {
+            // A connection may be kept for long; who reads next can use the memory.
+            true => *cx.spare = input,
+            false => self.input = input,
+        }
+        step
+    }
+
+    /// Answers the first request, in the protocol that the first byte of the connection has announced: the bytes that it
+    /// took, and what follows.
+    fn answer_first(&mut self, input: &[u8], cx: &mut Context<'_>) -> Option<(usize, Step)> {
+        let first = *input.first()?;
         match *self.dialect.get_or_insert_with(|| Dialect::of(first)) {
-            Dialect::V2 => match v2::parse_asked(&self.input) {
+            Dialect::V2 => match v2::parse_asked(input) {
                 Ok(None) => None,
-                Ok(Some((used, asked))) => {
-                    self.consume(used);
-                    Some(self.answer_frame(asked, cx))
-                }
-                Err(malformed) => {
-                    let then = Then::Linger(Reason::BadRequest);
-                    Some(self.refuse_malformed(ErrorCode::BadRequest, malformed, then, cx))
-                }
+                Ok(Some((used, asked))) => Some((used, self.answer_frame(asked, cx))),
+                Err(malformed) => Some((input.len(), self.refuse_bad(malformed, cx))),
             },
             // It has asked for nothing in time.
-            _ if cx.stopping => Some(Step::Close(Reason::Shutdown)),
-            Dialect::V1 => match v1::parse_request(&self.input) {
+            _ if cx.stopping => Some((0, Step::Close(Reason::Shutdown))),
+            Dialect::V1 => match v1::parse_request(input) {
                 Ok(None) => None,
-                Ok(Some((_, request))) => {
-                    self.input = Vec::new();
-                    Some(self.answer(request, cx))
-                }
-                Err(malformed) => {
-                    let then = Then::Linger(Reason::BadRequest);
-                    Some(self.refuse_malformed(ErrorCode::BadRequest, malformed, then, cx))
-                }
+                Ok(Some((_, request))) => Some((input.len(), self.answer(request, cx))),
+                Err(malformed) => Some((input.len(), self.refuse_bad(malformed, cx))),
             },
             Dialect::Unknown => {
                 log::info!(target: &self.label, "refused {}: first byte 0x{first:02x} is no request", self.peer);
                 let message = "Bad request: this port speaks the xfer protocol";
-                Some(self.refuse(ErrorCode::BadRequest, message, Then::Linger(Reason::UnknownProtocol), cx))
+                let then = Then::Linger(Reason::UnknownProtocol);
+                Some((input.len(), self.refuse(ErrorCode::BadRequest, message, then, cx)))
             }
         }
     }
 
-    /// Forgets the first bytes of the input. Without any left it takes no memory: a connection may be kept for long.
-    fn consume(&mut self, used: usize) {
-        self.input.drain(..used.min(self.input.len()));
-        if self.input.is_empty() {
-            self.input = Vec::new();
-        }
+    /// What cannot be understood, and nothing behind it.
+    fn refuse_bad(&mut self, malformed: Malformed, cx: &mut Context<'_>) -> Step {
+        self.refuse_malformed(ErrorCode::BadRequest, malformed, Then::Linger(Reason::BadRequest), cx)
     }
 
     /// Nothing whole has been asked, and nothing more has come.
     fn rest_until_asked(&mut self, asking: Asking, cx: &mut Context<'_>) -> Step {
+        self.input.shrink_to_fit();
         let (request_time, idle_time) = (cx.limits.request_timeout, cx.limits.idle_timeout);
         let (asking, deadline, reason) = match asking {
             // What has just been sent must reach the peer, whatever it is about to ask.
@@ -512,10 +522,10 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    fn answer_frame(&mut self, asked: Asked, cx: &mut Context<'_>) -> Step {
+    fn answer_frame(&mut self, asked: Asked<'_>, cx: &mut Context<'_>) -> Step {
         match asked {
             Asked::Get(request) if cx.stopping => {
-                let shown = text::in_quotes(&request.name);
+                let shown = text::in_quotes(request.name);
                 log::info!(target: &self.label, "refused {shown} to {}: shutting down", self.peer);
                 self.refuse(ErrorCode::ShuttingDown, "The server is shutting down", Then::NextRequest, cx)
             }
@@ -549,19 +559,19 @@ impl<T: Transport> Conn<T> {
     }
 
     /// Looks the name up, and begins the reply.
-    fn answer(&mut self, request: Request, cx: &mut Context<'_>) -> Step {
-        let shown = text::in_quotes(&request.name);
-        match cx.root.file(&request.name, cx.now) {
-            Ok(file) => {
+    fn answer(&mut self, request: Request<'_>, cx: &mut Context<'_>) -> Step {
+        let shown = text::in_quotes(request.name);
+        match cx.root.file(request.name, cx.now) {
+            Ok(found) => {
                 cx.spend(REQUEST_COST);
-                log::debug!(target: &self.label, "request for {shown}: {} bytes", file.stamp.size);
+                log::debug!(target: &self.label, "request for {shown}: {} bytes", found.file.stamp.size);
                 let begin = if self.speaks_v2() { begin_v2 } else { begin_v1 };
-                let (reply, header) = begin(request, file, cx);
+                let (reply, header) = begin(request, found, cx);
                 Step::Next(State::SendingHeader(SendingHeader { reply, header }))
             }
             Err(Refusal::NotFound(why)) => {
                 log::info!(target: &self.label, "refused {shown} to {}: not found ({why})", self.peer);
-                let message = v1::not_found(&String::from_utf8_lossy(&request.name));
+                let message = v1::not_found(&String::from_utf8_lossy(request.name));
                 self.refuse(ErrorCode::NotFound, &message, self.then(Reason::Refused), cx)
             }
             Err(Refusal::Busy(error)) => {

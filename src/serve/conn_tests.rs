@@ -101,6 +101,7 @@ struct World {
     now: Instant,
     scratch: Vec<u8>,
     gathered: Vec<u8>,
+    spare: Vec<u8>,
     stopping: bool,
 }
 
@@ -113,7 +114,18 @@ impl World {
         let now = Instant::now();
         let limits = Limits::default();
         let (digests, scratch) = (Digests::default(), vec![0; 4096]);
-        World { dir, root, digests, limits, start: now, now, scratch, gathered: Vec::new(), stopping: false }
+        World {
+            dir,
+            root,
+            digests,
+            limits,
+            start: now,
+            now,
+            scratch,
+            gathered: Vec::new(),
+            spare: Vec::new(),
+            stopping: false,
+        }
     }
 
     /// A file of this size, all zeros.
@@ -138,6 +150,7 @@ impl World {
             limits: &self.limits,
             scratch: &mut self.scratch,
             gathered: &mut self.gathered,
+            spare: &mut self.spare,
             budget: TURN_BUDGET,
             stopping: self.stopping,
         };

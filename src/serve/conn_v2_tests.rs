@@ -11,7 +11,7 @@ fn ask(name: &str, wanted: Wanted) -> Vec<u8> {
 }
 
 fn ask_with(name: &str, wanted: Wanted, algorithm: Algorithm, rehash: bool) -> Vec<u8> {
-    v2::encode_get(&Request { name: name.into(), algorithm, wanted, rehash })
+    v2::encode_get(&Request { name: name.as_bytes(), algorithm, wanted, rehash })
 }
 
 fn peer_saying(pieces: impl IntoIterator<Item = Vec<u8>>) -> Peer {
@@ -83,7 +83,7 @@ impl World {
     }
 
     fn version(&mut self, name: &str) -> Version {
-        self.root.file(name.as_bytes(), self.now).expect("it is there").version()
+        self.root.file(name.as_bytes(), self.now).expect("it is there").file.version()
     }
 
     fn change(&self, name: &str, bytes: &[u8]) {
@@ -104,7 +104,7 @@ fn a_file_is_described_sent_and_verified_and_the_connection_kept() {
     assert_eq!(world.settle(&mut conn), world.idle_at(60.0));
     assert_eq!((conn.idle_since(), conn.input.capacity(), conn.bytes), (Some(world.start), 0, 4));
     assert!(!conn.transport.finished);
-    let file = world.root.file(b"a", world.now).expect("it is there");
+    let file = world.root.file(b"a", world.now).expect("it is there").file;
     let (frames, data) = heard(conn.transport);
     let digest = Digest::Md5(*b"\x84\x1a\x2d\x68\x9a\xd8\x6b\xd1\x61\x14\x47\x45\x3c\x22\xc6\xfc");
     let described = File {

@@ -434,7 +434,7 @@ mod tests {
             let file = fs::File::create(self.0.join(name)).expect("a file can be made");
             file.set_len(size).expect("it can have a size");
             let mut root = Root::open(&self.0, false, None, &Rc::new(())).expect("the folder can be served");
-            root.file(name.as_bytes(), Instant::now()).expect("it is there")
+            root.file(name.as_bytes(), Instant::now()).expect("it is there").file
         }
     }
 

@@ -83,6 +83,8 @@ pub struct Reactor<'a> {
     scratch: Box<[u8]>,
     /// Frames that a turn gathers.
     gathered: Vec<u8>,
+    /// Memory that one connection's input leaves to the next.
+    spare: Vec<u8>,
     now: Instant,
     /// Connections accepted so far; also numbers them and their generations.
     accepted: u64,
@@ -164,6 +166,7 @@ impl<'a> Reactor<'a> {
             logs_due: now,
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
             gathered: Vec::new(),
+            spare: Vec::new(),
             now,
             accepted: 0,
             totals: Totals { since: now, replies: 0, bytes: 0 },
@@ -289,6 +292,7 @@ impl<'a> Reactor<'a> {
             limits: &self.config.limits,
             scratch: &mut self.scratch,
             gathered: &mut self.gathered,
+            spare: &mut self.spare,
             budget: TURN_BUDGET,
             stopping: self.stopping.is_some(),
         };

@@ -11,6 +11,7 @@ use super::reason::Reason;
 use crate::file::ServedFile;
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::{Request, Version, Wanted, v2};
+use crate::root::Found;
 use crate::text;
 
 /// How old a kept digest may be for version 1, which has no way to ask for a new one: a store through a mapping
@@ -22,7 +23,7 @@ pub struct Reply {
     /// The file, open as long as anything of it is wanted.
     pub file: Rc<ServedFile>,
     /// As it was asked for.
-    pub name: Box<[u8]>,
+    pub name: Rc<[u8]>,
     /// When that was.
     asked: Instant,
     /// What of the file.
@@ -77,8 +78,8 @@ impl Reply {
         What(self)
     }
 
-    fn new(name: Vec<u8>, file: Rc<ServedFile>, brings: Brings, digest: Awaited, now: Instant) -> Reply {
-        Reply { file, name: name.into_boxed_slice(), asked: now, brings, digest }
+    fn new(found: Found, brings: Brings, digest: Awaited, now: Instant) -> Reply {
+        Reply { file: found.file, name: found.name, asked: now, brings, digest }
     }
 
     /// How long it has taken so far.
@@ -88,17 +89,18 @@ impl Reply {
 }
 
 /// Begins a reply of version 1, whose digest goes out before the file.
-pub fn begin_v1(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> (Reply, Header) {
-    let mut pieces = Pieces::new(&request.name, file.stamp.size, cx.now);
-    let digest = ask(&file, Algorithm::Md5, Trust::Kept(Some(V1_DIGEST_AGE)), cx);
+pub fn begin_v1(_: Request<'_>, found: Found, cx: &mut Context<'_>) -> (Reply, Header) {
+    let mut pieces = Pieces::new(&found.name, found.file.stamp.size, cx.now);
+    let digest = ask(&found.file, Algorithm::Md5, Trust::Kept(Some(V1_DIGEST_AGE)), cx);
     if let Awaited::Known(digest) = &digest {
         pieces.push_digest(digest);
     }
-    (Reply::new(request.name, file, Brings::Bytes { from: 0 }, digest, cx.now), Header::V1(pieces))
+    (Reply::new(found, Brings::Bytes { from: 0 }, digest, cx.now), Header::V1(pieces))
 }
 
 /// Begins a reply of version 2; the digest is made while the file is sent.
-pub fn begin_v2(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) -> (Reply, Header) {
+pub fn begin_v2(request: Request<'_>, found: Found, cx: &mut Context<'_>) -> (Reply, Header) {
+    let file = &found.file;
     let (size, version) = (file.stamp.size, file.version());
     let brings = match request.wanted {
         Wanted::Bytes { offset, version: theirs } => {
@@ -116,7 +118,7 @@ pub fn begin_v2(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) ->
     let sizes_differ = matches!(brings, Brings::Size);
     let digest = match sizes_differ {
         true => Awaited::Pending,
-        false => ask(&file, request.algorithm, if request.rehash { Trust::Fresh } else { Trust::Kept(None) }, cx),
+        false => ask(file, request.algorithm, if request.rehash { Trust::Fresh } else { Trust::Kept(None) }, cx),
     };
     let known = if let Awaited::Known(digest) = &digest { Some(*digest) } else { None };
     let header = Header::V2(v2::File {
@@ -129,7 +131,7 @@ pub fn begin_v2(request: Request, file: Rc<ServedFile>, cx: &mut Context<'_>) ->
         sizes_differ,
         digest: known,
     });
-    (Reply::new(request.name, file, brings, digest, cx.now), header)
+    (Reply::new(found, brings, digest, cx.now), header)
 }
 
 /// Asks for the digest of a file; what it costs on the spot counts for the turn.
