@@ -16,6 +16,7 @@ mod signals;
 mod sizes;
 mod speech;
 mod statistics;
+mod svg;
 mod table;
 mod timed;
 mod tools;
@@ -85,7 +86,9 @@ fn compare(options: &Options) -> Result<bool, Trouble> {
         report.push_str(&format!("\n{}:\n\n{table}", growth.title));
     }
     println!("{report}");
+    let picture = svg::draw(&outcomes, head.lines().next().unwrap_or_default());
     write(&options.report.join("table.md"), &report)?;
+    write(&options.report.join("table.svg"), &picture)?;
     Ok(all_measured)
 }
 

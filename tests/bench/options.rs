@@ -9,7 +9,7 @@ usage: make bench [ROWS=A,B] [PAIRS=N] [BENCH_ARGS='OPTION...']
    or: cargo bench --bench side_by_side -- [OPTION...]
 
 Compares xfer with nginx, curl, rsync, md5sum and python3 over loopback, in turn, and prints the medians as Markdown;
-the same goes to table.md in the folder bench of cargo's target folder.
+the same goes to table.md and, as a picture, to table.svg in the folder bench of cargo's target folder.
 
   --rows A,B   measure these rows only (--list names them)
   --list       name the rows
