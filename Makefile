@@ -32,8 +32,8 @@ check: ## format, lints, every test, manual pages, unit file
 samples: ## make the five sample files in server_files (existing ones are kept)
 	@sh contrib/samples.sh server_files
 
-bench: build ## compare `xfer get` with `md5sum` on one file (BENCH_MB=1024 BENCH_RUNS=5)
-	@sh tests/bench/md5sum.sh "$(BIN)"
+bench: ## compare with nginx, curl, rsync and others, side by side (ROWS=md5,many PAIRS=5 BENCH_QUICK=1)
+	$(CARGO) bench --locked --bench side_by_side -- $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs "$(PAIRS)") $(BENCH_ARGS)
 
 install: ## install what `make` built, under PREFIX; never builds
 	@test -x "$(BIN)" || { echo "make install: $(BIN) is missing: run 'make' first (as yourself; only the installation may need root)" >&2; exit 1; }
@@ -75,3 +75,4 @@ help: ## this list
 	@echo
 	@echo "  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  CARGO=$(CARGO)"
 	@echo "  also BINDIR, MANDIR, UNITDIR, SYSUSERSDIR, SYSCONFDIR, e.g. make install PREFIX=/usr DESTDIR=/tmp/image"
+	@echo "  make bench BENCH_ARGS=--help lists its options"

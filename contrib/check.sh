@@ -24,7 +24,7 @@ else
 fi
 
 step "shell scripts"
-for script in contrib/*.sh tests/bench/*.sh; do
+for script in contrib/*.sh; do
     sh -n "$script"
 done
 
