@@ -18,8 +18,9 @@ use crate::error::ExitCode;
 use crate::proto::{self, Wanted};
 use crate::text;
 
-/// Requests ahead of replies at most: enough for the longest way, and few enough to keep memory flat.
-const ASKED_MAX: usize = 64;
+/// Requests ahead of replies at most: enough for the longest way, and few enough to keep memory flat. They go out in
+/// halves of it, since a segment for each would cost as much as a small file.
+const ASKED_MAX: usize = 128;
 
 /// Files that wait for another attempt at most before no others are asked for: each may have a descriptor.
 const LATER_MAX: usize = 64;
@@ -168,8 +169,19 @@ impl<'a> Fetcher<'a> {
         Ok(None)
     }
 
-    /// Sends requests ahead of replies.
+    /// Sends requests ahead of replies, many at a time.
     fn ask_ahead(&mut self) -> Result<(), Stop> {
+        if self.asked.len() > self.window() / 2 {
+            return Ok(());
+        }
+        let result = self.ask_up_to_the_window();
+        if let Some(session) = &mut self.session {
+            session.flush();
+        }
+        result
+    }
+
+    fn ask_up_to_the_window(&mut self) -> Result<(), Stop> {
         while self.asked.len() < self.window() {
             let Some(mut item) = self.next_item()? else { return Ok(()) };
             // Looking at what is there can take long, and nothing else is received meanwhile.

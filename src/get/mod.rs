@@ -3,6 +3,7 @@
 mod beside;
 mod commits;
 mod fetch;
+mod input;
 mod item;
 mod journal;
 mod ledger;

@@ -69,9 +69,14 @@ impl Session {
         Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: None })
     }
 
-    /// Asks; the reply comes behind those to all earlier requests.
+    /// Asks, with the next [`Session::flush`]; the reply comes behind those to all earlier requests.
     pub fn ask(&mut self, request: &Request) {
         self.link.send(&v2::encode_get(request));
+    }
+
+    /// Sends what was asked.
+    pub fn flush(&mut self) {
+        self.link.flush();
     }
 
     /// Waits for the first byte of the first reply.

@@ -130,8 +130,10 @@ impl Waits {
             }
             _ => {}
         }
-        // The numbers of these three signals are below 16.
-        self.signal = self.signals.pending().next().and_then(|signal| u8::try_from(signal).ok());
+        if self.events.iter().any(|event| event.token() == SIGNALS) {
+            // The numbers of these three signals are below 16.
+            self.signal = self.signals.pending().next().and_then(|signal| u8::try_from(signal).ok());
+        }
         match self.signal {
             Some(signal) => Err(Stop::Signal(signal)),
             None => Ok(()),
