@@ -3,6 +3,7 @@
 mod beside;
 mod commits;
 mod fetch;
+mod held;
 mod input;
 mod item;
 mod journal;

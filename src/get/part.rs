@@ -1,6 +1,6 @@
 //! The part file: unverified bytes beside the target, locked, and in the end renamed over it whole.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -38,7 +38,9 @@ pub struct Part {
     /// Whether we have made it.
     is_new: bool,
     /// When it had changed last as it was opened.
-    changed: Option<Changed>,
+    changed: Changed,
+    /// Its device and inode.
+    id: (u64, u64),
 }
 
 /// The part file's path: `.NAME.xfer-part` beside the target; a name too long for that is shortened with its digest.
@@ -107,15 +109,17 @@ impl Part {
         let path = part_path(target);
         let shown = text::path(&path);
         for _ in 0..OPENS_MAX {
-            let (file, is_new) = match open_part(&path, false) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && makes => (open_part(&path, true), true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                file => (file, false),
+            // Most often there is none.
+            let made = if makes { open_part(&path, true) } else { Err(io::ErrorKind::AlreadyExists.into()) };
+            let (file, is_new) = match made {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (open_part(&path, false), false),
+                made => (made, true),
             };
             let file = match file {
                 Ok(file) => file,
-                // Made by another in between.
-                Err(error) if is_new && error.kind() == io::ErrorKind::AlreadyExists => continue,
+                // Gone in between.
+                Err(error) if !is_new && error.kind() == io::ErrorKind::NotFound && makes => continue,
+                Err(error) if !is_new && error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(cannot_open(&path, target, &error)),
             };
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -128,17 +132,18 @@ impl Part {
                 }
                 Err(error) => return Err(Stop::local(format!("cannot lock {shown}: {}", reason(&error.into())))),
             }
-            if is_at(&file, &path, is_new)
-                .map_err(|why| Stop::local(format!("cannot use {shown}: {why}; remove it")))?
-            {
-                let metadata = file.metadata().ok();
-                let changed = metadata.as_ref().map(|metadata| (metadata.ctime(), metadata.ctime_nsec()));
-                if metadata.is_none_or(|metadata| metadata.mode() & 0o777 != PART_MODE) {
-                    // It may have been about to get its name. Where modes cannot be set, they mean nothing.
-                    let _ = file.set_permissions(PermissionsExt::from_mode(PART_MODE));
-                }
-                return Ok(Some(Part { file: Arc::new(file), path, target: target.to_path_buf(), is_new, changed }));
+            let cannot_use = |why: String| Stop::local(format!("cannot use {shown}: {why}; remove it"));
+            let ours = file.metadata().map_err(|error| cannot_use(reason(&error)))?;
+            if !is_at(&ours, &path, is_new).map_err(cannot_use)? {
+                continue;
             }
+            if ours.mode() & 0o777 != PART_MODE {
+                // It may have been about to get its name. Where modes cannot be set, they mean nothing.
+                let _ = file.set_permissions(PermissionsExt::from_mode(PART_MODE));
+            }
+            let changed = (ours.ctime(), ours.ctime_nsec());
+            let (file, target) = (Arc::new(file), target.to_path_buf());
+            return Ok(Some(Part { file, path, target, is_new, changed, id: id(&ours) }));
         }
         Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
     }
@@ -165,7 +170,7 @@ impl Part {
     }
 
     /// When it had changed last as it was opened.
-    pub fn changed(&self) -> Option<Changed> {
+    pub fn changed(&self) -> Changed {
         self.changed
     }
 
@@ -213,7 +218,10 @@ impl Part {
         replaces: bool,
     ) -> Result<bool, CommitFailure> {
         let failed = |what: &str, error: &io::Error| CommitFailure {
-            message: format!("cannot {what} {}: {}", text::path(&self.target), reason(error)),
+            message: match error.kind() {
+                io::ErrorKind::IsADirectory => is_directory(&self.target),
+                _ => format!("cannot {what} {}: {}", text::path(&self.target), reason(error)),
+            },
             is_in_doubt: what == SYNC,
         };
         match self.rename(attributes, sync.is_some(), replaces) {
@@ -237,10 +245,12 @@ impl Part {
         sync: bool,
         replaces: bool,
     ) -> Result<(), (&'static str, io::Error)> {
-        let mode = match (attributes, std::fs::symlink_metadata(&self.target)) {
-            (Some(attributes), _) => attributes.mode & 0o777 & !umask(),
-            (None, Ok(old)) if old.is_file() => old.permissions().mode() & 0o777,
-            (None, _) => 0o666 & !umask(),
+        let mode = match attributes {
+            Some(attributes) => attributes.mode & 0o777 & !umask(),
+            None => match std::fs::symlink_metadata(&self.target) {
+                Ok(old) if old.is_file() => old.permissions().mode() & 0o777,
+                _ => 0o666 & !umask(),
+            },
         };
         let set_mode = |mode| {
             let set = self.file.set_permissions(PermissionsExt::from_mode(mode));
@@ -284,7 +294,7 @@ impl Part {
 
     /// Whether what lies at its path is still this file.
     pub fn is_at_its_path(&self) -> bool {
-        lies_at(&self.file, &self.path)
+        std::fs::symlink_metadata(&self.path).is_ok_and(|there| id(&there) == self.id)
     }
 
     /// Removes it and its journal, if nobody has put something else there.
@@ -320,9 +330,18 @@ fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Whether what lies at a path is this file, by whichever name it was opened.
 pub fn lies_at(file: &File, path: &Path) -> bool {
-    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-    let there = std::fs::symlink_metadata(path).map(id);
-    there.is_ok_and(|there| file.metadata().is_ok_and(|ours| id(ours) == there))
+    let there = std::fs::symlink_metadata(path);
+    there.is_ok_and(|there| file.metadata().is_ok_and(|ours| id(&ours) == id(&there)))
+}
+
+/// Device and inode.
+fn id(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// What to say where a file cannot have its name, since a directory has it.
+pub fn is_directory(target: &Path) -> String {
+    format!("cannot save {}: it is a directory; use -o or -d", text::path(target))
 }
 
 /// Opens a part file or its journal, without following a link and without waiting for the other end of a FIFO.
@@ -353,14 +372,13 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
 /// Whether an open file is still the one at its path; an error if it is none that we may write to.
 ///
 /// The owner of one that we have just made is whoever the file system says (exFAT and others have but one).
-fn is_at(file: &File, path: &Path, is_new: bool) -> Result<bool, String> {
-    let ours = file.metadata().map_err(|error| reason(&error))?;
+fn is_at(ours: &Metadata, path: &Path, is_new: bool) -> Result<bool, String> {
     let there = match std::fs::symlink_metadata(path) {
         Ok(there) => there,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(reason(&error)),
     };
-    if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+    if id(ours) != id(&there) {
         return Ok(false);
     }
     if !ours.is_file() {
@@ -418,10 +436,6 @@ mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
-    }
-
-    fn id(metadata: &std::fs::Metadata) -> (u64, u64) {
-        (metadata.dev(), metadata.ino())
     }
 
     /// Receives a file of these bytes, unless another has the part; whether it has become the target.

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::held::{HELD_MAX, Held};
 use super::item::{Comparison, Item, Outcome, Received, Stage, Tools, refused};
 use super::journal::About;
 use super::link::{Link, Lost, Read};
 use super::part::Attributes;
 use super::progress::Activity;
-use super::receive::Body;
+use super::receive::Room;
 use super::target::Offer;
 use super::wait::Stop;
 use crate::proto::digest::{Algorithm, Digest};
@@ -32,6 +33,17 @@ pub enum Failed {
     Connection(Stop),
     /// The connection, which has brought other replies, was closed before the first byte of this one.
     Stale(Stop),
+}
+
+impl Failed {
+    /// The same, for a reason made of this one.
+    fn map(self, change: impl FnOnce(Stop) -> Stop) -> Failed {
+        match self {
+            Failed::Reply(stop) => Failed::Reply(change(stop)),
+            Failed::Changed(stop) => Failed::Changed(change(stop)),
+            Failed::Connection(stop) | Failed::Stale(stop) => Failed::Connection(change(stop)),
+        }
+    }
 }
 
 impl From<Stop> for Failed {
@@ -59,6 +71,7 @@ pub struct Session {
     until: Instant,
     /// What the last WAIT of this reply said.
     waited: Option<u64>,
+    held: Held,
 }
 
 impl Session {
@@ -66,7 +79,7 @@ impl Session {
     pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
         let config = tools.config;
         let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
-        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: None })
+        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: None, held: Held::default() })
     }
 
     /// Asks, with the next [`Session::flush`]; the reply comes behind those to all earlier requests.
@@ -234,6 +247,9 @@ impl Session {
             offset: file.offset,
             attributes: Some(Attributes { mtime: file.mtime, mode: file.mode }),
         };
+        if file.size <= HELD_MAX as u64 && item.target.is_untouched() {
+            return self.receive_small(item, offer, file, tools);
+        }
         let began = Instant::now();
         let mut body = item.begin(&offer, tools)?;
         let result = self.body(&mut body, item.name, file, tools).and_then(|(theirs, waited)| {
@@ -242,11 +258,7 @@ impl Session {
         });
         let (theirs, ours, waited) = match result {
             Ok(result) => result,
-            Err(Failed::Reply(stop)) => return Err(Failed::Reply(item.interrupt(body, &offer, stop, tools))),
-            Err(Failed::Changed(stop)) => return Err(Failed::Changed(item.interrupt(body, &offer, stop, tools))),
-            Err(Failed::Connection(stop) | Failed::Stale(stop)) => {
-                return Err(item.interrupt(body, &offer, stop, tools).into());
-            }
+            Err(failed) => return Err(failed.map(|stop| item.interrupt(body, &offer, stop, tools))),
         };
         item.received += body.received().saturating_sub(offer.offset);
         if ours != theirs {
@@ -259,10 +271,30 @@ impl Session {
         Ok(Outcome::Received(Received { digest: ours, offer, slowed_by_digest }))
     }
 
+    /// Receives a small file whole, and lets the disk have it once it is verified.
+    fn receive_small(
+        &mut self,
+        item: &mut Item<'_>,
+        offer: Offer,
+        file: &File,
+        tools: &mut Tools<'_>,
+    ) -> Result<Outcome, Failed> {
+        tools.progress.begin(Activity::Receiving, item.name, file.size, 0);
+        let mut held = std::mem::take(&mut self.held);
+        held.clear();
+        let result = self.body(&mut held, item.name, file, tools);
+        let result = match result {
+            Ok((theirs, _)) => item.take_small(held.bytes(), &theirs, &offer, tools).map_err(Failed::Reply),
+            Err(failed) => Err(failed.map(|stop| item.interrupt_small(held.whole_frames(), &offer, stop, tools))),
+        };
+        self.held = held;
+        result.map(|digest| Outcome::Received(Received { digest, offer, slowed_by_digest: false }))
+    }
+
     /// The frames between FILE and the end; the server's digest, and how long it came behind the last byte.
     fn body(
         &mut self,
-        body: &mut Body<'_>,
+        body: &mut impl Room,
         name: &[u8],
         file: &File,
         tools: &mut Tools<'_>,
@@ -294,7 +326,7 @@ impl Session {
     }
 
     /// The payload of a DATA frame.
-    fn data(&mut self, body: &mut Body<'_>, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
+    fn data(&mut self, body: &mut impl Room, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
         let timeout = tools.config.timeout;
         let end = body.received() + u64::from(len);
         while body.received() < end {
@@ -306,8 +338,8 @@ impl Session {
             match self.link.read(room, self.until, tools)? {
                 Read::Bytes(n) => {
                     body.add(n);
-                    if body.is_stream() && n < room_len {
-                        body.flush();
+                    if n < room_len {
+                        body.pause();
                     }
                     self.until = Instant::now() + timeout;
                     tools.progress.advance(body.received());
