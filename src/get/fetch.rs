@@ -21,7 +21,7 @@ use crate::text;
 
 /// Requests ahead of replies at most: enough for the longest way, and few enough to keep memory flat. They go out in
 /// halves of it, since a segment for each would cost as much as a small file.
-const ASKED_MAX: usize = 128;
+const ASKED_MAX: usize = 64;
 
 /// Files that wait for another attempt at most before no others are asked for: each may have a descriptor.
 const LATER_MAX: usize = 64;
