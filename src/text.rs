@@ -12,6 +12,11 @@ const UNIT: f64 = 1024.0;
 ///
 /// Escaped are C0, DEL, C1, the bidirectional controls, the line separators, the backslash, and bytes that are not UTF-8.
 pub fn escaped(text: &[u8]) -> String {
+    // Most names, and as often as there are files.
+    let is_plain = text.len() <= SHOWN_MAX && text.iter().all(|byte| matches!(byte, b' '..=b'~' if *byte != b'\\'));
+    if let (true, Ok(plain)) = (is_plain, str::from_utf8(text)) {
+        return plain.to_string();
+    }
     let mut out = String::with_capacity(text.len().min(SHOWN_MAX));
     let mut shown = 0;
     let mut used = 0;

@@ -84,7 +84,7 @@ impl Beside {
         let Beside::Unseen = self else { return Ok(Look::default()) };
         let Some(part) = Part::open_existing(target)? else { return Ok(Look::default()) };
         let mut look = Look::default();
-        let found = match Found::open(&part.journal_path(), Some(part.changed())) {
+        let found = match Found::open(&part.journal_path(), part.changed()) {
             Ok(found) => found,
             Err(why) => {
                 look.useless = Some(why.to_string());
@@ -197,6 +197,15 @@ impl Beside {
         *self = Beside::Ours { part, journal: journal.clone(), kept: Kept::Unknown };
         cut.map_err(|error| Stop::local(format!("cannot cut the part of {shown}: {}", reason(&error))))?;
         Ok(Begun { file, there, journal })
+    }
+
+    /// Takes a part without a name for bytes that are all here, if nothing lies beside the target.
+    pub fn begin_unnamed(&mut self, target: &Path) -> Option<Arc<File>> {
+        let Beside::Unseen = self else { return None };
+        let part = Part::unnamed(target)?;
+        let file = Arc::clone(part.file());
+        *self = Beside::Ours { part, journal: None, kept: Kept::Worthless };
+        Some(file)
     }
 
     fn check_space(&self, offer: &Offer, goes_on: bool, shown: &str) -> Result<(), Stop> {

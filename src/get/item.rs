@@ -341,7 +341,7 @@ impl<'a> Item<'a> {
         if ours != *theirs {
             return Err(self.damaged(&ours, theirs));
         }
-        let sink = self.target.begin(offer, tools.receiver.writer(), &mut tools.waits)?.sink;
+        let sink = self.target.begin_small(offer, tools.receiver.writer(), &mut tools.waits)?;
         sink.write(bytes, 0).map_err(|error| sink.failure(&error))?;
         Ok(ours)
     }

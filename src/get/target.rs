@@ -275,6 +275,16 @@ impl Target {
         }
     }
 
+    /// Gets ready for the bytes of a small file, all of which are here and verified.
+    pub fn begin_small(&mut self, offer: &Offer, worker: &Worker, waits: &mut Waits) -> Result<Sink, Stop> {
+        if let Target::File(target) = self
+            && let Some(file) = target.beside.begin_unnamed(&target.path)
+        {
+            return Ok(target.sink(file, offer));
+        }
+        self.begin(offer, worker, waits).map(|ready| ready.sink)
+    }
+
     /// Whether bytes that proved wrong can still be replaced.
     pub fn can_start_again(&self) -> bool {
         match self {
@@ -347,7 +357,6 @@ impl FileTarget {
     }
 
     fn begin(&mut self, offer: &Offer, worker: &Worker, waits: &mut Waits) -> Result<Ready, Stop> {
-        let shown = text::path(&self.path);
         let mut begun = None;
         if offer.about.size > HELD_MAX as u64 {
             // It would come in vain; of a small file, the rename says the same.
@@ -365,8 +374,12 @@ impl FileTarget {
                 self.beside.begin(&self.path, offer, worker, waits)?
             }
         };
+        Ok(Ready { sink: self.sink(file, offer), there, journal })
+    }
+
+    fn sink(&self, file: Arc<File>, offer: &Offer) -> Sink {
         let passes_cache = Arc::new(AtomicBool::new(offer.about.size >= PASSES_CACHE_FROM));
-        Ok(Ready { sink: Sink::File { file, passes_cache, shown }, there, journal })
+        Sink::File { file, passes_cache, shown: text::path(&self.path) }
     }
 
     fn make_folder(&self) -> Result<(), Stop> {

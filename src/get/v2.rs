@@ -127,7 +127,7 @@ impl Session {
             return Err(Failed::Stale(self.link.lost(lost, tools.config.timeout, "before its answer")));
         }
         let file = loop {
-            match self.frame("before its answer", tools)? {
+            match self.frame(|| String::from("before its answer"), tools)? {
                 Reply::File(file) => break file,
                 Reply::Wait { .. } => {}
                 Reply::Error(code, message) => {
@@ -152,20 +152,20 @@ impl Session {
         Err(self.link.broken(Malformed::Field(v2::FILE, field)).into())
     }
 
-    /// The next frame. A WAIT that says that nothing was done is no sign of life.
-    fn frame(&mut self, when: &str, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
+    /// The next frame; `when` is the end of a sentence about one that does not come. A WAIT that says that nothing was done is no sign of life.
+    fn frame(&mut self, when: impl Fn() -> String, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
         let timeout = tools.config.timeout;
         tools.collect()?;
         let reply = self.link.value(self.until, tools, parse)?;
         let reply = reply.map_err(|lost| match (lost, self.waited) {
-            (Lost::Silence, Some(_)) => self.no_progress(timeout, when),
-            _ => self.link.lost(lost, timeout, when),
+            (Lost::Silence, Some(_)) => self.no_progress(timeout, &when()),
+            _ => self.link.lost(lost, timeout, &when()),
         })?;
         match reply {
             Reply::Wait { done, .. } if self.waited.is_some_and(|before| done <= before) => {
                 // A flood of them leaves nothing to wait for, and no other time to look.
                 if Instant::now() >= self.until {
-                    return Err(self.no_progress(timeout, when));
+                    return Err(self.no_progress(timeout, &when()));
                 }
             }
             Reply::Wait { done, .. } => {
@@ -215,7 +215,7 @@ impl Session {
         }
         let comparison = item.digest_existing(size, file.algorithm, tools);
         let theirs = loop {
-            match self.frame("before the digest", tools)? {
+            match self.frame(|| String::from("before the digest"), tools)? {
                 Reply::Digest(digest) if digest.algorithm() == file.algorithm => break digest,
                 Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
                 Reply::Wait { done, total } => show_waiting(item.name, done, total, tools),
@@ -302,8 +302,8 @@ impl Session {
         let size = file.size;
         let mut whole = Instant::now();
         loop {
-            let when = format!("after {} of {size} bytes", body.received());
-            match self.frame(&when, tools)? {
+            let received = body.received();
+            match self.frame(|| format!("after {received} of {size} bytes"), tools)? {
                 Reply::Data(len) if u64::from(len) <= size - body.received() => {
                     self.data(body, len, size, tools)?;
                     whole = Instant::now();
