@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::commits::{Committed, Folder};
+use super::held::HELD_MAX;
 use super::journal::{self, Found, Journal};
 use super::part::{Attributes, Part, folder_of};
 use super::receive::Digested;
@@ -155,18 +156,24 @@ impl Beside {
     /// Gets ready for the bytes of a file, from the offer's offset on.
     pub fn begin(&mut self, target: &Path, offer: &Offer, worker: &Worker, waits: &mut Waits) -> Result<Begun, Stop> {
         let shown = text::path(target);
+        let mut is_fresh = false;
         if let Beside::Unseen = self {
             let part = Part::open(target)?;
-            *self = match part.is_new() {
+            is_fresh = part.is_new();
+            *self = match is_fresh {
                 true => Beside::Ours { part, journal: None, kept: Kept::Worthless },
                 false => Beside::Earlier { part, found: None },
             };
         }
         let goes_on = offer.offset > 0 && self.resume().is_some_and(|resume| resume.offset == offer.offset);
-        // Before anything that is there is given up.
-        self.check_space(offer, goes_on, &shown)?;
-        if !goes_on {
-            self.start_clean(worker, waits)?;
+        // The one write of a small file says at once whether there is room, and of a part that was made just now only a
+        // journal can speak that has lost its own.
+        if !is_fresh || offer.about.size > HELD_MAX as u64 {
+            // Before anything that is there is given up.
+            self.check_space(offer, goes_on, &shown)?;
+            if !goes_on {
+                self.start_clean(worker, waits)?;
+            }
         }
         let nothing = || Digested::nothing(offer.about.algorithm);
         let (part, journal, there) = match std::mem::replace(self, Beside::Unseen) {
@@ -183,10 +190,22 @@ impl Beside {
             // Put there above.
             Beside::Unseen => return Err(Stop::local(format!("the part of {shown} is gone"))),
         };
-        let (file, cut) = (Arc::clone(part.file()), part.truncate(there.offset));
+        let file = Arc::clone(part.file());
+        // Not where there is nothing to cut: ext4 then writes back at the close (ext4(5), auto_da_alloc), which took
+        // longer than all else that is done with a file of 4 KiB.
+        let cut = if is_fresh { Ok(()) } else { part.truncate(there.offset) };
         *self = Beside::Ours { part, journal: journal.clone(), kept: Kept::Unknown };
         cut.map_err(|error| Stop::local(format!("cannot cut the part of {shown}: {}", reason(&error))))?;
         Ok(Begun { file, there, journal })
+    }
+
+    /// Takes a part without a name for bytes that are all here, if nothing lies beside the target.
+    pub fn begin_unnamed(&mut self, target: &Path) -> Option<Arc<File>> {
+        let Beside::Unseen = self else { return None };
+        let part = Part::unnamed(target)?;
+        let file = Arc::clone(part.file());
+        *self = Beside::Ours { part, journal: None, kept: Kept::Worthless };
+        Some(file)
     }
 
     fn check_space(&self, offer: &Offer, goes_on: bool, shown: &str) -> Result<(), Stop> {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::commits::Folder;
+use super::held::HELD_MAX;
 use super::item::{Item, Outcome, Received, Tools};
 use super::ledger::Done;
 use super::target::Target;
@@ -18,7 +19,8 @@ use crate::error::ExitCode;
 use crate::proto::{self, Wanted};
 use crate::text;
 
-/// Requests ahead of replies at most: enough for the longest way, and few enough to keep memory flat.
+/// Requests ahead of replies at most: enough for the longest way, and few enough to keep memory flat. They go out in
+/// halves of it, since a segment for each would cost as much as a small file.
 const ASKED_MAX: usize = 64;
 
 /// Files that wait for another attempt at most before no others are asked for: each may have a descriptor.
@@ -168,19 +170,32 @@ impl<'a> Fetcher<'a> {
         Ok(None)
     }
 
-    /// Sends requests ahead of replies.
+    /// Sends requests ahead of replies, many at a time.
     fn ask_ahead(&mut self) -> Result<(), Stop> {
+        if self.asked.len() > self.window() / 2 {
+            return Ok(());
+        }
+        let result = self.ask_up_to_the_window();
+        if let Some(session) = &mut self.session {
+            session.flush();
+        }
+        result
+    }
+
+    fn ask_up_to_the_window(&mut self) -> Result<(), Stop> {
         while self.asked.len() < self.window() {
             let Some(mut item) = self.next_item()? else { return Ok(()) };
+            let has_unseen_part = item.target.has_unseen_part();
             // Looking at what is there can take long, and nothing else is received meanwhile.
-            if !self.asked.is_empty() && item.target.has_unseen_part() {
+            if has_unseen_part && !self.asked.is_empty() {
                 self.ready.push_front(item);
                 return Ok(());
             }
             if self.asked.is_empty() {
                 item.start();
             }
-            match item.find(&mut self.tools) {
+            let speaks_v2 = if has_unseen_part { item.find(&mut self.tools) } else { Ok(false) };
+            match speaks_v2 {
                 Ok(true) => self.speech = Speech::V2,
                 Ok(false) => {}
                 Err(stop) => {
@@ -314,7 +329,8 @@ impl<'a> Fetcher<'a> {
     fn fetch_in_v1(&mut self, mut item: Item<'a>) -> Result<(), Stop> {
         item.start();
         // What an earlier run has left may say that this server speaks version 2 after all.
-        match item.find(&mut self.tools) {
+        let speaks_v2 = if item.target.has_unseen_part() { item.find(&mut self.tools) } else { Ok(false) };
+        match speaks_v2 {
             Ok(true) if !self.tools.config.v1 => {
                 self.speech = Speech::V2;
                 self.ready.push_front(item);
@@ -366,13 +382,14 @@ impl<'a> Fetcher<'a> {
         let folder = item.target.folder().filter(|_| config.sync);
         let folder = folder.map(|path| Arc::clone(self.tools.ledger.folder.get_or_insert_with(|| Folder::new(&path))));
         let replaces = config.existing != Existing::Keep;
+        // Whatever waits for the disk is not for this thread; closing a large file can be such a thing.
+        let waits_for_disk = config.sync || done.size > HELD_MAX as u64;
         match item.target.commit(received.offer.attributes, folder, replaces) {
-            Some(job) => self.tools.ledger.commits.start(done, job, &self.tools.waits),
-            None => {
-                self.tools.committed(done, Ok(true));
-                Ok(())
-            }
+            Some(job) if waits_for_disk => return self.tools.ledger.commits.start(done, job, &self.tools.waits),
+            Some(job) => self.tools.committed(done, job()),
+            None => self.tools.committed(done, Ok(true)),
         }
+        Ok(())
     }
 
     fn closing_line(&self, item: &Item<'_>, received: &Received) -> String {

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::ledger::Ledger;
 use super::progress::{Activity, Progress};
-use super::receive::{Body, Digested, Receiver, Stopped};
+use super::receive::{Body, Digested, Receiver, Room, Stopped};
 use super::retry::Backoff;
 use super::target::{Offer, Resume, Target, There};
 use super::wait::{Stop, Waits};
 use super::workers::Pending;
 use super::{Existing, GetConfig};
 use crate::error::{Error, ExitCode, reason};
-use crate::proto::digest::{Algorithm, Digest};
+use crate::proto::digest::{Algorithm, Digest, Hasher};
 use crate::proto::{Request, Version, Wanted};
 use crate::text;
 use rustix::fs::OFlags;
@@ -60,8 +60,6 @@ pub struct Item<'a> {
     pub stage: Stage,
     /// Bytes of it that came in this run.
     pub received: u64,
-    /// Whether it has been looked for what an earlier run has left.
-    is_found: bool,
     /// Whether the log knows of this attempt: a comparison and what follows it are one.
     is_logged: bool,
     /// The furthest byte from which it could ever be resumed.
@@ -82,7 +80,7 @@ enum Furthest {
 /// What a file is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Whether what is there is the same.
+    /// Whether what is there, if anything, is the same.
     Comparing,
     /// Its bytes.
     Fetching,
@@ -103,10 +101,7 @@ pub struct Received {
 impl<'a> Item<'a> {
     /// A file, before its first attempt.
     pub fn new(name: &'a [u8], target: Target, config: &GetConfig) -> Item<'a> {
-        let stage = match config.existing {
-            Existing::Compare if target.existing_size().is_some() => Stage::Comparing,
-            _ => Stage::Fetching,
-        };
+        let stage = if config.existing == Existing::Compare { Stage::Comparing } else { Stage::Fetching };
         let backoff = Backoff::new(config.attempts, config.max_backoff);
         Item {
             name,
@@ -116,7 +111,6 @@ impl<'a> Item<'a> {
             due: None,
             stage,
             received: 0,
-            is_found: false,
             is_logged: false,
             furthest: Furthest::Nowhere,
         }
@@ -142,12 +136,9 @@ impl<'a> Item<'a> {
         self.started.map_or(0.0, |started| started.elapsed().as_secs_f64())
     }
 
-    /// Takes what an earlier run has left; whether that says that our server speaks version 2. Later calls find nothing.
+    /// Takes what an earlier run has left; whether that says that our server speaks version 2.
     pub fn find(&mut self, tools: &mut Tools<'_>) -> Result<bool, Stop> {
         let config = tools.config;
-        if std::mem::replace(&mut self.is_found, true) || !self.target.has_unseen_part() {
-            return Ok(false);
-        }
         let look = self.target.find(self.name, config.algorithm)?;
         if !config.resume {
             self.target.set_digested(None);
@@ -206,6 +197,9 @@ impl<'a> Item<'a> {
     /// What to ask a server of version 2 for.
     pub fn request(&mut self, config: &GetConfig) -> Request<'a> {
         let existing = self.target.existing_size();
+        if self.stage == Stage::Comparing && existing.is_none() {
+            self.stage = Stage::Fetching;
+        }
         let wanted = match (self.stage, existing, self.target.resume()) {
             (Stage::Comparing, Some(size), _) => Wanted::Digest { size },
             (_, _, Some(Resume { offset, version, .. })) => Wanted::Bytes { offset: *offset, version: *version },
@@ -301,11 +295,8 @@ impl<'a> Item<'a> {
 
     /// Begins to receive what a server offers.
     pub fn begin<'r>(&mut self, offer: &Offer, tools: &mut Tools<'r>) -> Result<Body<'r>, Stop> {
-        let receiver: &'r Receiver = tools.receiver;
-        let sync = tools.config.sync;
-        receiver.settle(&mut tools.waits)?;
         let asked = self.target.resume().map(|resume| resume.offset);
-        let ready = self.target.begin(offer, receiver.writer(), &mut tools.waits)?;
+        let body = self.open(offer, tools)?;
         let size = offer.about.size;
         match (offer.offset, asked) {
             (0, Some(offset)) if !self.target.is_stream() => {
@@ -325,7 +316,53 @@ impl<'a> Item<'a> {
             (offset, _) => tools.progress.resume(self.name, offset, size),
         }
         tools.progress.begin(Activity::Receiving, self.name, size, offer.offset);
-        Ok(receiver.begin(ready.sink, ready.there, ready.journal, sync))
+        Ok(body)
+    }
+
+    fn open<'r>(&mut self, offer: &Offer, tools: &mut Tools<'r>) -> Result<Body<'r>, Stop> {
+        let receiver: &'r Receiver = tools.receiver;
+        receiver.settle(&mut tools.waits)?;
+        let ready = self.target.begin(offer, receiver.writer(), &mut tools.waits)?;
+        Ok(receiver.begin(ready.sink, ready.there, ready.journal, tools.config.sync))
+    }
+
+    /// Takes a small file that came whole: once it is verified, its part is written.
+    pub fn take_small(
+        &mut self,
+        bytes: &[u8],
+        theirs: &Digest,
+        offer: &Offer,
+        tools: &mut Tools<'_>,
+    ) -> Result<Digest, Stop> {
+        self.received += bytes.len() as u64;
+        let mut hasher = Hasher::new(offer.about.algorithm);
+        hasher.update(bytes);
+        let ours = hasher.finish();
+        if ours != *theirs {
+            return Err(self.damaged(&ours, theirs));
+        }
+        let sink = self.target.begin_small(offer, tools.receiver.writer(), &mut tools.waits)?;
+        sink.write(bytes, 0).map_err(|error| sink.failure(&error))?;
+        Ok(ours)
+    }
+
+    /// Ends an attempt at a small file. What came of it goes the way of a large one, so that the next attempt goes on
+    /// behind it: a link may never bring all of it at once.
+    pub fn interrupt_small(&mut self, bytes: &[u8], offer: &Offer, stop: Stop, tools: &mut Tools<'_>) -> Stop {
+        if bytes.is_empty() || !matches!(stop, Stop::Again { .. }) {
+            return stop;
+        }
+        let mut body = match self.open(offer, tools) {
+            Ok(body) => body,
+            Err(other) => return other,
+        };
+        match body.room(bytes.len() as u64, &mut tools.waits) {
+            Ok(room) => room.copy_from_slice(bytes),
+            Err(other) => return other,
+        }
+        body.add(bytes.len());
+        body.end_frame();
+        self.interrupt(body, offer, stop, tools)
     }
 
     /// Ends an attempt that did not come to its end: keeps what can be gone on with.

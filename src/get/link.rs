@@ -1,32 +1,38 @@
 //! A connection to the server, with a time limit on everything.
 
-use std::io;
+use std::io::{self, IoSliceMut, Read as _};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use mio::Interest;
 use mio::net::TcpStream;
 
+use super::input::Input;
 use super::item::Tools;
 use super::wait::{SOCKET, Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, lower_case, reason};
-use crate::net::{Closed, Io, Transport};
+use crate::net::{Io, Transport};
 use crate::proto::Malformed;
 
-/// Bytes read at a time while what comes is not yet known to be a file's.
-const INPUT_LEN: usize = 16 * 1024;
+/// Bytes read in the same call behind those that have a place of their own: the next frame's header, and not so many
+/// that copying them would cost anything.
+const BEHIND_LEN: usize = 64;
 
 /// A connection that is up.
 pub struct Link {
-    stream: TcpStream,
+    wire: Wire,
     /// The server, as error lines name it.
     server: String,
+    /// What has come and is not used yet.
+    input: Input,
+}
+
+/// The connection itself.
+struct Wire {
+    stream: TcpStream,
     /// What is to be sent and the connection has not taken yet.
     out: Vec<u8>,
-    /// What has come and is not used yet.
-    input: Vec<u8>,
-    buffer: Box<[u8]>,
 }
 
 /// What a read came to.
@@ -68,8 +74,8 @@ impl Link {
             match connect_to(*address, Instant::now() + share, waits)? {
                 Ok(stream) => {
                     log::debug!(target: "main", "connected to {address}");
-                    let buffer = vec![0; INPUT_LEN].into_boxed_slice();
-                    return Ok(Link { stream, server, out: Vec::new(), input: Vec::new(), buffer });
+                    let wire = Wire { stream, out: Vec::new() };
+                    return Ok(Link { wire, server, input: Input::new() });
                 }
                 Err(error) => why = refused(&error),
             }
@@ -77,46 +83,32 @@ impl Link {
         Err(Stop::Again { why: format!("cannot connect to {server}: {why}"), connected: false })
     }
 
-    /// Sends this, as far as the connection takes it now; the rest goes out while a read waits. Two ends that both wait
-    /// for the other to read would wait for ever.
+    /// Has this sent with the next [`Link::flush`], or before a read waits: many requests are one segment.
     pub fn send(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
-        self.flush();
+        self.wire.out.extend_from_slice(bytes);
     }
 
-    fn flush(&mut self) {
-        while !self.out.is_empty() {
-            match self.stream.write(&self.out) {
-                Io::Done(n) => drop(self.out.drain(..n)),
-                Io::WouldBlock => return,
-                // A read will tell; what the server has said before comes first.
-                Io::Closed(_) => self.out.clear(),
-            }
-        }
+    /// Sends what is to be sent, as far as the connection takes it now; the rest goes out while a read waits. Two ends
+    /// that both wait for the other to read would wait for ever.
+    pub fn flush(&mut self) {
+        self.wire.flush();
     }
 
     /// Reads what comes before this time: what came with an earlier value first. Files that get their names meanwhile are
     /// told of.
     pub fn read(&mut self, room: &mut [u8], until: Instant, tools: &mut Tools<'_>) -> Result<Read, Stop> {
-        if !self.input.is_empty() {
+        if !self.input.bytes().is_empty() {
             // A slice is a reader that never fails.
-            let kept = io::Read::read(&mut &self.input[..], room).unwrap_or(0);
-            self.input.drain(..kept);
+            let kept = io::Read::read(&mut self.input.bytes(), room).unwrap_or(0);
+            self.input.consume(kept);
             return Ok(Read::Bytes(kept));
         }
-        loop {
-            match self.stream.read(room) {
-                Io::Done(n) => return Ok(Read::Bytes(n)),
-                Io::Closed(Closed::EndOfInput) => return Ok(Read::Lost(Lost::End)),
-                Io::Closed(_) => return Ok(Read::Lost(Lost::Reset)),
-                Io::WouldBlock if Instant::now() >= until => return Ok(Read::Lost(Lost::Silence)),
-                Io::WouldBlock => {
-                    tools.waits.wait(Some(until))?;
-                    tools.collect()?;
-                    self.flush();
-                }
-            }
-        }
+        let room_len = room.len();
+        let mut behind = [0; BEHIND_LEN];
+        let read = self.wire.receive(&mut [IoSliceMut::new(room), IoSliceMut::new(&mut behind)], until, tools)?;
+        let Read::Bytes(n) = read else { return Ok(read) };
+        self.input.push(behind.get(..n.saturating_sub(room_len)).unwrap_or_default());
+        Ok(Read::Bytes(n.min(room_len)))
     }
 
     /// Reads until `parse` has its value; or why it does not come before this time.
@@ -127,22 +119,15 @@ impl Link {
         parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Malformed>,
     ) -> Result<Result<T, Lost>, Stop> {
         loop {
-            if let Some((used, value)) = parse(&self.input).map_err(|malformed| self.broken(malformed))? {
-                self.input.drain(..used);
+            if let Some((used, value)) = parse(self.input.bytes()).map_err(|malformed| self.broken(malformed))? {
+                self.input.consume(used);
                 return Ok(Ok(value));
             }
             // A server that always has something to say leaves nothing to wait for, and signals would go unseen.
             tools.waits.check()?;
-            let mut buffer = std::mem::take(&mut self.buffer);
-            let unused = std::mem::take(&mut self.input);
-            let read = self.read(&mut buffer, until, tools);
-            self.input = unused;
-            if let Ok(Read::Bytes(n)) = read {
-                self.input.extend_from_slice(buffer.get(..n).unwrap_or_default());
-            }
-            self.buffer = buffer;
-            if let Read::Lost(lost) = read? {
-                return Ok(Err(lost));
+            match self.wire.receive(&mut [IoSliceMut::new(self.input.room())], until, tools)? {
+                Read::Bytes(n) => self.input.add(n),
+                Read::Lost(lost) => return Ok(Err(lost)),
             }
         }
     }
@@ -170,6 +155,41 @@ impl Link {
     /// The server, as error lines name it.
     pub fn server(&self) -> &str {
         &self.server
+    }
+}
+
+impl Wire {
+    fn flush(&mut self) {
+        while !self.out.is_empty() {
+            match self.stream.write(&self.out) {
+                Io::Done(n) => drop(self.out.drain(..n)),
+                Io::WouldBlock => return,
+                // A read will tell; what the server has said before comes first.
+                Io::Closed(_) => self.out.clear(),
+            }
+        }
+    }
+
+    /// Receives what comes before this time. Files that get their names meanwhile are told of.
+    fn receive(&mut self, rooms: &mut [IoSliceMut<'_>], until: Instant, tools: &mut Tools<'_>) -> Result<Read, Stop> {
+        self.flush();
+        loop {
+            let error = match self.stream.read_vectored(rooms) {
+                Ok(0) => return Ok(Read::Lost(Lost::End)),
+                Ok(n) => return Ok(Read::Bytes(n)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            match Io::from(error) {
+                Io::WouldBlock if Instant::now() >= until => return Ok(Read::Lost(Lost::Silence)),
+                Io::WouldBlock => {
+                    tools.waits.wait(Some(until))?;
+                    tools.collect()?;
+                    self.flush();
+                }
+                _ => return Ok(Read::Lost(Lost::Reset)),
+            }
+        }
     }
 }
 

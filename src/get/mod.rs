@@ -3,9 +3,12 @@
 mod beside;
 mod commits;
 mod fetch;
+mod held;
+mod input;
 mod item;
 mod journal;
 mod ledger;
+mod lines;
 mod link;
 mod part;
 mod progress;
@@ -122,7 +125,7 @@ fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Error> {
     log::info!(target: "main", "fetching {files} from {server}");
     let waits = Waits::new(logs.clone())?;
     let receiver = Receiver::start(&waits).map_err(Stop::into_error)?;
-    let progress = Progress::new(config.progress, config.verbosity);
+    let progress = Progress::new(config.progress, config.verbosity, waits.lines());
     let ledger = Ledger::new();
     Ok(Fetcher::new(Tools { config, receiver: &receiver, waits, progress, server, ledger }).run())
 }

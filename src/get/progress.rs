@@ -7,7 +7,8 @@ use pbr::{ProgressBar, Units};
 use serde_json::{Value, json};
 
 use super::ProgressMode;
-use crate::console::{self, print_line};
+use super::lines::Lines;
+use crate::console;
 use crate::error::ExitCode;
 use crate::logging::Verbosity;
 use crate::proto::base_name;
@@ -54,6 +55,7 @@ pub struct Progress {
     mode: Mode,
     is_quiet: bool,
     shown: Option<Shown>,
+    lines: Lines,
 }
 
 enum Mode {
@@ -102,7 +104,7 @@ impl Write for Stderr {
 
 impl Progress {
     /// Decides once what is shown.
-    pub fn new(mode: ProgressMode, verbosity: Verbosity) -> Progress {
+    pub fn new(mode: ProgressMode, verbosity: Verbosity, lines: Lines) -> Progress {
         let is_quiet = verbosity == Verbosity::Quiet;
         let mode = match mode {
             ProgressMode::Json => Mode::Json,
@@ -110,7 +112,7 @@ impl Progress {
             ProgressMode::Auto if io::stderr().is_terminal() && !is_quiet => Mode::Bar,
             ProgressMode::Auto | ProgressMode::Never => Mode::Lines,
         };
-        Progress { mode, is_quiet, shown: None }
+        Progress { mode, is_quiet, shown: None, lines }
     }
 
     /// Begins to show something of `total` bytes, of which `done` are done. There is no bar for an empty file.
@@ -194,27 +196,31 @@ impl Progress {
         let percent = u128::from(offset) * 100 / u128::from(total.max(1));
         let (had, all) = (text::size(offset), text::size(total));
         let line = format!("resuming {} at {percent}% ({had} of {all})", text::quoted(name));
-        self.say(log::Level::Info, "resume", Some(name), json!({ "bytes": offset, "total": total }), &line);
+        let fields = || json!({ "bytes": offset, "total": total });
+        self.say(log::Level::Info, "resume", Some(name), fields, &line);
     }
 
     /// An attempt failed, and there is another.
     pub fn retry(&mut self, name: &[u8], pause: Duration, line: &str) {
-        let fields = json!({ "pause": pause.as_secs_f64() });
+        let fields = || json!({ "pause": pause.as_secs_f64() });
         self.say(log::Level::Warn, "retry", Some(name), fields, line);
     }
 
     /// A file is where it should be.
     pub fn done(&mut self, name: &[u8], size: u64, digest: Option<&Digest>, line: &str) {
-        let mut fields = json!({ "bytes": size, "total": size });
-        if let Some(digest) = digest {
-            fields[digest.algorithm().to_string()] = json!(digest.to_string());
-        }
+        let fields = || {
+            let mut fields = json!({ "bytes": size, "total": size });
+            if let Some(digest) = digest {
+                fields[digest.algorithm().to_string()] = json!(digest.to_string());
+            }
+            fields
+        };
         self.say(log::Level::Info, "done", Some(name), fields, line);
     }
 
     /// A line that says what was done; to which file, if it was one.
     pub fn note(&mut self, name: Option<&[u8]>, line: &str) {
-        self.say(log::Level::Info, "note", name, json!({}), line);
+        self.say(log::Level::Info, "note", name, || json!({}), line);
     }
 
     /// A file that is not tried: a program hears of each, a person of all of them in one line.
@@ -222,17 +228,17 @@ impl Progress {
         let line = format!("not tried: {}", text::quoted(name));
         log::warn!(target: "main", "{line}");
         if let Mode::Json = self.mode {
-            print_object("error", Some(name), json!({}), Some(&line));
+            self.print_object("error", Some(name), json!({}), Some(&line));
         }
     }
 
     /// A line about something that failed; of which file, if it was one, and with which exit code, if it decides one.
     pub fn error(&mut self, name: Option<&[u8]>, exit: Option<ExitCode>, line: &str) {
-        let fields = exit.map_or(json!({}), |exit| json!({ "code": exit.number() }));
+        let fields = || exit.map_or(json!({}), |exit| json!({ "code": exit.number() }));
         self.say(log::Level::Error, "error", name, fields, line);
     }
 
-    fn say(&mut self, level: log::Level, event: &str, name: Option<&[u8]>, fields: Value, line: &str) {
+    fn say(&mut self, level: log::Level, event: &str, name: Option<&[u8]>, fields: impl FnOnce() -> Value, line: &str) {
         log::log!(target: "main", level, "{line}");
         // A bar of another file goes on below the line.
         let interrupted = self.shown.take_if(|shown| name.is_some_and(|name| name != shown.name));
@@ -241,9 +247,13 @@ impl Progress {
         let is_good = level == log::Level::Info;
         match self.mode {
             _ if is_good && self.is_quiet => {}
-            Mode::Json => print_object(event, name, fields, Some(line)),
-            _ if is_good => print_line(line),
-            _ => print_line(&format!("xfer: {line}")),
+            Mode::Json => self.print_object(event, name, fields(), Some(line)),
+            _ if is_good => self.lines.print(line),
+            _ => self.lines.print(&format!("xfer: {line}")),
+        }
+        // A bar is drawn past these lines.
+        if let Mode::Bar = self.mode {
+            self.lines.flush();
         }
         self.shown = interrupted;
     }
@@ -259,21 +269,21 @@ impl Progress {
             "rate": rate.round(),
             "eta": left.map(f64::round),
         });
-        print_object(event, Some(&shown.name), fields, line);
+        self.print_object(event, Some(&shown.name), fields, line);
     }
-}
 
-/// One object a line. A name that is not UTF-8 has replacement characters in it, as JSON has only Unicode.
-fn print_object(event: &str, name: Option<&[u8]>, mut fields: Value, line: Option<&str>) {
-    fields["v"] = json!(JSON_VERSION);
-    fields["event"] = json!(event);
-    if let Some(name) = name {
-        fields["file"] = json!(String::from_utf8_lossy(name));
+    /// One object a line. A name that is not UTF-8 has replacement characters in it, as JSON has only Unicode.
+    fn print_object(&self, event: &str, name: Option<&[u8]>, mut fields: Value, line: Option<&str>) {
+        fields["v"] = json!(JSON_VERSION);
+        fields["event"] = json!(event);
+        if let Some(name) = name {
+            fields["file"] = json!(String::from_utf8_lossy(name));
+        }
+        if let Some(line) = line {
+            fields["message"] = json!(line);
+        }
+        self.lines.print(&fields.to_string());
     }
-    if let Some(line) = line {
-        fields["message"] = json!(line);
-    }
-    print_line(&fields.to_string());
 }
 
 impl Shown {

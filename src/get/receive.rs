@@ -57,7 +57,8 @@ pub enum Sink {
 }
 
 impl Sink {
-    fn write(&self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
+    /// Writes all of this, which belongs there.
+    pub fn write(&self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
         match self {
             Sink::File { file, passes_cache, .. } => write_at(file, passes_cache, bytes, offset),
             Sink::Stream { file, written, .. } => {
@@ -84,7 +85,7 @@ impl Sink {
     }
 
     /// What a failed write means for the user.
-    fn failure(&self, error: &io::Error) -> Stop {
+    pub fn failure(&self, error: &io::Error) -> Stop {
         let (Sink::File { shown, .. } | Sink::Stream { shown, .. }) = self;
         match (Errno::from_io_error(error), self) {
             (Some(Errno::PIPE), Sink::Stream { .. }) => {
@@ -381,6 +382,20 @@ pub struct Resumable {
     pub digested: Option<Digested>,
 }
 
+/// Where the bytes of a reply are put.
+pub trait Room {
+    /// Bytes of the file that have come, with those that were there.
+    fn received(&self) -> u64;
+    /// The place for the next bytes, at most `len`.
+    fn room(&mut self, len: u64, waits: &mut Waits) -> Result<&mut [u8], Stop>;
+    /// Says that so many bytes were put into the room.
+    fn add(&mut self, n: usize);
+    /// Says that a frame ends here, so that the bytes up to here are what the server meant to send.
+    fn end_frame(&mut self);
+    /// Says that no more is here for the moment.
+    fn pause(&mut self) {}
+}
+
 /// One file on its way through.
 pub struct Body<'a> {
     receiver: &'a Receiver,
@@ -396,34 +411,13 @@ pub struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// Bytes of the file that have come, with those that were there.
-    pub fn received(&self) -> u64 {
-        self.taken + self.open.as_ref().map_or(0, |block| block.len as u64)
-    }
-
-    /// Whether bytes go on as they come, in blocks that are not full.
-    pub fn is_stream(&self) -> bool {
+    fn is_stream(&self) -> bool {
         matches!(self.flow.sink, Sink::Stream { .. })
     }
 
     /// Time spent on hashing so far.
     pub fn hashing(&self) -> Duration {
         Duration::from_nanos(self.flow.hashing_nanos.load(Ordering::Relaxed))
-    }
-
-    /// The place for the next bytes, at most `len`; waits while all blocks are under way.
-    pub fn room(&mut self, len: u64, waits: &mut Waits) -> Result<&mut [u8], Stop> {
-        // Not as soon as it is full: the frame that ends there must be known to end.
-        if self.open.as_ref().is_some_and(|block| block.len == BLOCK_LEN) {
-            self.flush();
-        }
-        let block = match self.open.take() {
-            Some(block) => block,
-            None => self.new_block(waits)?,
-        };
-        let block = self.open.insert(block);
-        let end = usize::try_from(len).ok().and_then(|len| block.len.checked_add(len)).unwrap_or(BLOCK_LEN);
-        Ok(block.buffer.get_mut(block.len..end.min(BLOCK_LEN)).unwrap_or_default())
     }
 
     /// An empty block.
@@ -445,20 +439,6 @@ impl Body<'_> {
         match &*lock(&self.flow.failure) {
             Some(error) => Err(self.flow.sink.failure(error)),
             None => Ok(()),
-        }
-    }
-
-    /// Says that so many bytes were put into the room.
-    pub fn add(&mut self, n: usize) {
-        if let Some(block) = &mut self.open {
-            block.len = block.len.saturating_add(n).min(BLOCK_LEN);
-        }
-    }
-
-    /// Says that a frame ends here, so that the bytes up to here are what the server meant to send.
-    pub fn end_frame(&mut self) {
-        if let Some(block) = &mut self.open {
-            block.border = Some(block.len);
         }
     }
 
@@ -538,6 +518,46 @@ impl Body<'_> {
             true => Stopped::InDoubt,
             false => Stopped::Good(self.flow.resumable()),
         })
+    }
+}
+
+impl Room for Body<'_> {
+    fn received(&self) -> u64 {
+        self.taken + self.open.as_ref().map_or(0, |block| block.len as u64)
+    }
+
+    /// Waits while all blocks are under way.
+    fn room(&mut self, len: u64, waits: &mut Waits) -> Result<&mut [u8], Stop> {
+        // Not as soon as it is full: the frame that ends there must be known to end.
+        if self.open.as_ref().is_some_and(|block| block.len == BLOCK_LEN) {
+            self.flush();
+        }
+        let block = match self.open.take() {
+            Some(block) => block,
+            None => self.new_block(waits)?,
+        };
+        let block = self.open.insert(block);
+        let end = usize::try_from(len).ok().and_then(|len| block.len.checked_add(len)).unwrap_or(BLOCK_LEN);
+        Ok(block.buffer.get_mut(block.len..end.min(BLOCK_LEN)).unwrap_or_default())
+    }
+
+    fn add(&mut self, n: usize) {
+        if let Some(block) = &mut self.open {
+            block.len = block.len.saturating_add(n).min(BLOCK_LEN);
+        }
+    }
+
+    fn end_frame(&mut self) {
+        if let Some(block) = &mut self.open {
+            block.border = Some(block.len);
+        }
+    }
+
+    /// A stream gets bytes as they come, in blocks that are not full.
+    fn pause(&mut self) {
+        if self.is_stream() {
+            self.flush();
+        }
     }
 }
 

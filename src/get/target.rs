@@ -10,8 +10,9 @@ use std::time::SystemTime;
 use super::Output;
 use super::beside::{Begun, Beside, Kept, Left, Look};
 use super::commits::{Committed, Folder};
+use super::held::HELD_MAX;
 use super::journal::{About, Journal};
-use super::part::{Attributes, Part, folder_of};
+use super::part::{Attributes, Part, folder_of, is_directory};
 use super::receive::{Digested, Resumable, Sink, Stopped};
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
@@ -188,6 +189,11 @@ impl Target {
         }
     }
 
+    /// Whether it is a name beside which nothing of this run or an earlier one has been found.
+    pub fn is_untouched(&self) -> bool {
+        matches!(self, Target::File(target) if matches!(target.beside, Beside::Unseen))
+    }
+
     /// Takes what an earlier run has left of the file of this name, if there is anything.
     pub fn find(&mut self, name: &[u8], algorithm: Algorithm) -> Result<Look, Stop> {
         match self {
@@ -269,6 +275,16 @@ impl Target {
         }
     }
 
+    /// Gets ready for the bytes of a small file, all of which are here and verified.
+    pub fn begin_small(&mut self, offer: &Offer, worker: &Worker, waits: &mut Waits) -> Result<Sink, Stop> {
+        if let Target::File(target) = self
+            && let Some(file) = target.beside.begin_unnamed(&target.path)
+        {
+            return Ok(target.sink(file, offer));
+        }
+        self.begin(offer, worker, waits).map(|ready| ready.sink)
+    }
+
     /// Whether bytes that proved wrong can still be replaced.
     pub fn can_start_again(&self) -> bool {
         match self {
@@ -341,19 +357,38 @@ impl FileTarget {
     }
 
     fn begin(&mut self, offer: &Offer, worker: &Worker, waits: &mut Waits) -> Result<Ready, Stop> {
-        let shown = text::path(&self.path);
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|there| there.is_dir()) {
-            return Err(Stop::local(format!("cannot save {shown}: it is a directory; use -o or -d")));
+        let mut begun = None;
+        if offer.about.size > HELD_MAX as u64 {
+            // It would come in vain; of a small file, the rename says the same.
+            if std::fs::symlink_metadata(&self.path).is_ok_and(|there| there.is_dir()) {
+                return Err(Stop::local(is_directory(&self.path)));
+            }
+        } else {
+            // Most often the folder is there, and what else may be wrong comes up again.
+            begun = self.beside.begin(&self.path, offer, worker, waits).ok();
         }
-        if self.makes_folder {
-            let folder = folder_of(&self.path);
-            std::fs::create_dir_all(folder).map_err(|error| {
-                Stop::local(format!("cannot make the folder {}: {}", text::path(folder), reason(&error)))
-            })?;
-        }
-        let Begun { file, there, journal } = self.beside.begin(&self.path, offer, worker, waits)?;
+        let Begun { file, there, journal } = match begun {
+            Some(begun) => begun,
+            None => {
+                self.make_folder()?;
+                self.beside.begin(&self.path, offer, worker, waits)?
+            }
+        };
+        Ok(Ready { sink: self.sink(file, offer), there, journal })
+    }
+
+    fn sink(&self, file: Arc<File>, offer: &Offer) -> Sink {
         let passes_cache = Arc::new(AtomicBool::new(offer.about.size >= PASSES_CACHE_FROM));
-        Ok(Ready { sink: Sink::File { file, passes_cache, shown }, there, journal })
+        Sink::File { file, passes_cache, shown: text::path(&self.path) }
+    }
+
+    fn make_folder(&self) -> Result<(), Stop> {
+        if !self.makes_folder {
+            return Ok(());
+        }
+        let folder = folder_of(&self.path);
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Stop::local(format!("cannot make the folder {}: {}", text::path(folder), reason(&error))))
     }
 }
 

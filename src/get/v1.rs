@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::item::{Item, Outcome, Received, Tools, refused};
 use super::journal::About;
 use super::link::{Link, Lost, Read};
-use super::receive::Body;
+use super::receive::{Body, Room};
 use super::target::Offer;
 use super::wait::Stop;
 use crate::error::{Error, ExitCode};
@@ -148,8 +148,8 @@ fn receive_to(link: &mut Link, body: &mut Body<'_>, end: u64, size: u64, tools: 
         match link.read(room, Instant::now() + timeout, tools)? {
             Read::Bytes(n) => {
                 body.add(n);
-                if body.is_stream() && n < room_len {
-                    body.flush();
+                if n < room_len {
+                    body.pause();
                 }
                 tools.progress.advance(body.received());
             }

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::held::{HELD_MAX, Held};
 use super::item::{Comparison, Item, Outcome, Received, Stage, Tools, refused};
 use super::journal::About;
 use super::link::{Link, Lost, Read};
 use super::part::Attributes;
 use super::progress::Activity;
-use super::receive::Body;
+use super::receive::Room;
 use super::target::Offer;
 use super::wait::Stop;
 use crate::proto::digest::{Algorithm, Digest};
@@ -32,6 +33,17 @@ pub enum Failed {
     Connection(Stop),
     /// The connection, which has brought other replies, was closed before the first byte of this one.
     Stale(Stop),
+}
+
+impl Failed {
+    /// The same, for a reason made of this one.
+    fn map(self, change: impl FnOnce(Stop) -> Stop) -> Failed {
+        match self {
+            Failed::Reply(stop) => Failed::Reply(change(stop)),
+            Failed::Changed(stop) => Failed::Changed(change(stop)),
+            Failed::Connection(stop) | Failed::Stale(stop) => Failed::Connection(change(stop)),
+        }
+    }
 }
 
 impl From<Stop> for Failed {
@@ -59,6 +71,7 @@ pub struct Session {
     until: Instant,
     /// What the last WAIT of this reply said.
     waited: Option<u64>,
+    held: Held,
 }
 
 impl Session {
@@ -66,12 +79,17 @@ impl Session {
     pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
         let config = tools.config;
         let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
-        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: None })
+        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: None, held: Held::default() })
     }
 
-    /// Asks; the reply comes behind those to all earlier requests.
+    /// Asks, with the next [`Session::flush`]; the reply comes behind those to all earlier requests.
     pub fn ask(&mut self, request: &Request<'_>) {
         self.link.send(&v2::encode_get(request));
+    }
+
+    /// Sends what was asked.
+    pub fn flush(&mut self) {
+        self.link.flush();
     }
 
     /// Waits for the first byte of the first reply.
@@ -109,7 +127,7 @@ impl Session {
             return Err(Failed::Stale(self.link.lost(lost, tools.config.timeout, "before its answer")));
         }
         let file = loop {
-            match self.frame("before its answer", tools)? {
+            match self.frame(|| String::from("before its answer"), tools)? {
                 Reply::File(file) => break file,
                 Reply::Wait { .. } => {}
                 Reply::Error(code, message) => {
@@ -134,20 +152,20 @@ impl Session {
         Err(self.link.broken(Malformed::Field(v2::FILE, field)).into())
     }
 
-    /// The next frame. A WAIT that says that nothing was done is no sign of life.
-    fn frame(&mut self, when: &str, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
+    /// The next frame; `when` is the end of a sentence about one that does not come. A WAIT that says that nothing was done is no sign of life.
+    fn frame(&mut self, when: impl Fn() -> String, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
         let timeout = tools.config.timeout;
         tools.collect()?;
         let reply = self.link.value(self.until, tools, parse)?;
         let reply = reply.map_err(|lost| match (lost, self.waited) {
-            (Lost::Silence, Some(_)) => self.no_progress(timeout, when),
-            _ => self.link.lost(lost, timeout, when),
+            (Lost::Silence, Some(_)) => self.no_progress(timeout, &when()),
+            _ => self.link.lost(lost, timeout, &when()),
         })?;
         match reply {
             Reply::Wait { done, .. } if self.waited.is_some_and(|before| done <= before) => {
                 // A flood of them leaves nothing to wait for, and no other time to look.
                 if Instant::now() >= self.until {
-                    return Err(self.no_progress(timeout, when));
+                    return Err(self.no_progress(timeout, &when()));
                 }
             }
             Reply::Wait { done, .. } => {
@@ -197,7 +215,7 @@ impl Session {
         }
         let comparison = item.digest_existing(size, file.algorithm, tools);
         let theirs = loop {
-            match self.frame("before the digest", tools)? {
+            match self.frame(|| String::from("before the digest"), tools)? {
                 Reply::Digest(digest) if digest.algorithm() == file.algorithm => break digest,
                 Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
                 Reply::Wait { done, total } => show_waiting(item.name, done, total, tools),
@@ -229,6 +247,9 @@ impl Session {
             offset: file.offset,
             attributes: Some(Attributes { mtime: file.mtime, mode: file.mode }),
         };
+        if file.size <= HELD_MAX as u64 && item.target.is_untouched() {
+            return self.receive_small(item, offer, file, tools);
+        }
         let began = Instant::now();
         let mut body = item.begin(&offer, tools)?;
         let result = self.body(&mut body, item.name, file, tools).and_then(|(theirs, waited)| {
@@ -237,11 +258,7 @@ impl Session {
         });
         let (theirs, ours, waited) = match result {
             Ok(result) => result,
-            Err(Failed::Reply(stop)) => return Err(Failed::Reply(item.interrupt(body, &offer, stop, tools))),
-            Err(Failed::Changed(stop)) => return Err(Failed::Changed(item.interrupt(body, &offer, stop, tools))),
-            Err(Failed::Connection(stop) | Failed::Stale(stop)) => {
-                return Err(item.interrupt(body, &offer, stop, tools).into());
-            }
+            Err(failed) => return Err(failed.map(|stop| item.interrupt(body, &offer, stop, tools))),
         };
         item.received += body.received().saturating_sub(offer.offset);
         if ours != theirs {
@@ -254,10 +271,30 @@ impl Session {
         Ok(Outcome::Received(Received { digest: ours, offer, slowed_by_digest }))
     }
 
+    /// Receives a small file whole, and lets the disk have it once it is verified.
+    fn receive_small(
+        &mut self,
+        item: &mut Item<'_>,
+        offer: Offer,
+        file: &File,
+        tools: &mut Tools<'_>,
+    ) -> Result<Outcome, Failed> {
+        tools.progress.begin(Activity::Receiving, item.name, file.size, 0);
+        let mut held = std::mem::take(&mut self.held);
+        held.clear();
+        let result = self.body(&mut held, item.name, file, tools);
+        let result = match result {
+            Ok((theirs, _)) => item.take_small(held.bytes(), &theirs, &offer, tools).map_err(Failed::Reply),
+            Err(failed) => Err(failed.map(|stop| item.interrupt_small(held.whole_frames(), &offer, stop, tools))),
+        };
+        self.held = held;
+        result.map(|digest| Outcome::Received(Received { digest, offer, slowed_by_digest: false }))
+    }
+
     /// The frames between FILE and the end; the server's digest, and how long it came behind the last byte.
     fn body(
         &mut self,
-        body: &mut Body<'_>,
+        body: &mut impl Room,
         name: &[u8],
         file: &File,
         tools: &mut Tools<'_>,
@@ -265,8 +302,8 @@ impl Session {
         let size = file.size;
         let mut whole = Instant::now();
         loop {
-            let when = format!("after {} of {size} bytes", body.received());
-            match self.frame(&when, tools)? {
+            let received = body.received();
+            match self.frame(|| format!("after {received} of {size} bytes"), tools)? {
                 Reply::Data(len) if u64::from(len) <= size - body.received() => {
                     self.data(body, len, size, tools)?;
                     whole = Instant::now();
@@ -289,7 +326,7 @@ impl Session {
     }
 
     /// The payload of a DATA frame.
-    fn data(&mut self, body: &mut Body<'_>, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
+    fn data(&mut self, body: &mut impl Room, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
         let timeout = tools.config.timeout;
         let end = body.received() + u64::from(len);
         while body.received() < end {
@@ -301,8 +338,8 @@ impl Session {
             match self.link.read(room, self.until, tools)? {
                 Read::Bytes(n) => {
                     body.add(n);
-                    if body.is_stream() && n < room_len {
-                        body.flush();
+                    if n < room_len {
+                        body.pause();
                     }
                     self.until = Instant::now() + timeout;
                     tools.progress.advance(body.received());

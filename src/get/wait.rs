@@ -8,6 +8,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use super::lines::Lines;
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
 
@@ -90,6 +91,7 @@ pub struct Waits {
     signals: Signals,
     waker: Arc<Waker>,
     logs: Logs,
+    lines: Lines,
     signal: Option<u8>,
 }
 
@@ -104,7 +106,15 @@ impl Waits {
         let mut signals = Signals::new(caught).map_err(failed)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
-        Ok(Waits { poll, events: Events::with_capacity(16), signals, waker, logs, signal: None })
+        Ok(Waits {
+            poll,
+            events: Events::with_capacity(16),
+            signals,
+            waker,
+            logs,
+            lines: Lines::default(),
+            signal: None,
+        })
     }
 
     /// Where a connection registers, as [`SOCKET`].
@@ -117,9 +127,15 @@ impl Waits {
         Arc::clone(&self.waker)
     }
 
+    /// Where lines go that are printed before the next wait.
+    pub fn lines(&self) -> Lines {
+        self.lines.clone()
+    }
+
     /// Waits until something may have changed, or until this time. A signal ends all waiting from now on.
     pub fn wait(&mut self, until: Option<Instant>) -> Result<(), Stop> {
         self.logs.flush();
+        self.lines.flush();
         if let Some(signal) = self.signal {
             return Err(Stop::Signal(signal));
         }
@@ -130,8 +146,10 @@ impl Waits {
             }
             _ => {}
         }
-        // The numbers of these three signals are below 16.
-        self.signal = self.signals.pending().next().and_then(|signal| u8::try_from(signal).ok());
+        if self.events.iter().any(|event| event.token() == SIGNALS) {
+            // The numbers of these three signals are below 16.
+            self.signal = self.signals.pending().next().and_then(|signal| u8::try_from(signal).ok());
+        }
         match self.signal {
             Some(signal) => Err(Stop::Signal(signal)),
             None => Ok(()),
@@ -165,6 +183,7 @@ impl Waits {
             signals: Signals::new::<_, i32>([]).expect("no signal can be caught"),
             waker: Arc::new(waker),
             logs: logs.expect("no log can be opened"),
+            lines: Lines::default(),
             signal: None,
         }
     }

@@ -21,7 +21,7 @@ impl Speech {
         match self {
             Speech::Xfer => {
                 let (name, algorithm) = (name.as_bytes().to_vec(), Algorithm::Md5);
-                v2::encode_get(&Request { name, algorithm, wanted: Wanted::ALL, rehash: false })
+                v2::encode_get(&Request { name: &name, algorithm, wanted: Wanted::ALL, rehash: false })
             }
             Speech::Http => format!("GET /{name} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes(),
         }

@@ -95,15 +95,22 @@ fn while_waiting_for_the_reply_in_version_2() {
     assert_ends_in_version_2(Vec::new(), |_| true);
 }
 
+/// Bytes of a file that has a part before all of it is there, and of one that is held in memory until then.
+const LARGE: usize = 1_000_000;
+const SMALL: usize = 1000;
+
 #[test]
 fn behind_file_in_version_2() {
-    assert_ends_in_version_2(wire2::File::of(&[1; 1000]).bytes(), part_is_there);
+    assert_ends_in_version_2(wire2::File::of(&[1; LARGE]).bytes(), part_is_there);
+    assert_ends_in_version_2(wire2::File::of(&[1; SMALL]).bytes(), |_| true);
 }
 
 #[test]
 fn within_data_in_version_2() {
-    let data = wire2::data(&[1; 1000]);
-    assert_ends_in_version_2([wire2::File::of(&[1; 1000]).bytes(), data[..500].to_vec()].concat(), part_is_there);
+    for (len, reached) in [(LARGE, part_is_there as fn(&Scratch) -> bool), (SMALL, |_| true)] {
+        let data = wire2::data(&vec![1; len]);
+        assert_ends_in_version_2([wire2::File::of(&vec![1; len]).bytes(), data[..500].to_vec()].concat(), reached);
+    }
 }
 
 #[test]

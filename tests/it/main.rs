@@ -28,6 +28,7 @@ mod progress_json;
 mod resume;
 mod retries;
 mod serve_signals;
+mod small_files;
 mod strangers;
 mod streams;
 mod targets;

@@ -1,0 +1,49 @@
+//! Lines for standard error, gathered while there is something better to do: a write for each costs as much as a file.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::console;
+
+/// Bytes that are gathered at most.
+const WAITING_MAX: usize = 16 * 1024;
+
+/// Where lines go. Clones share what waits; whatever is left goes out with the last of them.
+#[derive(Clone, Default)]
+pub struct Lines(Rc<Waiting>);
+
+#[derive(Default)]
+struct Waiting(RefCell<Vec<u8>>);
+
+impl Lines {
+    /// Has a line printed before the next wait.
+    pub fn print(&self, line: &str) {
+        let mut waiting = self.0.0.borrow_mut();
+        waiting.extend_from_slice(line.as_bytes());
+        waiting.push(b'\n');
+        if waiting.len() >= WAITING_MAX {
+            drop(waiting);
+            self.flush();
+        }
+    }
+
+    /// Prints all that waits.
+    pub fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+impl Waiting {
+    fn flush(&self) {
+        let waiting = self.0.take();
+        if !waiting.is_empty() {
+            console::with(|console| console.print(&waiting));
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
