@@ -20,8 +20,8 @@ impl Speech {
     pub fn request(self, name: &str) -> Vec<u8> {
         match self {
             Speech::Xfer => {
-                let (name, algorithm) = (name.as_bytes().to_vec(), Algorithm::Md5);
-                v2::encode_get(&Request { name: &name, algorithm, wanted: Wanted::ALL, rehash: false })
+                let (name, algorithm) = (name.as_bytes(), Algorithm::Md5);
+                v2::encode_get(&Request { name, algorithm, wanted: Wanted::ALL, rehash: false })
             }
             Speech::Http => format!("GET /{name} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes(),
         }
