@@ -115,8 +115,11 @@ fn within_data_in_version_2() {
 
 #[test]
 fn while_waiting_for_the_digest_in_version_2() {
-    let file = wire2::File::of(&[1; 1000]).bytes();
-    assert_ends_in_version_2([file, wire2::data(&[1; 1000]), wire2::wait(1, 1000)].concat(), part_is_there);
+    for (len, reached) in [(LARGE, part_is_there as fn(&Scratch) -> bool), (SMALL, |_| true)] {
+        let body = vec![1; len];
+        let said = [wire2::File::of(&body).bytes(), wire2::data(&body), wire2::wait(1, len as u64)].concat();
+        assert_ends_in_version_2(said, reached);
+    }
 }
 
 /// A file that is there already is digested: that takes long for this one.
