@@ -22,6 +22,7 @@ pub mod file;
 pub mod get;
 pub mod logging;
 pub mod net;
+mod pages;
 pub mod proto;
 pub mod root;
 pub mod serve;

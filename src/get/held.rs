@@ -2,18 +2,24 @@
 
 use super::receive::Room;
 use super::wait::{Stop, Waits};
+use crate::pages::Pages;
 
 /// Bytes of a file that is held at most: what our server sends in one frame, and less than a millisecond of MD5.
 pub const HELD_MAX: usize = 256 * 1024;
 
 /// The bytes of one file after the other.
-#[derive(Default)]
 pub struct Held {
-    /// Never shrinks, so that no file has to wait for memory.
-    buffer: Vec<u8>,
+    /// [`HELD_MAX`] bytes, so that no file has to wait for memory.
+    buffer: Pages,
     len: usize,
     /// Where the last whole frame ends.
     border: usize,
+}
+
+impl Default for Held {
+    fn default() -> Held {
+        Held { buffer: Pages::new(HELD_MAX), len: 0, border: 0 }
+    }
 }
 
 impl Held {
@@ -42,9 +48,6 @@ impl Room for Held {
     fn room(&mut self, len: u64, _: &mut Waits) -> Result<&mut [u8], Stop> {
         let left = HELD_MAX.saturating_sub(self.len);
         let end = self.len + usize::try_from(len).unwrap_or(left).min(left);
-        if self.buffer.len() < end {
-            self.buffer.resize(end, 0);
-        }
         Ok(self.buffer.get_mut(self.len..end).unwrap_or_default())
     }
 

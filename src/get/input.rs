@@ -1,11 +1,13 @@
 //! Bytes that have come from the server and are not used yet.
 
+use crate::pages::Pages;
+
 /// Bytes that are kept at most: the replies about many small files come out of one call.
 const LEN: usize = 256 * 1024;
 
 /// A buffer that is filled behind and used from the front.
 pub struct Input {
-    buffer: Box<[u8]>,
+    buffer: Pages,
     /// Where in the buffer the bytes lie: `start <= end <= LEN`.
     start: usize,
     end: usize,
@@ -14,7 +16,7 @@ pub struct Input {
 impl Input {
     /// Nothing yet.
     pub fn new() -> Input {
-        Input { buffer: vec![0; LEN].into_boxed_slice(), start: 0, end: 0 }
+        Input { buffer: Pages::new(LEN), start: 0, end: 0 }
     }
 
     /// What is here.

@@ -18,6 +18,7 @@ use super::journal::Journal;
 use super::wait::{SIGNAL_GRACE, Stop, Waits};
 use super::workers::{Pending, Worker};
 use crate::error::{Error, ExitCode, reason};
+use crate::pages::Pages;
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 
 /// Bytes of a block: small writes cost twice as much CPU on ext4.
@@ -128,13 +129,13 @@ fn write_at(file: &File, passes_cache: &AtomicBool, mut bytes: &[u8], mut offset
 
 /// Room for the next bytes of a file, and then these bytes; its buffer goes home when the last thread lets go of it.
 struct Block {
-    buffer: Vec<u8>,
+    buffer: Pages,
     len: usize,
     /// Where in the file it begins.
     offset: u64,
     /// Where in it the last whole frame ends, if one does.
     border: Option<usize>,
-    home: Sender<Vec<u8>>,
+    home: Sender<Pages>,
     waker: Arc<Waker>,
 }
 
@@ -162,8 +163,8 @@ pub struct Receiver {
     hasher: Worker,
     writer: Worker,
     syncer: Worker,
-    home: Sender<Vec<u8>>,
-    returns: Returns<Vec<u8>>,
+    home: Sender<Pages>,
+    returns: Returns<Pages>,
     /// Buffers made; at most [`BLOCKS_MAX`].
     made: Cell<usize>,
     waker: Arc<Waker>,
@@ -196,7 +197,7 @@ impl Receiver {
     }
 
     /// A free buffer, unless all are under way.
-    fn buffer(&self) -> Option<Vec<u8>> {
+    fn buffer(&self) -> Option<Pages> {
         if let Ok(buffer) = self.returns.try_recv() {
             return Some(buffer);
         }
@@ -204,7 +205,7 @@ impl Receiver {
             return None;
         }
         self.made.set(self.made.get() + 1);
-        Some(vec![0; BLOCK_LEN])
+        Some(Pages::new(BLOCK_LEN))
     }
 
     /// Begins a file behind the bytes that are there. Nothing of it counts as synced unless `sync`.
@@ -240,7 +241,7 @@ impl Receiver {
     ) -> Pending<io::Result<Digested>> {
         self.hasher.run(move || {
             let Digested { mut offset, mut hasher } = from;
-            let mut buffer = vec![0; BLOCK_LEN];
+            let mut buffer = Pages::new(BLOCK_LEN);
             while offset < end {
                 // Nobody looks any more, and others wait for this thread.
                 if Arc::strong_count(&done) == 1 {

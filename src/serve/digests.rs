@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::file::{Patience, Ready, ServedFile, Stamp};
+use crate::pages::Pages;
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 
 /// Bytes hashed between two looks at the clock: 0.2 ms of MD5. A file of up to this size that is in memory is hashed
@@ -100,7 +101,7 @@ pub struct Digests {
     /// Whether the running job that is hashed next is the one with the least left, and not the next in turn.
     runs_short: bool,
     cache: Cache,
-    buffer: Box<[u8]>,
+    buffer: Pages,
 }
 
 struct Job {
@@ -127,7 +128,7 @@ impl Default for Digests {
             prefers_short: true,
             runs_short: false,
             cache: Cache::default(),
-            buffer: vec![0; CHUNK].into_boxed_slice(),
+            buffer: Pages::new(CHUNK),
         }
     }
 }

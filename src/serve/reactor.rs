@@ -21,6 +21,7 @@ use super::{End, ServeConfig, open_root, private_log};
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
 use crate::net;
+use crate::pages::Pages;
 use crate::root::Root;
 use crate::text;
 
@@ -80,7 +81,7 @@ pub struct Reactor<'a> {
     turns_took: Duration,
     /// When log lines are to be written, whatever else there is to do.
     logs_due: Instant,
-    scratch: Box<[u8]>,
+    scratch: Pages,
     /// Frames that a turn gathers.
     gathered: Vec<u8>,
     /// Memory that one connection's input leaves to the next.
@@ -164,7 +165,7 @@ impl<'a> Reactor<'a> {
             pauses: Timers::default(),
             turns_took: Duration::ZERO,
             logs_due: now,
-            scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
+            scratch: Pages::new(SCRATCH_LEN),
             gathered: Vec::new(),
             spare: Vec::new(),
             now,
