@@ -22,6 +22,9 @@ use crate::proto::{Request, Version, Wanted};
 use crate::text;
 use rustix::fs::OFlags;
 
+/// Bytes of a file from which on its MD5 takes long enough to arrange the threads for it.
+const HASHING_FIRST_FROM: u64 = 64 << 20;
+
 /// How often the bar shows how far a local file has been hashed.
 const REFRESH: Duration = Duration::from_millis(100);
 
@@ -322,6 +325,9 @@ impl<'a> Item<'a> {
     fn open<'r>(&mut self, offer: &Offer, tools: &mut Tools<'r>) -> Result<Body<'r>, Stop> {
         let receiver: &'r Receiver = tools.receiver;
         receiver.settle(&mut tools.waits)?;
+        if offer.about.algorithm == Algorithm::Md5 && offer.about.size >= HASHING_FIRST_FROM {
+            receiver.put_hashing_first();
+        }
         let ready = self.target.begin(offer, receiver.writer(), &mut tools.waits)?;
         Ok(receiver.begin(ready.sink, ready.there, ready.journal, tools.config.sync))
     }

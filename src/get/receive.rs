@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use mio::Waker;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::{Errno, ReadWriteFlags};
+use rustix::process::{getpriority_process, setpriority_process};
 
 use super::journal::Journal;
 use super::wait::{SIGNAL_GRACE, Stop, Waits};
@@ -30,6 +31,9 @@ const BLOCKS_MAX: usize = 6;
 
 /// Bytes after which those written so far are synced, so that the last sync is short.
 const SYNC_EVERY: u64 = 32 << 20;
+
+/// How much nicer (setpriority(2)) the threads that move bytes are than the one that hashes them; it cannot be taken back.
+const GIVES_WAY: i32 = 10;
 
 /// linux/fs.h; Linux 6.14.
 const RWF_DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
@@ -167,6 +171,8 @@ pub struct Receiver {
     returns: Returns<Pages>,
     /// Buffers made; at most [`BLOCKS_MAX`].
     made: Cell<usize>,
+    /// Whether hashing goes before all else.
+    hashing_first: Cell<bool>,
     waker: Arc<Waker>,
 }
 
@@ -182,6 +188,7 @@ impl Receiver {
             home,
             returns,
             made: Cell::new(0),
+            hashing_first: Cell::new(false),
             waker,
         })
     }
@@ -189,6 +196,16 @@ impl Receiver {
     /// The thread that writes, for whatever must come after the writing.
     pub fn writer(&self) -> &Worker {
         &self.writer
+    }
+
+    /// From now on lets the thread that hashes have a core before those that only move bytes, if there are too few cores:
+    /// with MD5 they wait for it anyway, and each time that it waits for one of them the transfer takes so much longer.
+    pub fn put_hashing_first(&self) {
+        if !self.hashing_first.replace(true) {
+            give_way();
+            self.writer.post(give_way);
+            self.syncer.post(give_way);
+        }
     }
 
     /// Waits until nothing of an earlier attempt is still being written: it must not land behind what comes next.
@@ -262,6 +279,12 @@ impl Receiver {
             Ok(Digested { offset, hasher })
         })
     }
+}
+
+/// Makes the calling thread, and on Linux only that one, nicer by [`GIVES_WAY`].
+fn give_way() {
+    // Where it cannot be done, nothing is lost but time.
+    let _ = getpriority_process(None).and_then(|nice| setpriority_process(None, nice + GIVES_WAY));
 }
 
 /// What two threads share here is whole after every statement.
