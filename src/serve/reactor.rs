@@ -42,6 +42,14 @@ const ACCEPTS_MAX: usize = 64;
 const TURNS_SLICE: Duration = Duration::from_millis(3);
 const DIGEST_SLICE: Duration = Duration::from_millis(1);
 
+/// Deadlines are seconds ahead, and may be met this much later. 64 words of slots are 66 s, a little more than an idle
+/// connection lives.
+const DEADLINE_TICK: Duration = Duration::from_millis(16);
+const DEADLINE_WORDS: usize = 64;
+
+/// Pauses for the disk are 1 to 8 ms, of which this is half the shortest.
+const PAUSE_TICK: Duration = Duration::from_micros(500);
+
 /// How long the listener rests when it cannot accept, unless a connection ends before.
 const REST: Duration = Duration::from_secs(1);
 
@@ -161,8 +169,8 @@ impl<'a> Reactor<'a> {
             conns: Slab::new(),
             queue: VecDeque::new(),
             idle: VecDeque::new(),
-            timers: Timers::default(),
-            pauses: Timers::default(),
+            timers: Timers::new(DEADLINE_WORDS, DEADLINE_TICK, now),
+            pauses: Timers::new(1, PAUSE_TICK, now),
             turns_took: Duration::ZERO,
             logs_due: now,
             scratch: Pages::new(SCRATCH_LEN),

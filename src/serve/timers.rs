@@ -1,35 +1,170 @@
-//! When connections want their next turn, the earliest first.
+//! When connections want their next turn: a wheel, whose cost does not grow with their number.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Slots that one word of the map of full ones is about.
+const WORD: usize = u64::BITS as usize;
 
 /// Times, each with the number of what waits for it.
 ///
 /// Nothing is ever removed before its time: whoever is woken looks whether it is time, and sets a new one. A deadline
-/// that moves on with every byte then costs one entry per connection and not one per byte. Short pauses have a heap of
-/// their own, so that they do not leave deadlines behind.
-#[derive(Default)]
+/// that moves on with every byte then costs one entry per connection and not one per byte.
+///
+/// A slot is a short stretch of time, and what is due a round of the wheel later lies in the same one (Varghese and
+/// Lauck, Hashed and Hierarchical Timing Wheels, 1987, scheme 6). Setting a time and waking for it so cost the same,
+/// however many others there are. Nobody is woken before the time that was set, and everybody less than a tick behind.
 pub struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, usize)>>,
+    slots: Vec<Vec<(Instant, usize)>>,
+    /// A bit for each slot: whether anything is in it.
+    full: Vec<u64>,
+    /// How long a slot is.
+    tick: Duration,
+    began: Instant,
+    /// The number of the slot that ends next; slot `n` ends `n` ticks after `began`, and lies at `n` modulo their count.
+    /// Those that ended before are empty, but for times a round or more ahead.
+    next: u64,
+    /// Those whose time has come, to be taken out.
+    due: Vec<(Instant, usize)>,
 }
 
 impl Timers {
-    /// Wakes `who` at this time.
-    pub fn set(&mut self, at: Instant, who: usize) {
-        self.heap.push(Reverse((at, who)));
+    /// 64 slots of this length for each word; all together should be as long as most times are ahead.
+    pub fn new(words: usize, tick: Duration, now: Instant) -> Timers {
+        let words = words.max(1);
+        let (slots, full) = (vec![Vec::new(); words * WORD], vec![0; words]);
+        Timers { slots, full, tick, began: now, next: 1, due: Vec::new() }
     }
 
-    /// The earliest time of all.
+    /// Wakes `who` at this time.
+    pub fn set(&mut self, at: Instant, who: usize) {
+        let slot = self.index(self.ticks(at, true).max(self.next));
+        self.slots[slot].push((at, who));
+        self.full[slot / WORD] |= 1 << (slot % WORD);
+    }
+
+    /// When there may be somebody to wake.
     pub fn next_at(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        if !self.due.is_empty() {
+            return Some(self.began);
+        }
+        let ahead = self.next_full(self.index(self.next))?;
+        Some(self.end_of(self.next + ahead as u64))
     }
 
     /// Takes out one whose time has come, with that time.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, usize)> {
-        if self.next_at()? > now {
-            return None;
+        if self.due.is_empty() {
+            self.turn_to(now);
         }
-        self.heap.pop().map(|Reverse(due)| due)
+        self.due.pop()
+    }
+
+    /// Empties the slots that have ended by now, each once, however much time has passed.
+    fn turn_to(&mut self, now: Instant) {
+        let past = self.ticks(now, false) + 1;
+        while self.next < past {
+            let Some(ahead) = self.next_full(self.index(self.next)) else { break };
+            let number = self.next + ahead as u64;
+            if number >= past {
+                break;
+            }
+            let slot = self.index(number);
+            self.due.extend(self.slots[slot].extract_if(.., |(at, _)| *at <= now));
+            if self.slots[slot].is_empty() {
+                // A connection may wait for long: what a crowd of them needed is given back.
+                self.slots[slot] = Vec::new();
+                self.full[slot / WORD] &= !(1 << (slot % WORD));
+            }
+            self.next = number + 1;
+        }
+        self.next = self.next.max(past);
+    }
+
+    /// How many slots behind this one the next one lies that holds something, itself being 0.
+    fn next_full(&self, slot: usize) -> Option<usize> {
+        let (first, bit) = (slot / WORD, slot % WORD);
+        // The last word is the first once more, for the slots before this one.
+        (0..=self.full.len()).find_map(|words| {
+            let word = self.full[(first + words) % self.full.len()];
+            let word = if words == 0 { word >> bit << bit } else { word };
+            (word != 0).then(|| words * WORD + word.trailing_zeros() as usize - bit)
+        })
+    }
+
+    /// Ticks from the beginning to this time, in whole ones.
+    fn ticks(&self, at: Instant, round_up: bool) -> u64 {
+        let (nanos, tick) = (at.saturating_duration_since(self.began).as_nanos(), self.tick.as_nanos().max(1));
+        u64::try_from(if round_up { nanos.div_ceil(tick) } else { nanos / tick }).unwrap_or(u64::MAX)
+    }
+
+    fn index(&self, number: u64) -> usize {
+        // Below the number of slots, which is a usize.
+        (number % self.slots.len() as u64) as usize
+    }
+
+    fn end_of(&self, number: u64) -> Instant {
+        let nanos = u64::try_from(self.tick.as_nanos()).unwrap_or(u64::MAX).saturating_mul(number);
+        self.began + Duration::from_nanos(nanos)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(16);
+
+    /// Whatever is set and however time moves on: nobody is forgotten, woken too early, or much too late.
+    #[test]
+    fn everybody_is_woken_in_time() {
+        let began = Instant::now();
+        for seed in 1..=200u64 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut random = |below: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % below
+            };
+            let (mut timers, mut waiting, mut now) = (Timers::new(1, TICK, began), Vec::new(), began);
+            for who in 0..300 {
+                // Up to four rounds ahead, and sometimes in the past.
+                let at = (now + Duration::from_micros(random(4_000_000))).max(began + TICK) - TICK;
+                timers.set(at, who);
+                // What is over when it is set is due at once.
+                let due = at.max(now);
+                waiting.push((at, who, due));
+                let next = timers.next_at().expect("somebody waits");
+                let most = match random(8) {
+                    0 => 5_000_000,
+                    _ => 20_000,
+                };
+                now = if random(4) == 0 { next.max(now) } else { now + Duration::from_micros(random(most)) };
+                while let Some((at, who)) = timers.pop_due(now) {
+                    assert!(at <= now, "seed {seed}: {who} is woken too early");
+                    let place = waiting.iter().position(|(due, entry, _)| (*due, *entry) == (at, who));
+                    waiting.swap_remove(place.unwrap_or_else(|| panic!("seed {seed}: {who} was not waiting")));
+                }
+                let late = waiting.iter().find(|(_, _, due)| *due + TICK <= now);
+                assert_eq!(late, None, "seed {seed}: too late at {now:?}");
+                if let Some(first) = waiting.iter().map(|(_, _, due)| *due).min() {
+                    let next = timers.next_at().unwrap_or_else(|| panic!("seed {seed}: nobody is waited for"));
+                    assert!(next < first.max(now) + TICK, "seed {seed}: {next:?} is too late for {first:?}");
+                    assert!(next > now, "seed {seed}: {next:?} is over at {now:?}, and would be waited for in vain");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_wheel_waits_for_nothing() {
+        let began = Instant::now();
+        let mut timers = Timers::new(2, TICK, began);
+        assert_eq!(timers.next_at(), None);
+        timers.set(began + TICK * 3, 7);
+        assert_eq!(timers.next_at(), Some(began + TICK * 3));
+        assert_eq!(timers.pop_due(began + TICK * 3 - Duration::from_nanos(1)), None);
+        assert_eq!(timers.pop_due(began + TICK * 3), Some((began + TICK * 3, 7)));
+        assert_eq!((timers.pop_due(began + TICK * 9), timers.next_at()), (None, None));
     }
 }
