@@ -397,6 +397,11 @@ impl<T: Transport> Conn<T> {
         }
     }
 
+    /// Whether what has come from it is a request, if anything has.
+    pub fn awaits_request(&self) -> bool {
+        matches!(self.state, State::ReadingRequest(_))
+    }
+
     /// Since when it has been kept open after a reply with nothing to do.
     pub fn idle_since(&self) -> Option<Instant> {
         match self.state {

@@ -7,6 +7,7 @@ mod reactor;
 mod reason;
 mod reply;
 mod timers;
+mod turns;
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

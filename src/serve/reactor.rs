@@ -17,6 +17,7 @@ use super::conn::{Conn, Context, TURN_BUDGET, Turn};
 use super::digests::{Digests, Waiter};
 use super::reason::Reason;
 use super::timers::Timers;
+use super::turns::Turns;
 use super::{End, ServeConfig, open_root, private_log};
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
@@ -41,6 +42,9 @@ const ACCEPTS_MAX: usize = 64;
 /// Turns go before digest jobs, but those get a quarter of a busy thread: one slice of them after so much of turns.
 const TURNS_SLICE: Duration = Duration::from_millis(3);
 const DIGEST_SLICE: Duration = Duration::from_millis(1);
+
+/// After so much of turns in one pass, those who have asked meanwhile are looked for: that takes a fraction of a turn.
+const PASS_SLICE: Duration = Duration::from_micros(500);
 
 /// Deadlines are seconds ahead, and may be met this much later. 64 words of slots are 66 s, a little more than an idle
 /// connection lives.
@@ -79,7 +83,7 @@ pub struct Reactor<'a> {
     digests: Digests,
     conns: Slab<Entry>,
     /// Who has something to do.
-    queue: VecDeque<Token>,
+    queue: Turns,
     /// Who was kept open with nothing to do, since when: the oldest first, those that are not any more among them.
     idle: VecDeque<(Instant, Token)>,
     timers: Timers,
@@ -167,7 +171,7 @@ impl<'a> Reactor<'a> {
             root,
             digests: Digests::default(),
             conns: Slab::new(),
-            queue: VecDeque::new(),
+            queue: Turns::default(),
             idle: VecDeque::new(),
             timers: Timers::new(DEADLINE_WORDS, DEADLINE_TICK, now),
             pauses: Timers::new(1, PAUSE_TICK, now),
@@ -249,7 +253,8 @@ impl<'a> Reactor<'a> {
             && !entry.is_queued
         {
             entry.is_queued = true;
-            self.queue.push_back(token);
+            let asks = entry.conn.awaits_request();
+            self.queue.push(token, asks);
         }
     }
 
@@ -280,10 +285,10 @@ impl<'a> Reactor<'a> {
     fn run_turns(&mut self) {
         let mut took = Duration::ZERO;
         for _ in 0..self.queue.len() {
-            let Some(token) = self.queue.pop_front() else { break };
+            let Some(token) = self.queue.pop() else { break };
             self.turn(token);
             took = self.now.elapsed();
-            if took >= TURNS_SLICE {
+            if took >= PASS_SLICE {
                 break;
             }
         }
@@ -321,7 +326,10 @@ impl<'a> Reactor<'a> {
                     self.pauses.set(until, token.0);
                 }
             }
-            Turn::Yield => self.enqueue(token),
+            Turn::Yield => {
+                entry.is_queued = true;
+                self.queue.push(token, false);
+            }
             Turn::Close(reason) => self.close(token, reason),
         }
     }

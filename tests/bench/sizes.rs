@@ -33,7 +33,7 @@ const FULL: Sizes = Sizes {
     pipelined: 100_000,
     half_asked: 9000,
     cold: 256 << 20,
-    samples: 1000,
+    samples: 5000,
     watched: Duration::from_secs(3),
     connections: &[1, 10, 100, 1000, 10_000],
     growing: &[1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000],
