@@ -399,19 +399,19 @@ fn who_takes_nothing_of_what_is_owed_is_cut() {
 fn a_file_that_changes_between_frames_ends_its_reply_and_no_other() {
     let mut world = World::new("v2-border");
     for change in ["shorter", "written", "longer", "after the last byte"] {
-        let content = vec![1; 600_000];
+        let content = vec![1; 2_400_000];
         world.change("big", &content);
         world.change("a", b"body");
         let mut peer = peer_saying([ask("big", Wanted::ALL), ask("a", Wanted::ALL)]);
         let mut conn = world.conn(&mut peer);
         let all = change == "after the last byte";
-        while conn.bytes < if all { 600_000 } else { 1 } {
+        while conn.bytes < if all { 2_400_000 } else { 1 } {
             world.turn(&mut conn);
         }
         match change {
             "shorter" => world.change("big", &content[..100_000]),
             "longer" => world.change("big", &[&content[..], b"more"].concat()),
-            _ => world.change("big", &vec![2; 600_000]),
+            _ => world.change("big", &vec![2; 2_400_000]),
         }
         if all {
             world.hash(&mut conn);
@@ -421,7 +421,7 @@ fn a_file_that_changes_between_frames_ends_its_reply_and_no_other() {
         drop(conn);
         let words = words(&peer);
         assert_eq!(words[2..], ["error 4", "file@0", "data 4", "md5"], "{change}: {words:?}");
-        assert_eq!(all, words[1] == "data 600000", "{change}: {words:?}");
+        assert_eq!(all, words[1] == "data 2400000", "{change}: {words:?}");
         world.digests = Digests::default();
     }
 }

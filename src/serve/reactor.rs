@@ -44,7 +44,7 @@ const TURNS_SLICE: Duration = Duration::from_millis(3);
 const DIGEST_SLICE: Duration = Duration::from_millis(1);
 
 /// After so much of turns in one pass, those who have asked meanwhile are looked for: that takes a fraction of a turn.
-const PASS_SLICE: Duration = Duration::from_micros(500);
+const PASS_SLICE: Duration = Duration::from_micros(200);
 
 /// Deadlines are seconds ahead, and may be met this much later. 64 words of slots are 66 s, a little more than an idle
 /// connection lives.
