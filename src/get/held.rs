@@ -8,21 +8,21 @@ use crate::pages::Pages;
 pub const HELD_MAX: usize = 256 * 1024;
 
 /// The bytes of one file after the other.
+#[derive(Default)]
 pub struct Held {
-    /// [`HELD_MAX`] bytes, so that no file has to wait for memory.
+    /// [`HELD_MAX`] bytes, so that no file has to wait for memory; none while another has taken them.
     buffer: Pages,
     len: usize,
     /// Where the last whole frame ends.
     border: usize,
 }
 
-impl Default for Held {
-    fn default() -> Held {
+impl Held {
+    /// Room for the first file.
+    pub fn new() -> Held {
         Held { buffer: Pages::new(HELD_MAX), len: 0, border: 0 }
     }
-}
 
-impl Held {
     /// Lets go of the last file.
     pub fn clear(&mut self) {
         (self.len, self.border) = (0, 0);

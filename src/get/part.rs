@@ -7,7 +7,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
@@ -107,23 +106,25 @@ impl Part {
     }
 
     /// Makes one without a name (open(2), O_TMPFILE), for bytes that are verified already: nobody else can open it, and
-    /// nothing of it stays, whatever ends us. It saves a third of what a part with a name costs. Without a folder, or
-    /// where the file system has no such files, there is none.
+    /// nothing of it stays that has no name yet, whatever ends us. It saves a third of what a part with a name costs.
+    /// Without a folder, or where such files cannot be made or get no name later, there is none.
     pub fn unnamed(target: &Path) -> Option<Part> {
-        static IS_REFUSED: AtomicBool = AtomicBool::new(false);
-        if IS_REFUSED.load(Ordering::Relaxed) {
+        static CAN_BE_LINKED: OnceLock<bool> = OnceLock::new();
+        if CAN_BE_LINKED.get() == Some(&false) {
             return None;
         }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = match rustix::fs::open(folder_of(target), flags, Mode::from_raw_mode(PART_MODE)) {
-            Ok(file) => File::from(file),
+        let make = || rustix::fs::open(folder_of(target), flags, Mode::from_raw_mode(PART_MODE)).map(File::from);
+        let file = match make() {
             Err(Errno::NOENT) => return None,
-            Err(_) => {
-                IS_REFUSED.store(true, Ordering::Relaxed);
-                return None;
-            }
+            file => file,
         };
-        let (path, target) = (part_path(target), target.to_path_buf());
+        let path = part_path(target);
+        // One that has had a name and lost it gets none again, so another one tries it.
+        if !CAN_BE_LINKED.get_or_init(|| file.is_ok() && make().is_ok_and(|file| can_be_linked(&file, &path))) {
+            return None;
+        }
+        let (file, target) = (file.ok()?, target.to_path_buf());
         Some(Part { file: Arc::new(file), path, target, is_new: true, is_unnamed: true, changed: None })
     }
 
@@ -400,6 +401,21 @@ fn id(metadata: &Metadata) -> (u64, u64) {
 /// What to say where a file cannot have its name, since a directory has it.
 pub fn is_directory(target: &Path) -> String {
     format!("cannot save {}: it is a directory; use -o or -d", text::path(target))
+}
+
+/// Whether a file without a name can get one: it cannot without /proc on Linux before 6.10, or where a security module or
+/// the file system forbids links. It has none afterwards.
+fn can_be_linked(file: &File, path: &Path) -> bool {
+    match link_to(file, path) {
+        Ok(()) => {
+            if lies_at(file, path) {
+                // It is empty; a client that finds it begins it anew.
+                let _ = std::fs::remove_file(path);
+            }
+            true
+        }
+        Err(error) => error == Errno::EXIST,
+    }
 }
 
 /// Opens a part file or its journal, without following a link and without waiting for the other end of a FIFO.

@@ -32,6 +32,9 @@ const BLOCKS_MAX: usize = 6;
 /// Bytes after which those written so far are synced, so that the last sync is short.
 const SYNC_EVERY: u64 = 32 << 20;
 
+/// With so many cores, nobody has to wait for one.
+const CORES_ENOUGH: usize = 4;
+
 /// How much nicer (setpriority(2)) the threads that move bytes are than the one that hashes them; it cannot be taken back.
 const GIVES_WAY: i32 = 10;
 
@@ -198,10 +201,11 @@ impl Receiver {
         &self.writer
     }
 
-    /// From now on lets the thread that hashes have a core before those that only move bytes, if there are too few cores:
+    /// From now on, if there are few cores, lets the thread that hashes have one before those that only move bytes:
     /// with MD5 they wait for it anyway, and each time that it waits for one of them the transfer takes so much longer.
     pub fn put_hashing_first(&self) {
-        if !self.hashing_first.replace(true) {
+        let cores = std::thread::available_parallelism().map_or(CORES_ENOUGH, usize::from);
+        if cores < CORES_ENOUGH && !self.hashing_first.replace(true) {
             give_way();
             self.writer.post(give_way);
             self.syncer.post(give_way);

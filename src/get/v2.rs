@@ -79,7 +79,7 @@ impl Session {
     pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
         let config = tools.config;
         let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
-        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: None, held: Held::default() })
+        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: None, held: Held::new() })
     }
 
     /// Asks, with the next [`Session::flush`]; the reply comes behind those to all earlier requests.

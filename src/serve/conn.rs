@@ -468,7 +468,8 @@ impl<T: Transport> Conn<T> {
         input.drain(..used.min(input.len()));
         match input.is_empty() {
             // A connection may be kept for long; who reads next can use the memory.
-            true => *cx.spare = input,
+            true if input.capacity() > 0 => *cx.spare = input,
+            true => {}
             false => self.input = input,
         }
         step

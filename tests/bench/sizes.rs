@@ -18,6 +18,8 @@ pub struct Sizes {
     pub cold: u64,
     /// Replies of which the slowest hundredth is told.
     pub samples: usize,
+    /// The same beside readers from the disk, which take longer.
+    pub cold_samples: usize,
     /// How long many connections are watched.
     pub watched: Duration,
     /// Connections at a time, and sizes of files, in the tables of growth.
@@ -34,6 +36,7 @@ const FULL: Sizes = Sizes {
     half_asked: 9000,
     cold: 256 << 20,
     samples: 5000,
+    cold_samples: 1000,
     watched: Duration::from_secs(3),
     connections: &[1, 10, 100, 1000, 10_000],
     growing: &[1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000],
@@ -48,6 +51,7 @@ const QUICK: Sizes = Sizes {
     half_asked: 300,
     cold: 32 << 20,
     samples: 200,
+    cold_samples: 200,
     watched: Duration::from_millis(300),
     connections: &[1, 10, 100],
     growing: &[1_000_000, 10_000_000],

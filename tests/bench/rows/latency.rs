@@ -60,7 +60,8 @@ fn beside<'a>(
         let load = Load::start(server.addr(), speech, asks)?;
         let disk_before = cost::read_from_disk(server.pid())?;
         let mut reader = Reader::connect(server.addr(), speech)?;
-        let (mut samples, body) = while_busy(load, bench.sizes.samples, || {
+        let wanted = if cold(0).is_some() { bench.sizes.cold_samples } else { bench.sizes.samples };
+        let (mut samples, body) = while_busy(load, wanted, || {
             std::thread::sleep(PAUSE);
             reader.fetch(&request)
         })?;
