@@ -321,8 +321,7 @@ impl Part {
             Err(Errno::EXIST) if replaces => {}
             result => return result.map_err(|error| ("save", error.into())),
         }
-        let lock = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive);
-        lock.and_then(|()| link_to(&self.file, &self.path)).map_err(|error| match error {
+        link_locked(&self.file, &self.path).map_err(|error| match error {
             Errno::EXIST => ("save", io::Error::other("another xfer is fetching it; wait for that, or use -o or -d")),
             error => ("save", error.into()),
         })?;
@@ -406,16 +405,22 @@ pub fn is_directory(target: &Path) -> String {
 /// Whether a file without a name can get one: it cannot without /proc on Linux before 6.10, or where a security module or
 /// the file system forbids links. It has none afterwards.
 fn can_be_linked(file: &File, path: &Path) -> bool {
-    match link_to(file, path) {
+    match link_locked(file, path) {
         Ok(()) => {
             if lies_at(file, path) {
-                // It is empty; a client that finds it begins it anew.
+                // Empty and locked: a client that finds it in this moment is told that another one is at it.
                 let _ = std::fs::remove_file(path);
             }
             true
         }
         Err(error) => error == Errno::EXIST,
     }
+}
+
+/// Gives a part's name to a file without one, so that whoever opens it finds it locked.
+fn link_locked(file: &File, path: &Path) -> Result<(), Errno> {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)?;
+    link_to(file, path)
 }
 
 /// Opens a part file or its journal, without following a link and without waiting for the other end of a FIFO.

@@ -174,7 +174,7 @@ pub struct Receiver {
     returns: Returns<Pages>,
     /// Buffers made; at most [`BLOCKS_MAX`].
     made: Cell<usize>,
-    /// Whether hashing goes before all else.
+    /// Whether hashing goes before all else, or has no need to.
     hashing_first: Cell<bool>,
     waker: Arc<Waker>,
 }
@@ -204,8 +204,10 @@ impl Receiver {
     /// From now on, if there are few cores, lets the thread that hashes have one before those that only move bytes:
     /// with MD5 they wait for it anyway, and each time that it waits for one of them the transfer takes so much longer.
     pub fn put_hashing_first(&self) {
-        let cores = std::thread::available_parallelism().map_or(CORES_ENOUGH, usize::from);
-        if cores < CORES_ENOUGH && !self.hashing_first.replace(true) {
+        if self.hashing_first.replace(true) {
+            return;
+        }
+        if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < CORES_ENOUGH) {
             give_way();
             self.writer.post(give_way);
             self.syncer.post(give_way);

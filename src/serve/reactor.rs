@@ -412,7 +412,8 @@ impl<'a> Reactor<'a> {
 
     /// Takes new connections, after those that we have got their turns.
     fn accept(&mut self) {
-        for _ in 0..if self.queue.is_empty() { ACCEPTS_MAX } else { ACCEPTS_BUSY_MAX } {
+        let most = if self.queue.is_empty() { ACCEPTS_MAX } else { ACCEPTS_BUSY_MAX };
+        for _ in 0..most {
             let has_room = self.has_room() || self.oldest_idle().is_some();
             let Some(listener) = &mut self.listener else { return };
             if !listener.is_ready || listener.resting_until.is_some_and(|until| self.now < until) {

@@ -7,7 +7,7 @@ use mio::Token;
 /// Connections that have something to do, each once.
 ///
 /// Those from which something has just come, most often a small request, take turns with the others, which may be busy
-/// with large files: so a request waits for one turn of those at most, and not for one of each.
+/// with large files: so a request waits for one turn of those for each request before it, and not for one of each of them.
 #[derive(Default)]
 pub struct Turns {
     asking: VecDeque<Token>,
