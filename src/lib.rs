@@ -26,4 +26,6 @@ mod pages;
 pub mod proto;
 pub mod root;
 pub mod serve;
+#[cfg(test)]
+mod simulation;
 pub mod text;
