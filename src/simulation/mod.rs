@@ -5,6 +5,10 @@
 //! that time. `make torture` sets the latter.
 
 mod chance;
+mod client;
+mod disk;
+pub mod machine;
+mod origin;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -28,7 +32,16 @@ pub fn run(what: &str, seeds: u64, one: impl Fn(&mut Chance)) {
             break;
         }
         let mut chance = Chance::new(seed);
+        if is_alone {
+            chance.watch();
+        }
         let result = catch_unwind(AssertUnwindSafe(|| one(&mut chance)));
+        if result.is_err() && !is_alone {
+            // Once more, with the steps that led to it.
+            chance = Chance::new(seed);
+            chance.watch();
+            let _ = catch_unwind(AssertUnwindSafe(|| one(&mut chance)));
+        }
         if is_alone || result.is_err() {
             let steps = chance.steps();
             eprintln!("{what}, seed {seed}: the last {} steps:\n  {}", steps.len(), steps.join("\n  "));
