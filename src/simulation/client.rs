@@ -1,21 +1,25 @@
 //! Simulated clients: several lives of `xfer get` on one machine, each ended by itself, a signal, force or a power cut, and
 //! a last one in which nothing fails.
 
+mod disk;
+pub mod machine;
+mod origin;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Chance;
-use super::disk::{Disk, Survives};
-use super::machine::{Dice, End, Machine};
-use super::origin::{Kind, Origin};
 use crate::error::ExitCode;
 use crate::get::journal::{SUFFIX, slots};
 use crate::get::{Existing, GetConfig, Output, ProgressMode, fetch_all};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::proto::Wanted;
 use crate::proto::digest::Algorithm;
+use disk::{Disk, Survives};
+use machine::{Dice, End, Machine};
+use origin::{Kind, Origin};
 
 /// Runs in `make check`; some seconds of them.
 const SEEDS: u64 = 3_000;
@@ -176,7 +180,8 @@ fn one_life(mut machine: Machine, setting: &Setting, is_undisturbed: &mut bool, 
         _ => {}
     }
     let existing = *dice.pick(&[Existing::Compare, Existing::Compare, Existing::Fetch, Existing::Keep]);
-    let config = config(setting, 1 + dice.within(0..5) as u32, existing);
+    let mut config = config(setting, 1 + dice.within(0..5) as u32, existing);
+    config.v1 = dice.happens(12, 1);
     let (mut machine, end) = get(machine, &config);
     match end {
         End::Returned(exit) => {

@@ -6,9 +6,6 @@
 
 mod chance;
 mod client;
-mod disk;
-pub mod machine;
-mod origin;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 pub use chance::Chance;
+pub use client::machine;
 
 /// Runs a simulation for `seeds` seeds, or as the environment says; a run that panics names its seed and its last steps.
 pub fn run(what: &str, seeds: u64, one: impl Fn(&mut Chance)) {

@@ -12,11 +12,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Chance;
 use super::disk::Disk;
 use super::origin::Origin;
 use crate::get::workers::Job;
 use crate::net::Io;
+use crate::simulation::Chance;
 
 /// Waits in a row that come to nothing before a run counts as hanging.
 const WAITS_MAX: u64 = 200_000;
