@@ -42,6 +42,17 @@ struct Setting {
     kind: Kind,
 }
 
+/// What has happened to a machine so far.
+#[derive(Default)]
+struct Past {
+    /// Calls of its file system failed, or somebody took files of ours away.
+    has_failed: bool,
+    /// Somebody else wrote to a part.
+    has_been_written_to: bool,
+    /// Its power was cut.
+    was_cut: bool,
+}
+
 fn target(name: &[u8]) -> PathBuf {
     Path::new(FOLDER).join(std::str::from_utf8(name).expect("a name of ours"))
 }
@@ -70,14 +81,14 @@ fn client() {
 
 fn lives(dice: &Dice) {
     let (setting, mut machine) = begin(dice);
-    let mut is_undisturbed = true;
+    let mut past = Past::default();
     for _ in 0..dice.within(0..4) {
-        machine = one_life(machine, &setting, &mut is_undisturbed, dice);
+        machine = one_life(machine, &setting, &mut past, dice);
         if dice.happens(6, 1) {
             between_lives(&mut machine, &setting, dice);
         }
     }
-    last_life(machine, &setting);
+    last_life(machine, &setting, &past);
 }
 
 /// A machine with files on its server, and maybe some of them, or others, in its folder.
@@ -161,8 +172,8 @@ fn get(mut machine: Machine, config: &GetConfig) -> (Machine, End<ExitCode>) {
     })
 }
 
-/// A life in which things fail, as this machine has it; whether its disk has never failed in any life.
-fn one_life(mut machine: Machine, setting: &Setting, is_undisturbed: &mut bool, dice: &Dice) -> Machine {
+/// A life in which things fail, as this machine has it.
+fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dice) -> Machine {
     machine.disk.failing = *dice.pick(&[0, 0, 0, 3, 20]);
     machine.origin.failing = *dice.pick(&[0, 30, 200]);
     if dice.happens(10, 1) {
@@ -172,8 +183,7 @@ fn one_life(mut machine: Machine, setting: &Setting, is_undisturbed: &mut bool, 
     if dice.happens(20, 1) {
         machine.disk.thief = Some((beside(any_of(setting, dice)), dice.within(0..60)));
     }
-    let is_healthy = machine.disk.failing == 0 && machine.disk.capacity == u64::MAX && machine.disk.thief.is_none();
-    *is_undisturbed &= is_healthy;
+    past.has_failed |= machine.disk.failing != 0 || machine.disk.capacity != u64::MAX || machine.disk.thief.is_some();
     match dice.within(0..5) {
         0 | 1 => machine.disk.ends_after = Some(dice.within(0..400)),
         2 => machine.signal_after = Some(dice.within(0..150)),
@@ -188,14 +198,14 @@ fn one_life(mut machine: Machine, setting: &Setting, is_undisturbed: &mut bool, 
             dice.step(|| format!("returned {exit:?}: {}", String::from_utf8_lossy(&machine.printed)));
             check_end(&machine, setting, exit, existing);
             // Seen by the next run only if this one has ended in order, and its journal was written to the end.
-            let is_orderly = *is_undisturbed && String::from_utf8_lossy(&machine.printed).contains(" are kept in ");
+            let is_orderly = !past.has_failed && String::from_utf8_lossy(&machine.printed).contains(" are kept in ");
             if is_orderly && dice.happens(3, 1) {
                 if machine.disk.scribble(&beside(any_of(setting, dice))) {
+                    past.has_been_written_to = true;
                     dice.count("somebody else wrote to a part");
                 }
             } else if setting.sync && dice.happens(6, 1) {
-                *is_undisturbed = false;
-                cut_power(&mut machine, dice);
+                cut_power(&mut machine, setting, past, dice);
                 if exit == ExitCode::Done && existing != Existing::Keep {
                     check_whole(&machine, setting, "after a power cut");
                 }
@@ -205,11 +215,10 @@ fn one_life(mut machine: Machine, setting: &Setting, is_undisturbed: &mut bool, 
             dice.step(|| String::from("killed"));
             // Without syncing, what a power cut leaves is anybody's guess (xfer-get(1), --no-sync).
             if setting.sync && dice.happens(2, 1) {
-                *is_undisturbed = false;
-                cut_power(&mut machine, dice);
+                cut_power(&mut machine, setting, past, dice);
             } else {
                 dice.count("the program was killed");
-                if *is_undisturbed && setting.resume {
+                if !past.has_failed && !past.was_cut && setting.resume {
                     check_loss(&machine, setting);
                 }
             }
@@ -224,11 +233,31 @@ fn any_of<'a>(setting: &'a Setting, dice: &Dice) -> &'a [u8] {
     &setting.names[dice.within(0..setting.names.len() as u64) as usize]
 }
 
-fn cut_power(machine: &mut Machine, dice: &Dice) {
+/// What was synced, and is said so in a journal that was synced, is there when the machine comes back.
+fn cut_power(machine: &mut Machine, setting: &Setting, past: &mut Past, dice: &Dice) {
     let survives = any_of_what_survives(dice);
     dice.count("the power was cut");
     dice.step(|| format!("{survives:?} survives"));
+    let promised = |machine: &Machine, name: &Vec<u8>| {
+        let entries = slots(machine.disk.synced_content(&journal_of(name))?);
+        entries.iter().filter(|entry| entry.is_synced).map(|entry| entry.offset).max()
+    };
+    let before: Vec<_> = setting.names.iter().map(|name| promised(machine, name)).collect();
     machine.disk.cut_power(survives);
+    past.was_cut = true;
+    if past.has_failed {
+        return;
+    }
+    for (name, before) in setting.names.iter().zip(before) {
+        let part = machine.disk.content(&beside(name)).map(<[u8]>::len);
+        let after = machine.disk.content(&journal_of(name)).map(|_| promised(machine, name));
+        let is_saved = machine.disk.content(&target(name)).is_some();
+        let is_kept = after == Some(before) && part.is_some_and(|len| Some(len as u64) >= before);
+        assert!(
+            before.is_none() || is_kept || is_saved,
+            "{before:?} bytes were synced, {after:?} are left, of {part:?}"
+        );
+    }
 }
 
 fn any_of_what_survives(dice: &Dice) -> Survives {
@@ -252,7 +281,7 @@ fn between_lives(machine: &mut Machine, setting: &Setting, dice: &Dice) {
 }
 
 /// A life in which nothing fails: all is there in the end, and what was saved for it is used.
-fn last_life(mut machine: Machine, setting: &Setting) {
+fn last_life(mut machine: Machine, setting: &Setting, past: &Past) {
     machine.disk.failing = 0;
     machine.origin.failing = 0;
     if machine.origin.kind == Kind::Hostile {
@@ -266,6 +295,10 @@ fn last_life(mut machine: Machine, setting: &Setting) {
     let printed = String::from_utf8_lossy(&machine.printed);
     assert_eq!(exit, ExitCode::Done, "the last life, undisturbed: {printed}");
     check_whole(&machine, setting, "in the end");
+    let is_unharmed = !past.has_failed && !past.has_been_written_to && !machine.origin.has_damaged;
+    if is_unharmed && setting.kind != Kind::Hostile {
+        assert!(!printed.contains("arrived damaged"), "what was kept was not what came: {printed}");
+    }
     assert_eq!(
         machine.disk.names().count(),
         setting.names.len(),

@@ -109,6 +109,11 @@ impl Disk {
         Some(&self.inodes.get(self.names.get(path)?)?.bytes)
     }
 
+    /// What of the file at a path was synced.
+    pub fn synced_content(&self, path: &Path) -> Option<&[u8]> {
+        Some(&self.inodes.get(self.names.get(path)?)?.durable)
+    }
+
     /// All names.
     pub fn names(&self) -> impl Iterator<Item = &Path> {
         self.names.keys().map(PathBuf::as_path)

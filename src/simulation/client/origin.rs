@@ -49,6 +49,8 @@ pub struct Origin {
     pub lies: Vec<Vec<u8>>,
     /// What it was asked for, for as long as nobody has looked.
     pub asked: Vec<(Vec<u8>, Wanted)>,
+    /// Whether a byte was ever damaged on its way.
+    pub has_damaged: bool,
     connections: BTreeMap<u64, Connection>,
     count: u64,
 }
@@ -85,6 +87,7 @@ impl Origin {
             files: BTreeMap::new(),
             lies: Vec::new(),
             asked: Vec::new(),
+            has_damaged: false,
             connections: BTreeMap::new(),
             count: 0,
         }
@@ -184,12 +187,13 @@ impl Origin {
         if n > 1 && dice.happens(4, 1) {
             n = dice.within(1..n as u64 + 1) as usize;
         }
-        let mut bytes = connection.out.drain(..n);
-        for to in rooms.iter_mut().flat_map(|room| room.iter_mut()) {
-            let Some(byte) = bytes.next() else { break };
-            *to = byte;
+        let mut taken = 0;
+        for room in rooms {
+            let len = room.len().min(n - taken);
+            room[..len].copy_from_slice(&connection.out[taken..taken + len]);
+            taken += len;
         }
-        drop(bytes);
+        connection.out.drain(..n);
         if let Some((left, _)) = &mut connection.breaks {
             *left -= n;
         }
@@ -403,6 +407,7 @@ impl Origin {
         } else if connection.out.len() > safe && self.fails("a byte was damaged on the way", 1) {
             let at = self.dice.within(safe as u64..connection.out.len() as u64) as usize;
             connection.out[at] ^= 1 << self.dice.within(0..8);
+            self.has_damaged = true;
         }
     }
 }
