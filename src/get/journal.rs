@@ -28,7 +28,7 @@ const MAGIC: &[u8; 8] = b"xferpart";
 const FORMAT: u16 = 1;
 
 /// Bytes of a slot at most, and between the beginnings of the two.
-const SLOT_LEN: usize = 8192;
+pub const SLOT_LEN: usize = 8192;
 
 /// Bytes of the checksum behind a slot.
 const CHECKSUM_LEN: usize = 32;
@@ -68,17 +68,20 @@ pub struct Entry {
     /// Bytes of the part that are good; at most the size.
     pub offset: u64,
     /// So many bytes have this digest so far; at most `offset`.
-    state: Option<(u64, [u8; STATE_LEN])>,
+    pub state: Option<(u64, [u8; STATE_LEN])>,
     /// Later slots have higher numbers.
-    sequence: u64,
+    pub sequence: u64,
+    /// Whether it was waited for until it was on the disk.
     pub is_synced: bool,
     /// When the part changed last, if the run ended in order.
-    closed: Option<Time>,
+    pub closed: Option<Time>,
+    /// The boot of the machine that it was written under.
     pub boot: Vec<u8>,
 }
 
 impl Entry {
-    fn encode(&self) -> Vec<u8> {
+    /// Writes a slot.
+    pub fn encode(&self) -> Vec<u8> {
         let (hashed, state) = self.state.unwrap_or((0, [0; STATE_LEN]));
         let flags =
             u8::from(self.is_synced) | u8::from(self.state.is_some()) << 1 | u8::from(self.closed.is_some()) << 2;
@@ -108,7 +111,7 @@ impl Entry {
     }
 
     /// Reads a slot; `None` if it is none that we have written, or was not written to its end.
-    fn decode(slot: &[u8]) -> Option<Entry> {
+    pub fn decode(slot: &[u8]) -> Option<Entry> {
         let mut rest = slot;
         if take::<8>(&mut rest)? != *MAGIC || u16::from_be_bytes(take(&mut rest)?) != FORMAT {
             return None;
@@ -137,7 +140,9 @@ impl Entry {
         let state = (flags & 2 != 0).then_some((hashed, state));
         let closed = (flags & 4 != 0).then_some((seconds, nanos));
         let about = About { name, origin, size, version, algorithm };
-        Some(Entry { about, offset, state, sequence, is_synced: flags & 1 != 0, closed, boot })
+        let entry = Entry { about, offset, state, sequence, is_synced: flags & 1 != 0, closed, boot };
+        // A flag that we do not know, or a text longer than ours, is of another version, whatever it calls itself.
+        slot.starts_with(&entry.encode()).then_some(entry)
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) mod journal;
 mod ledger;
 mod lines;
 mod link;
-mod part;
+pub(crate) mod part;
 mod progress;
 mod receive;
 mod retry;

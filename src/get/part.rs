@@ -44,7 +44,7 @@ pub struct Part {
 }
 
 /// The part file's path: `.NAME.xfer-part` beside the target; a name too long for that is shortened with its digest.
-fn part_path(target: &Path) -> PathBuf {
+pub fn part_path(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().as_bytes();
     let mut part = vec![b'.'];
     if 1 + name.len() + LONGEST_SUFFIX.len() <= FILE_NAME_MAX {
@@ -68,7 +68,7 @@ fn part_path(target: &Path) -> PathBuf {
 }
 
 /// Where the journal of a part file lies.
-fn journal_path(part: &Path) -> PathBuf {
+pub fn journal_path(part: &Path) -> PathBuf {
     let mut name = part.file_name().unwrap_or_default().to_os_string();
     name.push(journal::SUFFIX);
     part.with_file_name(name)
