@@ -429,8 +429,9 @@ impl Disk {
         let file = self.file(handle)?;
         match failure {
             None => {
-                file.durable = file.bytes.clone();
-                file.changes.clear();
+                for change in std::mem::take(&mut file.changes) {
+                    change.apply(&mut file.durable);
+                }
                 Ok(())
             }
             Some(errno) => {
