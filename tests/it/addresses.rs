@@ -111,21 +111,22 @@ fn closed_at_once(line: &str) -> Option<usize> {
     number.parse().ok()
 }
 
-/// Our own client waits until there is room again.
+/// Our own client waits until there is room again, also in version 1, which has no codes.
 #[test]
 fn a_client_that_is_one_too_many_tries_again() {
-    let scratch = Scratch::new();
-    scratch.share("a", b"body");
-    let server = Server::start(serve(&scratch).args(["--max-conns-per-ip", "1"]));
-    let held = dial(server.addr);
-    server.wait_for_log("connection from ");
-    let client = get(&scratch, server.addr).arg("a").spawn();
-    client.wait_for_stderr(MESSAGE);
-    drop(held);
-    let outcome = client.finish();
-    outcome.exits(0).stderr_has("verified");
-    assert_eq!(scratch.text("out/a"), "body");
-    server.stop_content();
+    for version in [&["a"][..], &["--v1", "a"]] {
+        let scratch = Scratch::new();
+        scratch.share("a", b"body");
+        let server = Server::start(serve(&scratch).args(["--max-conns-per-ip", "1"]));
+        let held = dial(server.addr);
+        server.wait_for_log("connection from ");
+        let client = get(&scratch, server.addr).args(version).spawn();
+        client.wait_for_stderr(MESSAGE);
+        drop(held);
+        client.finish().exits(0).stderr_has("verified");
+        assert_eq!(scratch.text("out/a"), "body");
+        server.stop_content();
+    }
 }
 
 /// If nobody has said how many: half of all, and sixteen in any case.
