@@ -194,6 +194,26 @@ fn out_of_descriptors_it_goes_on() {
     assert_eq!(log.matches("reason: complete").count(), 200, "{log}");
 }
 
+/// What a careless parent has left open in the server is not counted on: there is a file for every socket all the same.
+#[test]
+fn inherited_descriptors_cost_nobody_the_file() {
+    let _cores = cores::all_cores();
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    // Only bash opens descriptors above 9.
+    let open = "for n in $(seq 10 69); do eval \"exec $n</dev/null\"; done; ulimit -n 128; exec \"$0\" \"$@\"";
+    let line = format!("exec bash -c '{open}' \"$0\" \"$@\"");
+    let server = Server::start(serve(&scratch).args(["--max-conns-per-ip", "0"]).after(&line));
+    let mut held: Vec<TcpStream> = (0..60).map(|_| dial(server.addr)).collect();
+    server.wait_for_log("accepting no connections for the moment: as many connections as the limits allow");
+    held.iter_mut().for_each(|stream| stream.write_all(&request(b"a")).unwrap());
+    for mut stream in held {
+        assert!(read_to_end(&mut stream).ends_with(b"body"));
+    }
+    let log = server.stop().log;
+    assert_eq!(log.matches("reason: complete").count(), 60, "{log}");
+}
+
 /// The soft limit of a shell is no reason to refuse anybody.
 #[test]
 fn the_soft_limit_of_descriptors_is_raised() {
