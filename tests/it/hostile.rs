@@ -211,6 +211,31 @@ fn a_shut_window_is_reset_and_nothing_of_it_stays() {
     }
 }
 
+/// What a peer does not read is not handed to the kernel, where it would stay when the connection has long ended: a file
+/// that might fit there is not sent, and whoever does not take it is reset like everybody.
+#[test]
+fn the_kernel_keeps_little_for_those_who_do_not_read() {
+    let scene = Scene::new(&["--idle-timeout", "1"]);
+    scene.scratch.share_sparse("medium", 1_500_000);
+    for (n, asked) in [request(b"medium"), Get::of("medium").bytes()].into_iter().enumerate() {
+        let mut stream = dial_slowly(scene.addr());
+        let peer = stream.local_addr().unwrap();
+        stream.write_all(&asked).unwrap();
+        let mut most = 0;
+        wait_for("it to be cut", || {
+            let rows = sockets_towards(peer, scene.addr());
+            let queued = rows.iter().map(|row| u64::from_str_radix(&row[3..11], 16).unwrap());
+            most = queued.max().unwrap_or(0).max(most);
+            scene.server.log().matches("reason: idle timeout").count() == n + 1
+        });
+        // The limit, a piece beyond it, and what was under way.
+        assert!((1..=512 * 1024).contains(&most), "{most} bytes are queued");
+        assert_eq!(sockets_towards(peer, scene.addr()), [""; 0]);
+    }
+    scene.assert_closes(2, "idle timeout");
+    scene.server.stop_content();
+}
+
 /// Nobody's peer is cut because others are hostile: a reader that pauses goes on in the middle of all kinds of them.
 #[test]
 fn a_slow_reader_among_hostile_peers_gets_it_all() {
