@@ -18,7 +18,7 @@ use crate::get::{Existing, GetConfig, Output, ProgressMode};
 use crate::logging::{LogTarget, Verbosity};
 use crate::proto::DEFAULT_PORT;
 use crate::proto::digest::Algorithm;
-use crate::serve::{Limits, ServeConfig};
+use crate::serve::{Limits, PerAddress, ServeConfig};
 use crate::text;
 
 const DEFAULT_HOST: &str = "localhost";
@@ -68,12 +68,18 @@ struct ServeArgs {
     /// connections at once, at most (default: 20000, and what the descriptor limit allows)
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     max_conns: Option<NonZeroU32>,
+    /// connections at once of one address, at most, 0 for no limit (default: half of all)
+    #[argh(option, arg_name = "N", from_str_fn(parse_count))]
+    max_conns_per_ip: Option<u32>,
     /// seconds in which a request must be whole (default: 10)
     #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
     request_timeout: Option<Duration>,
     /// seconds without progress, or without a next request, after which a connection is closed (default: 60)
     #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
     idle_timeout: Option<Duration>,
+    /// bytes a second that a client takes at least, over two minutes, 0 for no limit (default: 500)
+    #[argh(option, arg_name = "B", from_str_fn(parse_count))]
+    min_rate: Option<u32>,
     /// seconds that running transfers get at shutdown, 0 for none (default: 10)
     #[argh(option, arg_name = "S", from_str_fn(parse_drain))]
     drain: Option<Duration>,
@@ -243,8 +249,14 @@ fn serve(args: &[OsString]) -> Result<Command, Error> {
         sandbox: !args.no_sandbox,
         limits: Limits {
             max_conns: args.max_conns.map_or(defaults.max_conns, |n| n.get() as usize),
+            max_conns_per_ip: match args.max_conns_per_ip {
+                Some(0) => PerAddress::All,
+                Some(n) => PerAddress::Most(n as usize),
+                None => defaults.max_conns_per_ip,
+            },
             request_timeout: args.request_timeout.unwrap_or(defaults.request_timeout),
             idle_timeout: args.idle_timeout.unwrap_or(defaults.idle_timeout),
+            min_rate: args.min_rate.unwrap_or(defaults.min_rate),
             drain: args.drain.unwrap_or(defaults.drain),
         },
         log: log_target(args.log_dir, args.log_file, args.no_log)?,

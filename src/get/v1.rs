@@ -85,6 +85,10 @@ fn refusal(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<St
             return Ok(link.broken(Malformed::LongMessage));
         }
     }
+    if v1::passes(&message) {
+        let (server, name, words) = (link.server(), text::quoted(item.name), text::escaped(&message));
+        return Ok(Stop::again(format!("{server} cannot send {name} now: {words}")));
+    }
     Ok(refused(link.server(), item.name, &message))
 }
 

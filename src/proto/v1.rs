@@ -98,6 +98,15 @@ impl Head {
     }
 }
 
+/// How the message of a refusal ends that may pass; version 1 has no codes. The servers of the first system say no such
+/// thing.
+const PASSES: &[u8] = b", try again later";
+
+/// Whether a refusal with this message may pass.
+pub fn passes(message: &[u8]) -> bool {
+    message.ends_with(PASSES)
+}
+
 /// A refusal with its message, cut at a character's border to [`MESSAGE_MAX`] bytes.
 pub fn encode_error(message: &str) -> Vec<u8> {
     let end = message.floor_char_boundary(MESSAGE_MAX);

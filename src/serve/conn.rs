@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use super::Limits;
 use super::digests::{Digests, Failure, Waiter};
 use super::header::{Header, Pieces};
+use super::pace::Pace;
 use super::reason::Reason;
 use super::reply::{Awaited, Brings, Reply, begin_v1, begin_v2, cause};
 use crate::file::{Patience, Ready};
@@ -127,6 +128,8 @@ pub struct Conn<T> {
     pub bytes: u64,
     /// What the first byte has announced, once it is there.
     dialect: Option<Dialect>,
+    /// Whether its address has as many connections as one may have: whatever it asks for, it is told so.
+    is_one_too_many: bool,
     /// What has arrived and is not answered; at most [`INPUT_MAX`] bytes. While a reply of version 2 is under way
     /// nothing is read: the requests behind it stay with the kernel, and hold their sender up.
     input: Vec<u8>,
@@ -135,6 +138,7 @@ pub struct Conn<T> {
     unsent: Vec<u8>,
     /// When the peer took bytes last, or when there were the first for it to take.
     progress: Instant,
+    pace: Pace,
     state: State,
 }
 
@@ -248,11 +252,19 @@ impl<T: Transport> Conn<T> {
             replies: 0,
             bytes: 0,
             dialect: None,
+            is_one_too_many: false,
             input,
             unsent,
             progress: now,
+            pace: Pace::default(),
             state,
         }
+    }
+
+    /// One that is to be told that its address has as many connections as one may have. It has the time of a request to
+    /// ask, since only a first byte tells in which protocol it understands a refusal.
+    pub fn one_too_many(transport: T, peer: SocketAddr, number: u64, now: Instant) -> Conn<T> {
+        Conn { is_one_too_many: true, ..Conn::new(transport, peer, number, now) }
     }
 
     /// Does what can be done now, within the budget of a turn.
@@ -314,7 +326,7 @@ impl<T: Transport> Conn<T> {
             match self.transport.write(rest) {
                 Io::Done(n) => {
                     sent += n;
-                    self.progress = cx.now;
+                    self.takes(n, cx);
                 }
                 Io::WouldBlock => {
                     self.unsent.drain(..sent);
@@ -340,7 +352,10 @@ impl<T: Transport> Conn<T> {
                 Behind::File => self.transport.write_more(rest),
             };
             match written {
-                Io::Done(n) => sent += n,
+                Io::Done(n) => {
+                    sent += n;
+                    self.takes(n, cx);
+                }
                 Io::WouldBlock => {
                     self.unsent = rest.to_vec();
                     self.progress = cx.now;
@@ -349,15 +364,21 @@ impl<T: Transport> Conn<T> {
                 Io::Closed(_) => break Err(Stop::Close(Reason::ResetByPeer)),
             }
         };
-        if sent > 0 {
-            self.progress = cx.now;
-        }
         cx.gathered.clear();
         outcome
     }
 
+    /// The peer takes some bytes.
+    fn takes(&mut self, bytes: usize, cx: &Context<'_>) {
+        self.progress = cx.now;
+        self.pace.takes(bytes, cx.now);
+    }
+
     /// The peer takes nothing now, and has a time to take something.
-    fn blocked(&self, cx: &Context<'_>) -> Stop {
+    fn blocked(&mut self, cx: &Context<'_>) -> Stop {
+        if self.pace.is_too_slow(cx.now, cx.limits.min_rate) {
+            return Stop::Close(Reason::TooSlow);
+        }
         let deadline = match self.state {
             // A peer that does not even take a refusal is not waited for longer than for a request.
             State::Refusing(_) if !self.speaks_v2() => self.opened + cx.limits.request_timeout + LINGER_TIME,
@@ -413,7 +434,7 @@ impl<T: Transport> Conn<T> {
     /// Writes the closing line and lets go of everything.
     pub fn close(mut self, reason: Reason, digests: &mut Digests, me: Waiter, now: Instant) {
         digests.leave(me);
-        if matches!(reason, Reason::IdleTimeout | Reason::DrainTimeout) {
+        if matches!(reason, Reason::IdleTimeout | Reason::TooSlow | Reason::DrainTimeout) {
             self.transport.abort();
         }
         log::info!(
@@ -482,6 +503,7 @@ impl<T: Transport> Conn<T> {
         match *self.dialect.get_or_insert_with(|| Dialect::of(first)) {
             Dialect::V2 => match v2::parse_asked(input) {
                 Ok(None) => None,
+                Ok(Some(_)) if self.is_one_too_many => Some((input.len(), self.refuse_one_too_many(cx))),
                 Ok(Some((used, asked))) => Some((used, self.answer_frame(asked, cx))),
                 Err(malformed) => Some((input.len(), self.refuse_bad(malformed, cx))),
             },
@@ -489,6 +511,7 @@ impl<T: Transport> Conn<T> {
             _ if cx.stopping => Some((0, Step::Close(Reason::Shutdown))),
             Dialect::V1 => match v1::parse_request(input) {
                 Ok(None) => None,
+                Ok(Some(_)) if self.is_one_too_many => Some((input.len(), self.refuse_one_too_many(cx))),
                 Ok(Some((_, request))) => Some((input.len(), self.answer(request, cx))),
                 Err(malformed) => Some((input.len(), self.refuse_bad(malformed, cx))),
             },
@@ -538,6 +561,12 @@ impl<T: Transport> Conn<T> {
             Asked::Get(request) => self.answer(request, cx),
             Asked::Refused(code, malformed) => self.refuse_malformed(code, malformed, Then::NextRequest, cx),
         }
+    }
+
+    /// Its closing line says all that the log needs of it.
+    fn refuse_one_too_many(&mut self, cx: &mut Context<'_>) -> Step {
+        let message = "Too many connections from your address, try again later";
+        self.refuse(ErrorCode::Busy, message, Then::Linger(Reason::TooMany), cx)
     }
 
     fn refuse_malformed(&mut self, code: ErrorCode, malformed: Malformed, then: Then, cx: &mut Context<'_>) -> Step {
@@ -735,7 +764,7 @@ impl<T: Transport> Conn<T> {
                     0 => Window::Border,
                     left => Window::Bytes(left),
                 };
-                self.progress = cx.now;
+                self.takes(n, cx);
                 self.count(state, n, cx);
             }
             Io::WouldBlock => return Err(self.blocked(cx)),
@@ -765,7 +794,7 @@ impl<T: Transport> Conn<T> {
         match self.transport.write(ZEROS.get(..len).unwrap_or(&ZEROS)) {
             Io::Done(n) => {
                 state.window = Window::Zeros(left.saturating_sub(n));
-                self.progress = cx.now;
+                self.takes(n, cx);
                 cx.spend(n);
                 Ok(())
             }

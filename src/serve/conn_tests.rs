@@ -302,6 +302,59 @@ fn a_peer_that_takes_nothing_is_cut_and_one_that_takes_little_is_not() {
     assert_eq!(world.turn(&mut conn), Turn::Close(Reason::IdleTimeout));
 }
 
+/// A byte now and then is no progress, and time that the server takes for itself is no delay of the peer.
+#[test]
+fn a_peer_that_takes_too_little_for_too_long_is_cut_and_one_that_is_made_to_wait_is_not() {
+    let mut world = World::new("pace");
+    world.file("big", 6_000_000);
+    // What fits on the way at first counts for the first period, so the next one may be the one that is too slow.
+    for (room, cut_at) in [(1, Some(3)), (499 * 50, Some(6)), (501 * 50, None)] {
+        let mut peer = peer_asking("big");
+        let mut conn = world.conn(&mut peer);
+        world.turn(&mut conn);
+        // The digest takes its time: nothing of that counts.
+        world.at(5000.0);
+        world.hash(&mut conn);
+        // The head and a few bytes.
+        conn.transport.room = 100;
+        let mut outcome = (0..20).map(|step| {
+            world.at(5000.0 + 50.0 * f64::from(step));
+            conn.transport.room += room;
+            (step, world.turn(&mut conn))
+        });
+        let cut = outcome.find(|(_, turn)| matches!(turn, Turn::Close(_)));
+        assert_eq!(cut, cut_at.map(|step| (step, Turn::Close(Reason::TooSlow))), "{room} bytes in 50 s");
+        world.now = world.start;
+    }
+}
+
+#[test]
+fn a_peer_whose_address_has_too_many_is_told_so_in_its_protocol() {
+    let mut world = World::new("too-many");
+    world.file("a", 5);
+    let ask = v2::encode_get(&Request {
+        name: b"a",
+        algorithm: crate::proto::digest::Algorithm::Md5,
+        wanted: crate::proto::Wanted::ALL,
+        rehash: false,
+    });
+    let message = "Too many connections from your address, try again later";
+    let mut expected = Vec::new();
+    v2::encode_error(ErrorCode::Busy, message, &mut expected);
+    let rows = [(v1::encode_request("a"), v1::encode_error(message)), (ask.repeat(3), expected)];
+    for (asked, expected) in rows {
+        let mut peer = Peer { input: [asked[..3].to_vec(), vec![]].into(), room: usize::MAX, ..Peer::default() };
+        let mut conn = Conn::one_too_many(&mut peer, SocketAddr::from(([127, 0, 0, 1], 1)), 1, world.now);
+        // It has the time of a request, and nothing else is done for it.
+        assert_eq!(world.turn(&mut conn), Turn::Wait(world.start + world.limits.request_timeout));
+        conn.transport.input.push_back(asked[3..].to_vec());
+        assert_eq!(world.turn(&mut conn), Turn::Wait(world.start + LINGER_TIME));
+        assert_eq!(conn.transport.writes.concat(), expected);
+        conn.transport.ended = true;
+        assert_eq!(world.turn(&mut conn), Turn::Close(Reason::TooMany));
+    }
+}
+
 #[test]
 fn a_file_that_changes_is_never_sent_whole() {
     let mut world = World::new("changed");

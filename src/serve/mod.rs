@@ -3,6 +3,8 @@
 mod conn;
 mod digests;
 mod header;
+mod pace;
+mod peers;
 mod reactor;
 mod reason;
 mod reply;
@@ -59,11 +61,15 @@ pub struct ServeConfig {
 pub struct Limits {
     /// Connections at once. The descriptor limit may allow fewer.
     pub max_conns: usize,
+    /// Connections at once of one address.
+    pub max_conns_per_ip: PerAddress,
     /// From accepting a connection to its whole request, and for later ones from their first byte; trickling does not
     /// extend it. (nginx: client_header_timeout 60 s.)
     pub request_timeout: Duration,
     /// Without a byte taken by the peer, or without a next request. (nginx: send_timeout 60 s, keepalive_timeout 75 s.)
     pub idle_timeout: Duration,
+    /// Bytes a second that a peer takes at least, on average over the time for which it is waited for; 0 is no limit.
+    pub min_rate: u32,
     /// For running replies at shutdown.
     pub drain: Duration,
 }
@@ -72,9 +78,38 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             max_conns: 20_000,
+            max_conns_per_ip: PerAddress::Half,
             request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            min_rate: pace::MIN_RATE_DEFAULT,
             drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How many of the connections that a server takes one address may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PerAddress {
+    /// Half of them, but [`PER_ADDRESS_LEAST`] in any case: no address takes the server from all others, and an office
+    /// behind one address is refused nothing before it has as many as all others together may have.
+    /// (Postfix: smtpd_client_connection_count_limit is half of the default process limit.)
+    Half,
+    /// As many as there is room for.
+    All,
+    /// So many.
+    Most(usize),
+}
+
+/// Connections that one address may have at the least if nobody has said how many: a server for so few is no public one.
+const PER_ADDRESS_LEAST: usize = 16;
+
+impl PerAddress {
+    /// How many that is where a server takes `max_conns` in all; `None` is no limit.
+    pub fn most(self, max_conns: usize) -> Option<usize> {
+        match self {
+            PerAddress::Half => Some((max_conns / 2).max(PER_ADDRESS_LEAST)),
+            PerAddress::All => None,
+            PerAddress::Most(most) => Some(most),
         }
     }
 }
@@ -114,7 +149,7 @@ fn as_failure(error: Error) -> Error {
 }
 
 fn serve(config: &ServeConfig, logs: &Logs) -> Result<End, Error> {
-    let descriptors = raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit().saturating_sub(inherited_descriptors());
     let listener = listen(config)?;
     let address = listener.local_addr().map_err(|error| failure("cannot listen", &error))?;
     let reactor = Reactor::new(config, logs, listener, descriptors)?;
@@ -164,6 +199,12 @@ fn raise_descriptor_limit() -> usize {
         Err(_) => limit.current,
     };
     now.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
+/// Descriptors that whoever has started the server has left open in it: none, mostly. (The standard streams, the log and
+/// the folder that is read here are counted elsewhere.)
+fn inherited_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(5))
 }
 
 fn listen(config: &ServeConfig) -> Result<TcpListener, Error> {

@@ -1,6 +1,5 @@
 //! The one thread: readiness, turns, timers, signals, digest jobs and new connections, in passes that never wait.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,6 +14,7 @@ use slab::Slab;
 
 use super::conn::{Conn, Context, TURN_BUDGET, Turn};
 use super::digests::{Digests, Waiter};
+use super::peers::{Admission, Idle, Noted, Peers, Source};
 use super::reason::Reason;
 use super::sandbox::Sandbox;
 use super::timers::Timers;
@@ -22,7 +22,7 @@ use super::turns::Turns;
 use super::{End, ServeConfig, open_root, private_log};
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
-use crate::net;
+use crate::net::{self, Transport};
 use crate::pages::Pages;
 use crate::root::Root;
 use crate::text;
@@ -70,8 +70,8 @@ const LOG_PAUSE: Duration = Duration::from_millis(20);
 /// Descriptors kept for log, root, epoll, signals, standard streams and what libraries open.
 const RESERVED_DESCRIPTORS: usize = 64;
 
-/// Notes of idle connections that are kept beyond twice the number of connections before they are looked through.
-const IDLE_SLACK: usize = 64;
+/// How often the log is told of connections that were turned away: each of a storm of them would be a line otherwise.
+const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(10);
 
 /// Bytes read from a peer at a time.
 const SCRATCH_LEN: usize = 16 * 1024;
@@ -88,8 +88,10 @@ pub struct Reactor<'a> {
     conns: Slab<Entry>,
     /// Who has something to do.
     queue: Turns,
-    /// Who was kept open with nothing to do, since when: the oldest first, those that are not any more among them.
-    idle: VecDeque<(Instant, Token)>,
+    /// Who was kept open with nothing to do.
+    idle: Idle,
+    peers: Peers,
+    turned_away: Option<TurnedAway>,
     timers: Timers,
     /// Who waits for the disk, for milliseconds.
     pauses: Timers,
@@ -129,6 +131,9 @@ struct Listener {
 struct Entry {
     conn: Conn<TcpStream>,
     token: Token,
+    source: Source,
+    /// Whether it is served, and not only told that its address has too many.
+    is_served: bool,
     is_queued: bool,
     /// The earliest timer set for it.
     timer: Option<Instant>,
@@ -140,6 +145,14 @@ struct Entry {
 
 /// A connection with nothing to do costs no more than this in the slab. (nginx: some 5.5 KiB in all.)
 const _: () = assert!(size_of::<Entry>() <= 512);
+
+/// Connections that were closed at once, since the log was told of such.
+struct TurnedAway {
+    count: u64,
+    last: SocketAddr,
+    /// When the log hears of them.
+    due: Instant,
+}
 
 struct Totals {
     since: Instant,
@@ -171,6 +184,8 @@ impl<'a> Reactor<'a> {
         let open_files = Rc::new(());
         let root = open_root(config, private_log(config, logs), &open_files)?;
         let now = Instant::now();
+        let descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 4));
+        let max_conns = config.limits.max_conns.min(descriptors / 2);
         Ok(Reactor {
             config,
             logs,
@@ -181,7 +196,9 @@ impl<'a> Reactor<'a> {
             digests: Digests::default(),
             conns: Slab::new(),
             queue: Turns::default(),
-            idle: VecDeque::new(),
+            idle: Idle::default(),
+            peers: Peers::new(config.limits.max_conns_per_ip.most(max_conns)),
+            turned_away: None,
             timers: Timers::new(DEADLINE_WORDS, DEADLINE_TICK, now),
             pauses: Timers::new(1, PAUSE_TICK, now),
             turns_took: Duration::ZERO,
@@ -193,7 +210,7 @@ impl<'a> Reactor<'a> {
             accepted: 0,
             totals: Totals { since: now, replies: 0, bytes: 0 },
             stopping: None,
-            descriptors: descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 4)),
+            descriptors,
             open_files,
             sandbox: None,
             on_terminal: io::stderr().is_terminal(),
@@ -214,6 +231,7 @@ impl<'a> Reactor<'a> {
             self.now = Instant::now();
             self.take_events(&events);
             self.fire_timers();
+            self.tell_turned_away();
             self.root.close_old(self.now);
             self.run_turns();
             self.run_digests();
@@ -239,6 +257,7 @@ impl<'a> Reactor<'a> {
             self.root.next_at(),
             accept.map(|listener| listener.resting_until.unwrap_or(self.now)),
             self.stopping.as_ref().map(|stopping| stopping.deadline),
+            self.turned_away.as_ref().map(|turned_away| turned_away.due),
             self.logs.is_waiting().then(|| self.now + CONSOLE_RETRY),
         ];
         times.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
@@ -349,7 +368,8 @@ impl<'a> Reactor<'a> {
         if self.entry(token).is_none() {
             return;
         }
-        let conn = self.conns.remove(token.0 & KEY_MASK).conn;
+        let Entry { conn, source, is_served, .. } = self.conns.remove(token.0 & KEY_MASK);
+        self.peers.remove(source, is_served);
         self.totals.replies += conn.replies;
         self.totals.bytes += conn.bytes;
         conn.close(reason, &mut self.digests, Waiter(token.0), self.now);
@@ -358,29 +378,21 @@ impl<'a> Reactor<'a> {
         }
     }
 
-    /// Remembers an idle connection, and forgets those that are not any more before they outnumber the others: so much
-    /// is noted before that happens again that each note costs a bounded time.
+    /// Remembers an idle connection.
     fn note_idle(&mut self, since: Instant, token: Token) {
-        self.idle.push_back((since, token));
+        let Some(source) = self.entry(token).map(|entry| entry.source) else { return };
+        let conns = &self.conns;
+        self.idle.note((since, token), conns.len(), |noted| is_idle(conns, noted));
+        self.peers.note_idle(source, (since, token), |noted| is_idle(conns, noted));
         // It can make room now.
         if let Some(listener) = &mut self.listener {
             listener.resting_until = None;
-        }
-        if self.idle.len() > 2 * self.conns.len() + IDLE_SLACK {
-            let conns = &self.conns;
-            self.idle.retain(|noted| is_idle(conns, *noted));
         }
     }
 
     /// The connection that has been idle for the longest.
     fn oldest_idle(&mut self) -> Option<Token> {
-        while let Some(noted) = self.idle.front() {
-            if is_idle(&self.conns, *noted) {
-                return Some(noted.1);
-            }
-            self.idle.pop_front();
-        }
-        None
+        self.idle.oldest(|noted| is_idle(&self.conns, noted))
     }
 
     /// Closes an idle connection, if there is one.
@@ -432,19 +444,15 @@ impl<'a> Reactor<'a> {
                 return listener.rest(self.now, "as many connections as the limits allow");
             }
             match listener.socket.accept() {
-                Ok((stream, peer)) => {
-                    // Only for somebody who is there; that it is one more for a moment is what the reserve allows.
-                    while !self.has_room() && self.make_room() {}
-                    self.open(stream, net::canonical(peer));
-                }
+                Ok((stream, peer)) => self.admit(stream, net::canonical(peer)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     listener.is_ready = false;
                     listener.resting_until = None;
                     listener.said = false;
                     return;
                 }
-                // Somebody who gave up before we came; the next one may not have.
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // Somebody who gave up before we came, or a signal; the next one may be there.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
                 // Out of descriptors or memory, mostly, which may come back (accept(2)).
                 Err(error) => {
                     let why = reason(&error);
@@ -474,7 +482,51 @@ impl<'a> Reactor<'a> {
         used + 2 <= self.descriptors
     }
 
-    fn open(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    /// Serves a new connection, unless its address has as many as it may.
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let source = Source::of(peer.ip());
+        // Its own idle connections go first, and never anybody else's for one that is refused.
+        if self.peers.is_full(source)
+            && let Some(token) = self.peers.oldest_idle(source, |noted| is_idle(&self.conns, noted))
+        {
+            self.close(token, Reason::MadeRoom);
+        }
+        match self.peers.admit(source, self.now) {
+            Admission::Served => {
+                // Only for somebody who is there; that it is one more for a moment is what the reserve allows.
+                while !self.has_room() && self.make_room() {}
+                self.open(stream, peer, source, true);
+            }
+            Admission::Told if self.has_room() => self.open(stream, peer, source, false),
+            Admission::Told | Admission::TurnedAway => self.turn_away(stream, peer),
+        }
+    }
+
+    /// Closes a connection without a word. A reset leaves nothing of it in the kernel, where a close would leave its
+    /// remains for a minute.
+    fn turn_away(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+        stream.abort();
+        let turned_away = self.turned_away.get_or_insert(TurnedAway { count: 0, last: peer, due: self.now });
+        turned_away.count += 1;
+        turned_away.last = peer;
+    }
+
+    /// Writes one line for all that were turned away, the first time at once.
+    fn tell_turned_away(&mut self) {
+        let Some(TurnedAway { count, last, due }) = &mut self.turned_away else { return };
+        if self.now < *due {
+            return;
+        }
+        if *count == 0 {
+            self.turned_away = None;
+            return;
+        }
+        let (most, closed) = (self.peers.most(), text::count(*count, "connection", "connections"));
+        log::warn!(target: "main", "closed {closed} at once, the last of {last}: one address may have {most} at a time");
+        (*count, *due) = (0, self.now + TURNED_AWAY_PAUSE);
+    }
+
+    fn open(&mut self, mut stream: TcpStream, peer: SocketAddr, source: Source, is_served: bool) {
         self.accepted += 1;
         let vacant = self.conns.vacant_entry();
         // Generations may repeat after 2^32 connections (2^16 on 32-bit machines): no event is that old.
@@ -487,8 +539,13 @@ impl<'a> Reactor<'a> {
         }
         // Fields of a header go out when they are written; without this only a little later.
         let _ = stream.set_nodelay(true);
-        let conn = Conn::new(stream, peer, self.accepted, self.now);
-        vacant.insert(Entry { conn, token, is_queued: false, timer: None, is_paused: false, idle_since: None });
+        let conn = match is_served {
+            true => Conn::new(stream, peer, self.accepted, self.now),
+            false => Conn::one_too_many(stream, peer, self.accepted, self.now),
+        };
+        let (timer, idle_since) = (None, None);
+        vacant.insert(Entry { conn, token, source, is_served, is_queued: false, timer, is_paused: false, idle_since });
+        self.peers.add(source, is_served);
         self.enqueue(token);
     }
 
@@ -585,6 +642,10 @@ impl<'a> Reactor<'a> {
         for (token, reason) in self.each(|conn| conn.reason_to_stop().or(Some(reason))) {
             self.close(token, reason);
         }
+        if let Some(turned_away) = &mut self.turned_away {
+            turned_away.due = self.now;
+            self.tell_turned_away();
+        }
         log::info!(
             target: "main",
             "stopped: {}, {}, {} bytes, {:.1} s",
@@ -598,7 +659,7 @@ impl<'a> Reactor<'a> {
 }
 
 /// Whether a connection is still idle as it was noted.
-fn is_idle(conns: &Slab<Entry>, (since, token): (Instant, Token)) -> bool {
+fn is_idle(conns: &Slab<Entry>, (since, token): Noted) -> bool {
     conns.get(token.0 & KEY_MASK).is_some_and(|entry| entry.token == token && entry.conn.idle_since() == Some(since))
 }
 

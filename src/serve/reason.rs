@@ -17,10 +17,14 @@ pub enum Reason {
     RequestTimeout,
     /// The peer took no byte for too long.
     IdleTimeout,
+    /// The peer took bytes, but too few for too long.
+    TooSlow,
     /// It was kept open after a reply, and nothing came.
     KeepAliveTimeout,
     /// It was kept open after a reply, and others wait to be accepted.
     MadeRoom,
+    /// Its address has as many connections as one may have.
+    TooMany,
     /// The peer closed before it had asked for anything.
     PeerClosed,
     /// The peer cut the connection.
@@ -46,8 +50,10 @@ impl fmt::Display for Reason {
             Reason::UnknownProtocol => "unknown protocol",
             Reason::RequestTimeout => "request timeout",
             Reason::IdleTimeout => "idle timeout",
+            Reason::TooSlow => "too slow",
             Reason::KeepAliveTimeout => "keep-alive timeout",
             Reason::MadeRoom => "closed to make room",
+            Reason::TooMany => "too many connections",
             Reason::PeerClosed => "peer closed",
             Reason::ResetByPeer => "reset by peer",
             Reason::FileChanged => "file changed",

@@ -52,8 +52,8 @@ pub fn xfer(bench: &Bench) -> Result<Server, Trouble> {
     let announced = home.join("listening");
     let mut serve = command(env!("CARGO_BIN_EXE_xfer"), &home);
     serve.arg("serve").arg(bench.scratch.files()).args(["-b", "127.0.0.1", "-p", "0"]);
-    // Half-asked connections are to stay, and at the end nobody waits for readers.
-    serve.args(["--request-timeout", "300", "--drain", "0"]);
+    // Half-asked connections are to stay, all from one address, and at the end nobody waits for readers.
+    serve.args(["--request-timeout", "300", "--max-conns-per-ip", "0", "--drain", "0"]);
     serve.stdout(File::create(&announced).doing("cannot make a file for the server")?);
     let process = Process::start(serve, home.join("console"))?;
     wait(process, || {

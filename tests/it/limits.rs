@@ -1,10 +1,11 @@
 //! Slow, silent and numerous peers: each is bounded, and none of them stops another.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::wire::{ask, dial, dial_slowly, drain, metadata, read_head, read_to_end, request};
+use crate::harness::wire::{ask, dial, dial_from, dial_slowly, drain, metadata, read_head, read_to_end, request};
 use crate::harness::{Running, Scratch, Server, cores, get, process, serve, wait_for};
 use crate::scripted_server::ScriptedServer;
 
@@ -178,7 +179,7 @@ fn out_of_descriptors_it_goes_on() {
     let _cores = cores::all_cores();
     let scratch = Scratch::new();
     scratch.share("a", b"body");
-    let server = Server::start(serve(&scratch).after("ulimit -n 128"));
+    let server = Server::start(serve(&scratch).args(["--max-conns-per-ip", "0"]).after("ulimit -n 128"));
     let mut held: Vec<TcpStream> = (0..200).map(|_| dial(server.addr)).collect();
     wait_for("as many connections as fit", || server.log().matches("connection from ").count() >= 32);
     let before = process::cpu_time(server.pid());
@@ -191,6 +192,26 @@ fn out_of_descriptors_it_goes_on() {
     }
     let log = server.stop().log;
     assert_eq!(log.matches("reason: complete").count(), 200, "{log}");
+}
+
+/// What a careless parent has left open in the server is not counted on: there is a file for every socket all the same.
+#[test]
+fn inherited_descriptors_cost_nobody_the_file() {
+    let _cores = cores::all_cores();
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    // Only bash opens descriptors above 9.
+    let open = "for n in $(seq 10 69); do eval \"exec $n</dev/null\"; done; ulimit -n 128; exec \"$0\" \"$@\"";
+    let line = format!("exec bash -c '{open}' \"$0\" \"$@\"");
+    let server = Server::start(serve(&scratch).args(["--max-conns-per-ip", "0"]).after(&line));
+    let mut held: Vec<TcpStream> = (0..60).map(|_| dial(server.addr)).collect();
+    server.wait_for_log("accepting no connections for the moment: as many connections as the limits allow");
+    held.iter_mut().for_each(|stream| stream.write_all(&request(b"a")).unwrap());
+    for mut stream in held {
+        assert!(read_to_end(&mut stream).ends_with(b"body"));
+    }
+    let log = server.stop().log;
+    assert_eq!(log.matches("reason: complete").count(), 60, "{log}");
 }
 
 /// The soft limit of a shell is no reason to refuse anybody.
@@ -254,4 +275,37 @@ fn surplus_input_does_not_destroy_the_reply() {
         assert!(whole, "{}", reply.escape_ascii());
     }
     server.stop();
+}
+
+/// 64 descriptors, and more clients than fit, of many addresses: who is served goes on, the server waits without
+/// spinning and says so once, and a place that gets free is taken within a second.
+#[test]
+fn out_of_descriptors_transfers_go_on_and_places_are_taken_at_once() {
+    let _cores = cores::quiet_cores();
+    let scratch = Scratch::new();
+    scratch.share_sparse("big", BIG);
+    let server = Server::start(serve(&scratch).after("ulimit -n 64"));
+    let accepted = || server.log().matches("connection from ").count();
+    let mut running = dial_slowly(server.addr);
+    running.write_all(&request(b"big")).unwrap();
+    read_head(&mut running);
+    let mut waiting: VecDeque<TcpStream> = (0..100).map(|n| dial_from(2 + n % 10, server.addr, None)).collect();
+    server.wait_for_log("accepting no connections");
+    let full = accepted();
+    assert!((20..64).contains(&full), "{full} connections with 64 descriptors");
+    let before = process::cpu_time(server.pid());
+    std::thread::sleep(Duration::from_millis(1500));
+    let used = process::cpu_time(server.pid()) - before;
+    assert!(used < AT_REST, "{used:?} of a core in 1.5 s, with nothing to do");
+    for freed in 1..=5 {
+        let start = Instant::now();
+        drop(waiting.pop_front());
+        wait_for("the next one to be accepted", || accepted() == full + freed);
+        assert!(start.elapsed() < Duration::from_secs(1), "after {:?}", start.elapsed());
+    }
+    assert_eq!(drain(&mut running), BIG, "the transfer that was running ends whole");
+    drop((waiting, running));
+    let log = server.stop().log;
+    assert_eq!(log.matches("accepting no connections").count(), 1, "{log}");
+    assert_eq!(log.matches("- WARN -").count(), 1, "{log}");
 }

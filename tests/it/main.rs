@@ -6,6 +6,7 @@ mod old_client;
 mod old_server;
 mod scripted_server;
 
+mod addresses;
 mod attributes;
 mod clock;
 mod digests;
@@ -13,6 +14,7 @@ mod disks;
 mod fakes;
 mod fallback;
 mod get_signals;
+mod hostile;
 mod journals;
 mod kept_files;
 mod kills;

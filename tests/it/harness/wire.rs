@@ -4,13 +4,13 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt};
 
 use super::content::md5_hex;
 use super::wait::PATIENCE;
 
 /// The receive buffer of a slow reader. A small one keeps the kernel from taking in the file for it.
-const SLOW_BUFFER: usize = 16 * 1024;
+pub const SLOW_BUFFER: usize = 16 * 1024;
 
 /// What comes between `OK` and the bytes of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +45,29 @@ pub fn dial(addr: SocketAddr) -> TcpStream {
     stream
 }
 
+/// Closed in the children that other tests start meanwhile: a server counts what it has inherited.
+fn socket() -> OwnedFd {
+    socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+/// A connection from another address of the loopback: 127.0.0.N. A small receive buffer lets the kernel hold little of
+/// what nobody reads.
+pub fn dial_from(n: u8, addr: SocketAddr, buffer: Option<usize>) -> TcpStream {
+    let fd = socket();
+    if let Some(bytes) = buffer {
+        sockopt::set_socket_recv_buffer_size(&fd, bytes).unwrap();
+    }
+    bind(&fd, &SocketAddr::from(([127, 0, 0, n], 0))).unwrap();
+    connect(&fd, &addr).unwrap();
+    let stream = TcpStream::from(fd);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
 /// A connection whose reader lets the kernel hold as little as possible.
 pub fn dial_slowly(addr: SocketAddr) -> TcpStream {
-    let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    let fd = socket();
     sockopt::set_socket_recv_buffer_size(&fd, SLOW_BUFFER).unwrap();
     connect(&fd, &addr).unwrap();
     let stream = TcpStream::from(fd);
@@ -132,7 +152,7 @@ pub struct ClosedPort {
 
 impl ClosedPort {
     pub fn new() -> ClosedPort {
-        let fd = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let fd = socket();
         bind(&fd, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let addr = rustix::net::getsockname(&fd).unwrap().try_into().unwrap();
         ClosedPort { fd, addr }

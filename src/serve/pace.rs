@@ -1,0 +1,84 @@
+//! How fast a peer takes what is sent to it, and when that is too slow to go on with.
+
+use std::time::{Duration, Instant};
+
+/// How long the server must have waited for a peer before its rate is judged. A phone that sleeps for a moment, or a
+/// wireless network that stalls, has made up for it by then. (Kestrel judges after 5 s.)
+const PERIOD: Duration = Duration::from_secs(120);
+
+/// Bytes a second that a peer takes at least, if nobody has said how many. A telephone modem takes 3000. (Apache:
+/// mod_reqtimeout MinRate 500; IIS and Kestrel: 240.)
+pub const MIN_RATE_DEFAULT: u32 = 500;
+
+/// What a peer has taken, against the time for which it made the server wait.
+///
+/// Only that time counts: neither that of the disk, nor that of a digest, nor of others who have their turns. It is
+/// known when the peer takes something again; one that takes nothing at all has the idle timeout.
+#[derive(Default)]
+pub struct Pace {
+    /// Since when the peer has taken nothing, though there was something to take.
+    since: Option<Instant>,
+    waited: Duration,
+    taken: u64,
+}
+
+impl Pace {
+    /// The peer takes some bytes.
+    pub fn takes(&mut self, bytes: usize, now: Instant) {
+        if let Some(since) = self.since.take() {
+            self.waited += now.saturating_duration_since(since);
+        }
+        self.taken = self.taken.saturating_add(bytes as u64);
+    }
+
+    /// The peer takes no more for now. Whether it has taken too little for a whole period.
+    pub fn is_too_slow(&mut self, now: Instant, min_rate: u32) -> bool {
+        self.since.get_or_insert(now);
+        if self.waited < PERIOD {
+            return false;
+        }
+        let least = u128::from(min_rate) * self.waited.as_millis() / 1000;
+        let is_too_slow = u128::from(self.taken) < least;
+        (self.waited, self.taken) = (Duration::ZERO, 0);
+        is_too_slow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes each time after so many seconds, as often as told; whether that was ever too slow.
+    fn is_cut(bytes: usize, seconds: f64, times: u32) -> bool {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        (0..times).any(|_| {
+            pace.takes(bytes, now);
+            let is_too_slow = pace.is_too_slow(now, 500);
+            now += Duration::from_secs_f64(seconds);
+            is_too_slow
+        })
+    }
+
+    #[test]
+    fn a_peer_is_judged_after_two_minutes_of_waiting_for_it() {
+        assert!(!is_cut(1, 1.0, 120));
+        assert!(is_cut(1, 1.0, 122));
+        assert!(is_cut(29_000, 59.0, 10));
+        assert!(!is_cut(30_000, 59.0, 1000));
+        assert!(!is_cut(50, 0.1, 100_000));
+        assert!(is_cut(49, 0.1, 100_000));
+    }
+
+    /// What it took fast in one period is no credit for the next.
+    #[test]
+    fn every_period_counts_for_itself() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        pace.takes(1 << 30, start);
+        let outcomes = [0, 121, 242].map(|seconds| {
+            let now = start + Duration::from_secs(seconds);
+            pace.takes(1, now);
+            pace.is_too_slow(now, 500)
+        });
+        assert_eq!(outcomes, [false, false, true]);
+    }
+}
