@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
@@ -39,13 +40,16 @@ const PAUSES_MS: [u64; 4] = [1, 2, 4, 8];
 /// What tells two contents under one name apart, as well as the file system can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp {
-    device: u64,
-    inode: u64,
+    /// The file system that it is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
     /// Bytes in the file.
     pub size: u64,
     /// When it was written to last.
     pub mtime: Mtime,
-    ctime: Mtime,
+    /// When anything of it changed last.
+    pub ctime: Mtime,
 }
 
 impl Stamp {
@@ -80,10 +84,41 @@ fn time(seconds: i64, nanos: u64) -> Mtime {
     Mtime { seconds, nanos: u32::try_from(nanos).unwrap_or(0) }
 }
 
+/// What a served file asks of the kernel.
+pub trait Source: AsFd + fmt::Debug {
+    /// What the file is now.
+    fn stamp(&self) -> Result<Stamp, Errno>;
+    /// Reads what is in memory: EAGAIN if nothing is, EOPNOTSUPP if the file system cannot tell.
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
+    /// Reads, and waits for the disk.
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
+    /// Tells the kernel to bring so many bytes into memory.
+    fn ask_for(&self, offset: u64, len: u64);
+}
+
+impl Source for File {
+    fn stamp(&self) -> Result<Stamp, Errno> {
+        rustix::fs::fstat(self).map(|stat| Stamp::of(&stat))
+    }
+
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        retry_on_intr(|| rustix::io::preadv2(self, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT))
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        retry_on_intr(|| rustix::io::pread(self, &mut *buffer, offset))
+    }
+
+    fn ask_for(&self, offset: u64, len: u64) {
+        // An advice that is not taken changes nothing but speed.
+        let _ = rustix::fs::fadvise(self, offset, NonZeroU64::new(len), Advice::WillNeed);
+    }
+}
+
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct ServedFile {
-    file: File,
+    source: Box<dyn Source>,
     /// What it was when it was opened.
     pub stamp: Stamp,
     /// Its permission bits.
@@ -108,10 +143,9 @@ pub enum Ready {
 }
 
 impl ServedFile {
-    /// Takes an open file with its stat, and a share of what counts the open files.
-    pub fn new(file: File, stat: &Stat, counter: &Rc<()>) -> ServedFile {
-        let (stamp, mode) = (Stamp::of(stat), stat.st_mode & 0o777);
-        ServedFile { file, stamp, mode, reads_plainly: Cell::new(false), _counted: Rc::clone(counter) }
+    /// Takes an open file with what it is and its permission bits, and a share of what counts the open files.
+    pub fn new(source: Box<dyn Source>, stamp: Stamp, mode: u32, counter: &Rc<()>) -> ServedFile {
+        ServedFile { source, stamp, mode, reads_plainly: Cell::new(false), _counted: Rc::clone(counter) }
     }
 
     /// What tells its content from another, for clients (xfer-protocol(5), VERSION 2, Versions).
@@ -127,11 +161,8 @@ impl ServedFile {
 
     /// Whether the file is still what it was when it was opened.
     pub fn is_unchanged(&self) -> bool {
-        rustix::fs::fstat(&self.file).is_ok_and(|stat| {
-            let now = Stamp::of(&stat);
-            // A new name, a new link and new permissions change ctime and not the content.
-            (now.size, now.mtime) == (self.stamp.size, self.stamp.mtime)
-        })
+        // A new name, a new link and new permissions change ctime and not the content.
+        self.source.stamp().is_ok_and(|now| (now.size, now.mtime) == (self.stamp.size, self.stamp.mtime))
     }
 
     /// How many of the `len` bytes from `offset` on can be sent without waiting for the disk. What is missing is asked for.
@@ -146,12 +177,12 @@ impl ServedFile {
                 Ok(0) => break,
                 Ok(_) => found += step,
                 Err(Errno::AGAIN) if found > 0 => {
-                    self.ask_for(offset + found);
+                    self.source.ask_for(offset + found, AHEAD);
                     break;
                 }
                 Err(Errno::AGAIN) => return self.not_yet(offset + step - 1, patience),
                 Err(Errno::OPNOTSUPP) => {
-                    self.ask_for(offset);
+                    self.source.ask_for(offset, AHEAD);
                     found = PLAIN_LEN.min(len);
                     break;
                 }
@@ -167,9 +198,9 @@ impl ServedFile {
     pub fn read_ready(&self, buffer: &mut [u8], offset: u64, patience: &mut Patience) -> Ready {
         let result = match self.read_cached(buffer, offset) {
             Err(Errno::OPNOTSUPP) => {
-                self.ask_for(offset);
+                self.source.ask_for(offset, AHEAD);
                 let plain = buffer.len().min(PLAIN_LEN as usize);
-                self.read_plain(&mut buffer[..plain], offset)
+                self.read(&mut buffer[..plain], offset)
             }
             result => result,
         };
@@ -184,19 +215,16 @@ impl ServedFile {
         }
     }
 
-    /// Tells the kernel to bring what comes next of the file.
-    fn ask_for(&self, offset: u64) {
-        // An advice that is not taken changes nothing but speed.
-        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(AHEAD), Advice::WillNeed);
+    /// Reads, and waits for the disk.
+    pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        self.source.read(buffer, offset)
     }
 
     fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         if self.reads_plainly.get() {
             return Err(Errno::OPNOTSUPP);
         }
-        let result = retry_on_intr(|| {
-            rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT)
-        });
+        let result = self.source.read_cached(buffer, offset);
         if result == Err(Errno::OPNOTSUPP) {
             self.reads_plainly.set(true);
             static SAID: Once = Once::new();
@@ -208,19 +236,15 @@ impl ServedFile {
         result
     }
 
-    fn read_plain(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        retry_on_intr(|| rustix::io::pread(&self.file, &mut *buffer, offset))
-    }
-
     /// The byte at `offset` is not there yet: ask for it, and once patience has run out let a plain read of the page
     /// that holds it decide.
     fn not_yet(&self, offset: u64, patience: &mut Patience) -> Ready {
         if !patience.has_run_out() {
-            self.ask_for(offset);
+            self.source.ask_for(offset, AHEAD);
             return Ready::NotYet;
         }
         let mut buffer = [0; DECIDING_LEN];
-        match self.read_plain(&mut buffer, offset - offset % DECIDING_LEN as u64) {
+        match self.read(&mut buffer, offset - offset % DECIDING_LEN as u64) {
             Ok(0) => Ready::End,
             // Now in memory; the next look finds it, with new patience.
             Ok(_) => {
@@ -234,7 +258,7 @@ impl ServedFile {
 
 impl AsFd for ServedFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.source.as_fd()
     }
 }
 

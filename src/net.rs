@@ -2,13 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::sendfile;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
+
+use crate::file::ServedFile;
 
 /// What a call on a transport came to.
 #[derive(Debug)]
@@ -54,7 +56,7 @@ pub trait Transport {
     /// Writes what fits, to share a segment with what the caller sends right behind it. Alone, it may be held back.
     fn write_more(&mut self, bytes: &[u8]) -> Io;
     /// Sends up to `count` bytes of a file from `offset` on; `Done(0)` says that the file ends before it.
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io;
+    fn send_file(&mut self, file: &ServedFile, offset: u64, count: usize) -> Io;
     /// Says that nothing more will be written.
     fn finish(&mut self);
     /// Makes the closing a reset, so that no byte still unsent keeps memory or a descriptor.
@@ -95,7 +97,7 @@ impl Transport for TcpStream {
         }
     }
 
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io {
+    fn send_file(&mut self, file: &ServedFile, offset: u64, count: usize) -> Io {
         let sent = uninterrupted(|| {
             let mut offset = offset;
             self.try_io(|| Ok(sendfile(self.as_fd(), file, Some(&mut offset), count)?))

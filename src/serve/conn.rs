@@ -25,7 +25,6 @@
 //! A state is consumed by the function that is named after it, and falls through to the next one as long as it can.
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::Limits;
@@ -38,7 +37,7 @@ use crate::net::{Closed, Io, Transport};
 use crate::proto::digest::Digest;
 use crate::proto::v2::{self, Asked, ErrorCode};
 use crate::proto::{Dialect, Malformed, NAME_MAX, Request, v1};
-use crate::root::{Refusal, Root};
+use crate::root::{Directory, Refusal};
 use crate::text;
 
 /// Bytes that a connection may send before others get their turn: some 100 µs of loopback. With a quarter of it, a GiB to
@@ -84,7 +83,7 @@ pub struct Context<'a> {
     /// Who this connection is to the digest jobs.
     pub me: Waiter,
     /// The shared directory.
-    pub root: &'a mut Root,
+    pub root: &'a mut dyn Directory,
     /// Digest jobs and kept digests.
     pub digests: &'a mut Digests,
     /// Time limits.
@@ -725,7 +724,7 @@ impl<T: Transport> Conn<T> {
             return Err(Stop::Rest(Turn::Yield));
         }
         self.send_gathered(Behind::File, cx)?;
-        match self.transport.send_file(state.reply.file.as_fd(), state.offset, left.min(cx.budget)) {
+        match self.transport.send_file(&state.reply.file, state.offset, left.min(cx.budget)) {
             // What a frame has promised must come, and nothing of it counts.
             Io::Done(0) if self.speaks_v2() => state.window = Window::Zeros(left),
             Io::Done(0) => return Err(became_shorter()),

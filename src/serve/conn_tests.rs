@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::*;
+use crate::file::ServedFile;
+use crate::root::Root;
 use crate::serve::header::{V1_GAP, V1_HOLD_OK_FROM};
 
 #[path = "conn_v2_tests.rs"]
@@ -67,12 +68,12 @@ impl Transport for &mut Peer {
         io
     }
 
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io {
+    fn send_file(&mut self, file: &ServedFile, offset: u64, count: usize) -> Io {
         let mut bytes = vec![0; count.min(self.room)];
         if bytes.is_empty() {
             return Io::WouldBlock;
         }
-        match rustix::io::pread(file, &mut bytes, offset) {
+        match file.read(&mut bytes, offset) {
             Ok(n) => {
                 bytes.truncate(n);
                 self.write(&bytes);

@@ -404,7 +404,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use crate::root::Root;
+    use crate::root::{Directory, Root};
 
     const AGE: Duration = Duration::from_secs(600);
 

@@ -1,10 +1,10 @@
 //! `xfer serve`: from its configuration to a running reactor, and what it says on the way.
 
-mod conn;
-mod digests;
+pub(crate) mod conn;
+pub(crate) mod digests;
 mod header;
 mod reactor;
-mod reason;
+pub(crate) mod reason;
 mod reply;
 mod timers;
 mod turns;
