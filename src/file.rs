@@ -22,6 +22,10 @@ use crate::proto::{Mtime, Version};
 /// of 256 KiB then costs 8 reads of one byte, about 1 µs, beside some 60 µs for sending it.
 const PROBE_STRIDE: u64 = 32 * 1024;
 
+/// The same where a reply begins: each page. It may be a retry, after a page that could not be read has cut a frame. Now
+/// the frame must end before that page, so that the error has a place behind it. 64 reads of one byte are some 10 µs.
+const CAREFUL_STRIDE: u64 = 4096;
+
 /// Bytes asked for at a time from the disk, so that a wait of a millisecond brings more than one window.
 const AHEAD: u64 = 1024 * 1024;
 
@@ -31,8 +35,10 @@ const PLAIN_LEN: u64 = 64 * 1024;
 /// Bytes of the one plain read that decides between data and a read error.
 const DECIDING_LEN: usize = 4096;
 
-/// How long one window may stay unreadable before a plain read decides.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one window may stay unreadable before a plain read decides, which holds the thread for as long as the disk
+/// takes. Most disks that have to spin up are there within 10 s, large ones within 20 s. And as long once more after a
+/// plain read that found the bytes: if they are never found in memory, waiting does not help.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pauses between two looks at a window that is on its way from the disk; the last one repeats.
 const PAUSES_MS: [u64; 4] = [1, 2, 4, 8];
@@ -166,12 +172,13 @@ impl ServedFile {
     }
 
     /// How many of the `len` bytes from `offset` on can be sent without waiting for the disk. What is missing is asked for.
-    pub fn probe(&self, offset: u64, len: u64, patience: &mut Patience) -> Ready {
+    pub fn probe(&self, offset: u64, len: u64, is_careful: bool, patience: &mut Patience) -> Ready {
+        let stride = if is_careful { CAREFUL_STRIDE } else { PROBE_STRIDE };
         let mut byte = [0];
         let mut found = 0;
         while found < len {
             // The last byte of each stride: read-ahead fills from the front.
-            let step = PROBE_STRIDE.min(len - found);
+            let step = stride.min(len - found);
             match self.read_cached(&mut byte, offset + found + step - 1) {
                 Ok(0) if found == 0 => return Ready::End,
                 Ok(0) => break,
@@ -243,12 +250,15 @@ impl ServedFile {
             self.source.ask_for(offset, AHEAD);
             return Ready::NotYet;
         }
+        if patience.was_read {
+            return Ready::Failed(io::Error::other("the disk brings nothing"));
+        }
         let mut buffer = [0; DECIDING_LEN];
         match self.read(&mut buffer, offset - offset % DECIDING_LEN as u64) {
             Ok(0) => Ready::End,
-            // Now in memory; the next look finds it, with new patience.
+            // Now in memory; the next look finds it.
             Ok(_) => {
-                patience.end();
+                *patience = Patience { was_read: true, ..Patience::default() };
                 Ready::NotYet
             }
             Err(error) => Ready::Failed(error.into()),
@@ -275,6 +285,8 @@ pub struct Patience {
     /// When it began to wait, and how often it has looked.
     waiting: Option<(Instant, usize)>,
     run_out: bool,
+    /// Whether a plain read has found the bytes.
+    was_read: bool,
 }
 
 impl Patience {
@@ -285,6 +297,11 @@ impl Patience {
         self.run_out = now.duration_since(since) >= PATIENCE;
         let [.., last] = PAUSES_MS;
         now + Duration::from_millis(PAUSES_MS.get(looks).copied().unwrap_or(last))
+    }
+
+    /// Whether the last look found nothing.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some() || self.was_read
     }
 
     fn has_run_out(&self) -> bool {

@@ -51,9 +51,6 @@ const REQUEST_COST: usize = 128 * 1024;
 const WINDOW: u64 = 256 * 1024;
 const _: () = assert!(WINDOW <= v2::DATA_MAX as u64);
 
-/// How often a client that waits for a digest hears how far it is.
-const WAIT_PAUSE: Duration = Duration::from_secs(1);
-
 /// Bytes discarded at most after the end of a reply. Closing with unread input behind it is a reset, which can destroy
 /// the reply on its way. (nginx: lingering_timeout; Apache: 2 s between reads.)
 const LINGER_BYTES_MAX: usize = 64 * 1024;
@@ -141,7 +138,7 @@ enum State {
     ReadingRequest(Asking),
     SendingHeader(SendingHeader),
     Streaming(Streaming),
-    AwaitingDigest(AwaitingDigest),
+    AwaitingDigest(Reply),
     Refusing(Reason),
     Lingering(Lingering),
     Closed(Reason),
@@ -185,12 +182,6 @@ enum Window {
     Bytes(usize),
     /// So many are left, and the file has ended before them.
     Zeros(usize),
-}
-
-struct AwaitingDigest {
-    reply: Reply,
-    /// When the next WAIT is due.
-    next: Instant,
 }
 
 /// What follows a refusal.
@@ -265,7 +256,7 @@ impl<T: Transport> Conn<T> {
                 State::ReadingRequest(asking) => self.reading_request(asking, cx),
                 State::SendingHeader(state) => self.sending_header(state, cx),
                 State::Streaming(state) => self.streaming(state, cx),
-                State::AwaitingDigest(state) => self.awaiting_digest(state, cx),
+                State::AwaitingDigest(reply) => self.awaiting_digest(reply, cx),
                 State::Refusing(reason) => self.refusing(reason, cx),
                 State::Lingering(state) => self.lingering(state, cx),
                 State::Closed(reason) => Step::Close(reason),
@@ -374,7 +365,7 @@ impl<T: Transport> Conn<T> {
                 }
                 reply
             }
-            State::Streaming(Streaming { reply, .. }) | State::AwaitingDigest(AwaitingDigest { reply, .. }) => reply,
+            State::Streaming(Streaming { reply, .. }) | State::AwaitingDigest(reply) => reply,
             _ => return,
         };
         reply.digest = match outcome {
@@ -643,7 +634,7 @@ impl<T: Transport> Conn<T> {
                 self.progress = cx.now;
                 Step::Next(State::Streaming(Streaming::new(reply, from)))
             }
-            Brings::Digest => Step::Next(State::AwaitingDigest(AwaitingDigest::new(reply, cx.now))),
+            Brings::Digest => Step::Next(State::AwaitingDigest(reply)),
             Brings::Size => self.complete(&reply, cx),
         }
     }
@@ -663,7 +654,7 @@ impl<T: Transport> Conn<T> {
             }
         };
         match stop {
-            None if self.speaks_v2() => Step::Next(State::AwaitingDigest(AwaitingDigest::new(state.reply, cx.now))),
+            None if self.speaks_v2() => Step::Next(State::AwaitingDigest(state.reply)),
             None => self.complete(&state.reply, cx),
             Some(Stop::Fail(reason, why)) => self.fail(&state.reply, state.offset, reason, &why, cx),
             Some(stop) => stop.without_failure(State::Streaming(state)),
@@ -686,7 +677,7 @@ impl<T: Transport> Conn<T> {
     fn open_window(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
         Self::may_go_on(state, cx)?;
         let ready = state.probe();
-        let len = state.found(ready, cx)?;
+        let len = self.found(state, ready, cx)?;
         if !state.reply.file.is_unchanged() {
             return Err(was_written_to());
         }
@@ -695,6 +686,8 @@ impl<T: Transport> Conn<T> {
         if self.speaks_v2() {
             v2::encode_data_header(len, cx.gathered);
         }
+        // Until now there was nothing for the peer to take.
+        self.progress = cx.now;
         state.window = Window::Bytes(len);
         Ok(())
     }
@@ -706,11 +699,29 @@ impl<T: Transport> Conn<T> {
         let room = usize::try_from(state.left()).unwrap_or(usize::MAX).min(cx.scratch.len());
         let (file, offset) = (&state.reply.file, state.offset);
         let ready = file.read_ready(&mut cx.scratch[..room], offset, &mut state.patience);
-        let len = state.found(ready, cx)?;
+        let len = self.found(state, ready, cx)?;
         v2::encode_data_header(len, cx.gathered);
         cx.gathered.extend_from_slice(&cx.scratch[..len]);
         self.count(state, len, cx);
         Ok(())
+    }
+
+    /// The bytes that a look at the file found, or what follows from there being none.
+    fn found(&self, state: &mut Streaming, ready: Ready, cx: &mut Context<'_>) -> Result<usize, Stop> {
+        match ready {
+            Ready::Bytes(n) => {
+                state.reply.end_wait();
+                Ok(n)
+            }
+            Ready::NotYet => {
+                if self.speaks_v2() {
+                    state.reply.wait(true, cx);
+                }
+                Err(Stop::Rest(Turn::Pause(state.patience.look_again_at(cx.now))))
+            }
+            Ready::End => Err(became_shorter()),
+            Ready::Failed(error) => Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error))),
+        }
     }
 
     fn count(&mut self, state: &mut Streaming, sent: usize, cx: &mut Context<'_>) {
@@ -773,28 +784,23 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    fn awaiting_digest(&mut self, mut state: AwaitingDigest, cx: &mut Context<'_>) -> Step {
-        let size = state.reply.file.stamp.size;
-        match &state.reply.digest {
-            Awaited::Known(_) if !state.reply.file.is_unchanged() => {
-                self.fail(&state.reply, size, Reason::FileChanged, WRITTEN_TO, cx)
+    fn awaiting_digest(&mut self, mut reply: Reply, cx: &mut Context<'_>) -> Step {
+        let size = reply.file.stamp.size;
+        match &reply.digest {
+            Awaited::Known(_) if !reply.file.is_unchanged() => {
+                self.fail(&reply, size, Reason::FileChanged, WRITTEN_TO, cx)
             }
             Awaited::Known(digest) => {
                 v2::encode_digest(digest, cx.gathered);
-                self.complete(&state.reply, cx)
+                self.complete(&reply, cx)
             }
             Awaited::Failed(failure) => {
                 let (reason, why) = cause(failure);
-                self.fail(&state.reply, size, reason, &why, cx)
+                self.fail(&reply, size, reason, &why, cx)
             }
             Awaited::Pending => {
-                if cx.now >= state.next {
-                    let (done, total) = cx.digests.progress(cx.me).unwrap_or((0, size));
-                    v2::encode_wait(done, total, cx.gathered);
-                    state.next = cx.now + WAIT_PAUSE;
-                }
-                let until = state.next;
-                Step::Rest(State::AwaitingDigest(state), Turn::Wait(until))
+                let until = reply.wait(false, cx);
+                Step::Rest(State::AwaitingDigest(reply), Turn::Wait(until))
             }
         }
     }
@@ -913,12 +919,6 @@ impl Stop {
     }
 }
 
-impl AwaitingDigest {
-    fn new(reply: Reply, now: Instant) -> AwaitingDigest {
-        AwaitingDigest { reply, next: now + WAIT_PAUSE }
-    }
-}
-
 impl Streaming {
     fn new(reply: Reply, from: u64) -> Streaming {
         let tenths = tenths(from, reply.file.stamp.size);
@@ -931,17 +931,8 @@ impl Streaming {
     }
 
     fn probe(&mut self) -> Ready {
-        self.reply.file.probe(self.offset, self.left().min(WINDOW), &mut self.patience)
-    }
-
-    /// The bytes that a look at the file found, or what follows from there being none.
-    fn found(&mut self, ready: Ready, cx: &Context<'_>) -> Result<usize, Stop> {
-        match ready {
-            Ready::Bytes(n) => Ok(n),
-            Ready::NotYet => Err(Stop::Rest(Turn::Pause(self.patience.look_again_at(cx.now)))),
-            Ready::End => Err(became_shorter()),
-            Ready::Failed(error) => Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error))),
-        }
+        let is_careful = self.offset - self.from < WINDOW;
+        self.reply.file.probe(self.offset, self.left().min(WINDOW), is_careful, &mut self.patience)
     }
 }
 

@@ -10,6 +10,8 @@ use crate::file::ServedFile;
 use crate::root::Root;
 use crate::serve::header::{V1_GAP, V1_HOLD_OK_FROM};
 
+#[path = "conn_disk_tests.rs"]
+mod bad_disks;
 #[path = "conn_v2_tests.rs"]
 mod version_2;
 
@@ -143,10 +145,19 @@ impl World {
     }
 
     fn turn(&mut self, conn: &mut Conn<&mut Peer>) -> Turn {
+        self.turn_with(None, conn)
+    }
+
+    /// A turn in which names are found elsewhere.
+    fn turn_in(&mut self, root: &mut dyn Directory, conn: &mut Conn<&mut Peer>) -> Turn {
+        self.turn_with(Some(root), conn)
+    }
+
+    fn turn_with(&mut self, root: Option<&mut dyn Directory>, conn: &mut Conn<&mut Peer>) -> Turn {
         let mut context = Context {
             now: self.now,
             me: Waiter(1),
-            root: &mut self.root,
+            root: root.unwrap_or(&mut self.root),
             digests: &mut self.digests,
             limits: &self.limits,
             scratch: &mut self.scratch,
