@@ -655,6 +655,10 @@ impl<T: Transport> Conn<T> {
         };
         match stop {
             None if self.speaks_v2() => Step::Next(State::AwaitingDigest(state.reply)),
+            // The digest is out, and cannot be taken back; but nobody is told that all went well.
+            None if !state.reply.file.is_unchanged() => {
+                self.fail(&state.reply, state.offset, Reason::FileChanged, WRITTEN_TO, cx)
+            }
             None => self.complete(&state.reply, cx),
             Some(Stop::Fail(reason, why)) => self.fail(&state.reply, state.offset, reason, &why, cx),
             Some(stop) => stop.without_failure(State::Streaming(state)),
