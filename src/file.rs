@@ -40,6 +40,10 @@ const DECIDING_LEN: usize = 4096;
 /// plain read that found the bytes: if they are never found in memory, waiting does not help.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What counts at most as waiting of the time between two looks. More than that the thread was elsewhere, perhaps held by
+/// another disk, and this one has not had a chance to show what it brought.
+const LOOK_MAX: Duration = Duration::from_millis(100);
+
 /// Pauses between two looks at a window that is on its way from the disk; the last one repeats.
 const PAUSES_MS: [u64; 4] = [1, 2, 4, 8];
 
@@ -282,9 +286,10 @@ pub fn real_path(file: &impl AsFd) -> Option<PathBuf> {
 /// How long one reader has waited for one window of its file.
 #[derive(Debug, Default)]
 pub struct Patience {
-    /// When it began to wait, and how often it has looked.
+    /// When it looked last in vain, and how often.
     waiting: Option<(Instant, usize)>,
-    run_out: bool,
+    /// For how long.
+    waited: Duration,
     /// Whether a plain read has found the bytes.
     was_read: bool,
 }
@@ -292,9 +297,9 @@ pub struct Patience {
 impl Patience {
     /// Says that a look found nothing at `now`; returns when to look again.
     pub fn look_again_at(&mut self, now: Instant) -> Instant {
-        let (since, looks) = self.waiting.unwrap_or((now, 0));
-        self.waiting = Some((since, looks + 1));
-        self.run_out = now.duration_since(since) >= PATIENCE;
+        let (last, looks) = self.waiting.unwrap_or((now, 0));
+        self.waiting = Some((now, looks + 1));
+        self.waited += now.duration_since(last).min(LOOK_MAX);
         let [.., last] = PAUSES_MS;
         now + Duration::from_millis(PAUSES_MS.get(looks).copied().unwrap_or(last))
     }
@@ -305,7 +310,7 @@ impl Patience {
     }
 
     fn has_run_out(&self) -> bool {
-        self.run_out
+        self.waited >= PATIENCE
     }
 
     fn end(&mut self) {
@@ -327,7 +332,12 @@ mod tests {
             assert!(!patience.has_run_out());
             now = next;
         }
+        // That the thread was elsewhere is no sign of a dead disk.
         patience.look_again_at(now + PATIENCE);
+        assert!(!patience.has_run_out());
+        for n in 1..=PATIENCE.as_millis() / 10 {
+            patience.look_again_at(now + PATIENCE + Duration::from_millis(10 * n as u64));
+        }
         assert!(patience.has_run_out());
         patience.end();
         assert!(!patience.has_run_out());
