@@ -416,6 +416,16 @@ impl<T: Transport> Conn<T> {
         );
     }
 
+    /// Panics if it holds more memory than it may between two turns.
+    #[cfg(test)]
+    pub fn check_bounds(&self) {
+        // The frames around a piece of a file, or those of a refusal.
+        let frames = 2 * (v2::HEADER_LEN + 2 + crate::proto::MESSAGE_MAX);
+        let unsent_max = GATHERED_ENOUGH + GATHERED_MAX as usize + frames;
+        assert!(self.unsent.len() <= unsent_max, "{} bytes unsent", self.unsent.len());
+        assert!(self.input.len() <= INPUT_MAX, "{} bytes of input", self.input.len());
+    }
+
     fn speaks_v2(&self) -> bool {
         self.dialect == Some(Dialect::V2)
     }

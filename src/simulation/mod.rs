@@ -5,6 +5,7 @@
 //! that time. `make torture` sets the latter.
 
 mod chance;
+mod server;
 
 use std::collections::BTreeMap;
 use std::env;
