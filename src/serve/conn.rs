@@ -64,7 +64,7 @@ const _: () = assert!(4 + NAME_MAX <= INPUT_MAX);
 
 /// Bytes of a file up to which what is left of it is read and gathered with the frames around it: below this a copy
 /// costs less than the system calls for a window of its own.
-const GATHERED_MAX: u64 = 16 * 1024;
+pub const GATHERED_MAX: u64 = 16 * 1024;
 
 /// Gathered bytes from which on they are sent: enough to make the system call cheap beside the copying. With one piece
 /// of [`GATHERED_MAX`] behind them they are what a connection whose peer stops reading holds at most.

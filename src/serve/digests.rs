@@ -25,7 +25,7 @@ const QUANTUM: u64 = 4 << 20;
 const PAUSE_COST: u64 = 256 << 10;
 
 /// Jobs that go on although nobody waits for them any more: their next client finds the digest ready.
-const UNWAITED_MAX: usize = 8;
+pub const UNWAITED_MAX: usize = 8;
 
 /// Finished digests kept, at some 200 bytes each.
 const CACHE_MAX: usize = 16_384;

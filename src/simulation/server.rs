@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Chance, run};
 use crate::serve::Limits;
 use crate::serve::conn::{Conn, Context, TURN_BUDGET, Turn};
-use crate::serve::digests::{Digests, Waiter};
+use crate::serve::digests::{Digests, UNWAITED_MAX, Waiter};
 use crate::serve::reason::Reason;
 use disk::{Disk, Folder};
 use model::End;
@@ -20,8 +20,9 @@ use peer::{Peer, Wire};
 /// Turns in a row in which a connection may say that there is more to do, and move nothing.
 const IDLE_YIELDS_MAX: u32 = 3;
 
-/// Jumps of the time after which no connection and no job may be left, when peers do nothing any more.
-const JUMPS_MAX: u32 = 2000;
+/// Jumps of the time after which no connection and no job may be left, when peers do nothing any more: a dead disk ends
+/// each of six requests after some 400 looks.
+const JUMPS_MAX: u32 = 4000;
 
 /// The chance of a run, shared by all that is simulated in it.
 #[derive(Clone)]
@@ -194,6 +195,9 @@ impl Server {
         assert!(self.gathered.is_empty() && self.spare.is_empty(), "conn-{number} leaves bytes to others");
         entry.conn.check_bounds();
         let moved = entry.peer.borrow().moved;
+        let jobs_max = self.conns.len() + UNWAITED_MAX;
+        assert!(self.digests.len() <= jobs_max, "{} jobs, at most {jobs_max} are of use", self.digests.len());
+        let entry = &mut self.conns[at];
         match turn {
             Turn::Wait(until) => {
                 assert!(until > self.now, "conn-{number} waits for what is over");
@@ -324,6 +328,8 @@ impl Server {
 
     /// Nothing new happens, but time passes: everything must end.
     fn wind_up(&mut self, all_cooperate: bool) {
+        // What is broken stays so, and must end by a limit and not by chance.
+        self.disk.borrow_mut().is_calm = true;
         for _ in 0..JUMPS_MAX {
             if self.conns.is_empty() && self.digests.is_empty() {
                 break;
@@ -369,6 +375,9 @@ fn one(chance: &mut Chance) {
             server.accept();
         }
         server.step();
+        if server.accepted as u64 == peers && server.conns.is_empty() && server.digests.is_empty() {
+            break;
+        }
     }
     server.wind_up(shared.happens(2, 1));
 }

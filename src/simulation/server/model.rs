@@ -9,6 +9,7 @@ use super::disk::{Content, Disk};
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::v2::{self, Asked, ErrorCode, Reply};
 use crate::proto::{Dialect, Request, Wanted, v1};
+use crate::serve::conn::GATHERED_MAX;
 use crate::serve::reason::Reason;
 
 /// The least time between two WAIT of a reply.
@@ -170,6 +171,8 @@ impl Model {
             (Place::Within(body), Reply::Data(len)) => {
                 let left = body.content.size - body.at;
                 assert!(u64::from(len) <= left, "DATA of {len} bytes where {left} are left of {body:?}");
+                // Only what is gathered follows without a look at the file.
+                assert!(!body.is_wrong || left <= GATHERED_MAX, "DATA of a file that has changed: {body:?}");
                 body.left = u64::from(len);
             }
             (Place::Within(body), Reply::Wait { done, total }) => {

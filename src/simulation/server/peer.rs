@@ -246,7 +246,7 @@ impl Transport for Wire {
 /// What a peer says: requests of one version, mostly good ones, with something else behind or between.
 fn script(chance: &Dice, disk: &Disk) -> Vec<u8> {
     let speaks_v1 = chance.happens(4, 1);
-    let count = if speaks_v1 { 1 } else { chance.with(|chance| *chance.pick(&[1, 1, 2, 3, 5, 10])) };
+    let count = if speaks_v1 { 1 } else { chance.with(|chance| *chance.pick(&[1, 1, 2, 3, 4, 6])) };
     let mut script: Vec<u8> = (0..count).flat_map(|_| request(chance, disk, speaks_v1)).collect();
     if chance.happens(6, 1) {
         chance.count("peer that says garbage");
