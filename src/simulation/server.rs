@@ -21,8 +21,8 @@ use peer::{Peer, Wire};
 const IDLE_YIELDS_MAX: u32 = 3;
 
 /// Jumps of the time after which no connection and no job may be left, when peers do nothing any more: a dead disk ends
-/// each of six requests after some 400 looks.
-const JUMPS_MAX: u32 = 4000;
+/// each of twelve requests after some 400 looks.
+const JUMPS_MAX: u32 = 6000;
 
 /// The chance of a run, shared by all that is simulated in it.
 #[derive(Clone)]

@@ -15,6 +15,9 @@ use crate::serve::reason::Reason;
 /// The least time between two WAIT of a reply.
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
 
+/// The least time between `OK` and what follows in version 1.
+const V1_GAP: Duration = Duration::from_millis(250);
+
 /// What is to be answered.
 #[derive(Clone, Debug)]
 enum Expected {
@@ -66,6 +69,8 @@ pub struct Model {
     /// What has come and cannot be read yet.
     got: Vec<u8>,
     place: Place,
+    /// When `OK` came, in version 1.
+    ok_at: Option<Instant>,
     /// Whether there was once no room on the way: frames then come when there is some, and not when they were made.
     pub was_held_up: bool,
     /// Replies that ended.
@@ -85,6 +90,7 @@ impl Model {
             is_over: false,
             got,
             place: Place::Between,
+            ok_at: None,
             was_held_up: false,
             replies: 0,
         }
@@ -143,7 +149,7 @@ impl Model {
         loop {
             let used = match self.dialect {
                 Some(Dialect::V2) => self.read_frame(rest, now, is_stopping),
-                Some(_) => self.read_v1(rest),
+                Some(_) => self.read_v1(rest, now),
                 None => panic!("a reply to nobody: {rest:?}"),
             };
             rest = &rest[used..];
@@ -266,7 +272,7 @@ impl Model {
     }
 
     /// Bytes of the head of a reply of version 1, once it is whole; a refusal has no end.
-    fn read_v1(&mut self, bytes: &[u8]) -> usize {
+    fn read_v1(&mut self, bytes: &[u8], now: Instant) -> usize {
         if let Place::Within(_) = self.place {
             assert!(bytes.is_empty(), "{} bytes behind the last one", bytes.len());
             return 0;
@@ -275,6 +281,11 @@ impl Model {
         let status = v1::parse_status(bytes).unwrap_or_else(|malformed| panic!("{malformed}: {bytes:?}"));
         let Some((used, v1::Status::Ok)) = status else { return 0 };
         let Expected::Get { name, .. } = &expected else { panic!("OK for {expected:?}") };
+        if bytes.len() > used {
+            let gap = self.ok_at.map(|at| now - at);
+            assert!(gap.is_some_and(|gap| gap >= V1_GAP || self.was_held_up), "metadata {gap:?} behind OK");
+        }
+        self.ok_at.get_or_insert(now);
         let metadata = v1::parse_metadata(&bytes[used..]).unwrap_or_else(|malformed| panic!("{malformed}: {bytes:?}"));
         let Some((more, metadata)) = metadata else { return 0 };
         let number = Disk::number(name).expect("only such are found");

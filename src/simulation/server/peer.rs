@@ -66,10 +66,17 @@ pub struct Peer {
 impl Peer {
     /// Any peer.
     pub fn new(chance: &Dice, disk: &Rc<RefCell<Disk>>, now: Instant) -> Peer {
-        let script = script(chance, &disk.borrow());
+        let is_glutton = chance.happens(12, 1);
+        let script = match is_glutton {
+            true => {
+                chance.count("peer that asks for much and takes nothing");
+                request(chance, &disk.borrow(), false).repeat(12)
+            }
+            false => script(chance, &disk.borrow()),
+        };
         let goes = chance.with(|chance| *chance.pick(&[Goes::Never, Goes::EndOfInput, Goes::EndOfInput, Goes::Reset]));
-        let reads = chance.happens(6, 5);
-        let most = chance.with(|chance| *chance.pick(&[1, 300, 20_000, ROOM_MAX]));
+        let reads = !is_glutton && chance.happens(6, 5);
+        let most = if is_glutton { 1 } else { chance.with(|chance| *chance.pick(&[1, 300, 20_000, ROOM_MAX])) };
         let room = chance.with(|chance| chance.within(0..most)) as usize;
         chance.step(|| format!("a peer with {} bytes to say, room {room}, reads {reads}, goes {goes:?}", script.len()));
         Peer {
