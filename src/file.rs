@@ -22,8 +22,7 @@ use crate::proto::{Mtime, Version};
 /// of 256 KiB then costs 8 reads of one byte, about 1 µs, beside some 60 µs for sending it.
 const PROBE_STRIDE: u64 = 32 * 1024;
 
-/// The same where a reply begins: each page. It may be a retry, after a page that could not be read has cut a frame. Now
-/// the frame must end before that page, so that the error has a place behind it. 64 reads of one byte are some 10 µs.
+/// The same where it matters that no page is missing: 64 reads of one byte are some 30 µs, a third of sending 256 KiB.
 const CAREFUL_STRIDE: u64 = 4096;
 
 /// Bytes asked for at a time from the disk, so that a wait of a millisecond brings more than one window.

@@ -945,7 +945,10 @@ impl Streaming {
     }
 
     fn probe(&mut self) -> Ready {
-        let is_careful = self.offset - self.from < WINDOW;
+        // A page that cannot be read cuts the frame that it is in. The retry begins with that frame, which now must end
+        // before the page, so that the error has a place behind it. Where the digest is known, all could be read.
+        let is_first = self.offset - self.from < WINDOW;
+        let is_careful = is_first && !matches!(self.reply.digest, Awaited::Known(_));
         self.reply.file.probe(self.offset, self.left().min(WINDOW), is_careful, &mut self.patience)
     }
 }
