@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::sync::LazyLock;
@@ -73,8 +74,8 @@ struct Inode {
     is_plain: bool,
     /// How many looks of ten find nothing in memory.
     cold: u32,
-    /// From which byte on the disk is dead.
-    dead: Option<(u64, Dead)>,
+    /// Between which bytes the disk is dead.
+    dead: Option<(Range<u64>, Dead)>,
 }
 
 /// What is remembered of a name.
@@ -202,7 +203,8 @@ impl Disk {
                 let size = self.inodes[inode].now.size;
                 let from = if self.chance.happens(2, 1) { 0 } else { self.chance.with(|c| c.within(0..size + 1)) };
                 self.chance.count(if how == Dead::Fails { "disk dead" } else { "disk that brings nothing" });
-                self.inodes[inode].dead = Some((from, how));
+                let until = if self.chance.happens(2, 1) { from.saturating_add(4096) } else { u64::MAX };
+                self.inodes[inode].dead = Some((from..until, how));
                 self.names[name].has_failed = true;
             }
             (Some(inode), 3) => {
@@ -270,7 +272,7 @@ impl Disk {
     fn read_cached(&mut self, inode: usize, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         self.may_change(inode);
         let file = &self.inodes[inode];
-        let (cold, dead) = (file.cold, file.dead);
+        let (cold, dead) = (file.cold, file.dead.as_ref().map(|(range, _)| range.clone()));
         if file.is_plain {
             self.chance.count("file system that cannot tell what is in memory");
             return Err(Errno::OPNOTSUPP);
@@ -282,15 +284,15 @@ impl Disk {
         if offset >= self.inodes[inode].now.size {
             return Ok(0);
         }
-        let end = dead.map_or(u64::MAX, |(from, _)| from);
-        if offset >= end {
+        if dead.as_ref().is_some_and(|dead| dead.contains(&offset)) {
             self.chance.count("look at a dead disk");
             return Err(Errno::AGAIN);
         }
         if self.chance.fault("page not in memory", 10, cold) {
             return Err(Errno::AGAIN);
         }
-        let len = self.copy(inode, buffer, offset, end);
+        let end = dead.map(|dead| dead.start).filter(|start| *start > offset);
+        let len = self.copy(inode, buffer, offset, end.unwrap_or(u64::MAX));
         self.may_change(inode);
         Ok(len)
     }
@@ -298,15 +300,16 @@ impl Disk {
     fn read(&mut self, inode: usize, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         self.may_change(inode);
         let kind = if self.is_sending { "read error in sendfile" } else { "read error in a plain read" };
-        let end = match self.inodes[inode].dead {
-            Some((from, Dead::Fails)) => from,
-            _ => u64::MAX,
+        let dead = match &self.inodes[inode].dead {
+            Some((range, Dead::Fails)) => Some(range.clone()),
+            _ => None,
         };
-        let is_dead = offset >= end && offset < self.inodes[inode].now.size;
+        let is_dead = dead.as_ref().is_some_and(|dead| dead.contains(&offset)) && offset < self.inodes[inode].now.size;
         if is_dead || self.fails(inode, kind) {
             return Err(Errno::IO);
         }
-        let len = self.copy(inode, buffer, offset, end);
+        let end = dead.map(|dead| dead.start).filter(|start| *start > offset);
+        let len = self.copy(inode, buffer, offset, end.unwrap_or(u64::MAX));
         self.may_change(inode);
         Ok(len)
     }
