@@ -62,6 +62,9 @@ struct ServeArgs {
     /// serve names with a component that begins with a dot, too
     #[argh(switch)]
     hidden: bool,
+    /// do not give up what the server does not need; for a DIR that is replaced by another folder while it runs
+    #[argh(switch)]
+    no_sandbox: bool,
     /// connections at once, at most (default: 20000, and what the descriptor limit allows)
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     max_conns: Option<NonZeroU32>,
@@ -237,6 +240,7 @@ fn serve(args: &[OsString]) -> Result<Command, Error> {
         port: args.port.map_or_else(|| env_port(0), Ok)?,
         bind: args.bind,
         hidden: args.hidden,
+        sandbox: !args.no_sandbox,
         limits: Limits {
             max_conns: args.max_conns.map_or(defaults.max_conns, |n| n.get() as usize),
             request_timeout: args.request_timeout.unwrap_or(defaults.request_timeout),

@@ -14,11 +14,15 @@
 //! - [`logging`]: log lines to file and console.
 //! - [`text`]: names, sizes and speeds as people see them.
 //! - [`error`]: what a failed run tells its user.
+//! - [`fuzzing`]: what must hold for any bytes that come from outside.
 
 pub mod cli;
 pub mod console;
 pub mod error;
 pub mod file;
+// Not for programs: a crate of its own calls it (tests/fuzz), and that can only reach what is public.
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod get;
 pub mod logging;
 pub mod net;

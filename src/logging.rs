@@ -9,8 +9,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use log::{LevelFilter, Record};
 use rustix::fs::OFlags;
 
@@ -80,6 +82,9 @@ enum Place {
 impl Logs {
     /// Opens the log file and makes both sinks the process's logger. `role` is `server` or `client`.
     pub fn start(role: &str, target: &LogTarget, verbosity: Verbosity, console: OnConsole) -> Result<Logs, Error> {
+        // Both are looked up now: a server that has restricted itself may not find them later.
+        time_zone();
+        console::with(|_| ());
         let (place, warning) = open(role, target)?;
         let logs = Logs { file: Sink::shared(place), console: Sink::shared(Place::Console) };
         let (file_level, console_level) = match (verbosity, console) {
@@ -188,16 +193,23 @@ fn with_line(message: &Arguments<'_>, record: &Record<'_>, take: impl FnOnce(&st
     // Taken out, so that a line within a line finds another one and not this one in use.
     let mut clock = CLOCK.take();
     let Clock { second, stamp, line } = &mut clock;
-    let now = jiff::Timestamp::now();
+    let now = Timestamp::now();
     if *second != Some(now.as_second()) {
         *second = Some(now.as_second());
-        *stamp = now.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        *stamp = now.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
     }
     line.clear();
     // Into a String nothing fails.
     let _ = write!(line, "{stamp}.{:03} - {speaker} - {} - {message}", now.subsec_millisecond(), record.level());
     take(line);
     CLOCK.set(clock);
+}
+
+/// The time zone of this machine with all its rules, read once. jiff itself would read it again every five minutes, and
+/// say UTC where a sandbox keeps it from that.
+fn time_zone() -> TimeZone {
+    static ZONE: OnceLock<TimeZone> = OnceLock::new();
+    ZONE.get_or_init(TimeZone::system).clone()
 }
 
 thread_local! {
@@ -309,7 +321,7 @@ fn failed(what: &str, error: &io::Error) -> Error {
 /// in a folder that others can write to, a link could lead anywhere.
 fn open_in(folder: &Path, role: &str) -> io::Result<Place> {
     std::fs::create_dir_all(folder)?;
-    let stamp = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S").to_string();
+    let stamp = Timestamp::now().to_zoned(time_zone()).strftime("%Y%m%d_%H%M%S").to_string();
     let path = folder.join(format!("{role}_{stamp}.log"));
     match append(&path, true) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

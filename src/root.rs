@@ -198,7 +198,7 @@ impl Root {
     }
 
     /// What the name alone forbids, before any system call.
-    fn check(&self, name: &[u8]) -> Result<(), Refusal> {
+    pub fn check(&self, name: &[u8]) -> Result<(), Refusal> {
         let refuse = |why: &str| Err(Refusal::NotFound(why.to_string()));
         if name.first() == Some(&b'/') {
             return refuse("absolute name");

@@ -1,14 +1,15 @@
 //! What lies beside a target while it is fetched: the part file and its journal, whose they are, and what stays of them.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::commits::{Committed, Folder};
+use super::disk::{self, File};
 use super::held::HELD_MAX;
 use super::journal::{self, Found, Journal};
 use super::part::{Attributes, Part, folder_of};
 use super::receive::Digested;
+use super::scale::scaled;
 use super::target::{Offer, Resume};
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
@@ -17,7 +18,7 @@ use crate::proto::digest::Algorithm;
 use crate::text;
 
 /// Smaller files have no journal: they are sent again sooner than anybody types the command again.
-const JOURNAL_FROM: u64 = 32 << 20;
+const JOURNAL_FROM: u64 = scaled(32 << 20);
 
 /// What lies beside a target.
 pub enum Beside {
@@ -168,7 +169,7 @@ impl Beside {
         let goes_on = offer.offset > 0 && self.resume().is_some_and(|resume| resume.offset == offer.offset);
         // The one write of a small file says at once whether there is room, and of a part that was made just now only a
         // journal can speak that has lost its own.
-        if !is_fresh || offer.about.size > HELD_MAX as u64 {
+        if !is_fresh || offer.about.size > HELD_MAX as u64 || Part::left_journal(target) {
             // Before anything that is there is given up.
             self.check_space(offer, goes_on, &shown)?;
             if !goes_on {
@@ -202,6 +203,9 @@ impl Beside {
     /// Takes a part without a name for bytes that are all here, if nothing lies beside the target.
     pub fn begin_unnamed(&mut self, target: &Path) -> Option<Arc<File>> {
         let Beside::Unseen = self else { return None };
+        if Part::left_journal(target) {
+            return None;
+        }
         let part = Part::unnamed(target)?;
         let file = Arc::clone(part.file());
         *self = Beside::Ours { part, journal: None, kept: Kept::Worthless };
@@ -243,7 +247,7 @@ impl Beside {
         if journal::remove(&path).map_err(cannot)? {
             // Also with --no-sync: an old slot that comes back after a power cut would speak of other bytes.
             let folder = folder_of(&path).to_path_buf();
-            let synced = worker.run(move || File::open(folder)?.sync_all()).wait(waits)?;
+            let synced = worker.run(move || disk::sync_folder(&folder)).wait(waits)?;
             synced.map_err(cannot)?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::Output;
@@ -231,7 +231,7 @@ fn an_offer_of_the_rest_goes_on() {
     let begun = bench.begin(&mut beside, &offer(LARGE, HALF));
     assert_eq!((begun.there.offset, begun.journal.is_some()), (HALF, true));
     assert_eq!((inode(&bench.path(PART)), inode(&bench.path(JOURNAL))), (part, journal));
-    assert_eq!(begun.file.metadata().expect("the part").len(), HALF, "nothing behind what is good");
+    assert_eq!(begun.file.stat().expect("the part").len, HALF, "nothing behind what is good");
     assert_eq!(told(beside.abandon()), Some(None), "and more may have come");
     // The lock goes with the last handle.
     drop(begun);
@@ -258,7 +258,7 @@ fn an_offer_of_another_offset_starts_clean() {
             // Its number would be given again, once it is gone.
             let old = fs::File::open(bench.path(JOURNAL)).expect("the old journal");
             let begun = bench.begin(&mut beside, &offer);
-            assert_eq!((begun.there.offset, begun.file.metadata().expect("the part").len()), (0, 0));
+            assert_eq!((begun.there.offset, begun.file.stat().expect("the part").len), (0, 0));
             assert_eq!(begun.journal.is_some(), has_journal);
             assert_eq!(old.metadata().expect("open").nlink(), 0, "the old journal is gone");
             let names: &[&str] = if has_journal { &[PART, JOURNAL] } else { &[PART] };
@@ -329,4 +329,19 @@ fn a_part_that_somebody_has_replaced() {
         beside.abandon();
         assert_eq!(bench.names(), [PART, JOURNAL]);
     }
+}
+
+/// A run that was ended between the renaming and the removal of the journal leaves it alone; a small file, which has none,
+/// takes it away as well.
+#[test]
+fn a_journal_without_a_part_goes() {
+    let mut bench = Bench::new();
+    let mut beside = bench.earlier();
+    assert!(beside.abandon().is_some());
+    fs::rename(bench.path(PART), bench.target()).expect("it is ours");
+    assert_eq!(bench.names(), [JOURNAL, "a"]);
+    let mut beside = Beside::Unseen;
+    assert!(beside.begin_unnamed(&bench.target()).is_none(), "nothing would look at what lies there");
+    bench.begin(&mut beside, &offer(1, 0));
+    assert_eq!(bench.names(), [PART, "a"]);
 }

@@ -1,12 +1,12 @@
 //! Verified files on their way to their names: several at once, since each waits for the disk.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
+use super::clock;
+use super::disk;
 use super::wait::{SIGNAL_GRACE, Stop, Waits};
 use super::workers::{Pending, Worker};
 
@@ -76,9 +76,9 @@ impl<T> Commits<T> {
 
     /// After a signal: those that end in the time that it leaves, and those that do not.
     pub fn last(&mut self) -> Vec<(T, Option<Committed>)> {
-        let end = Instant::now() + SIGNAL_GRACE;
+        let end = clock::now() + SIGNAL_GRACE;
         let within = |(about, pending): (T, Pending<Committed>)| {
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end.saturating_duration_since(clock::now());
             (about, pending.wait_at_most(left))
         };
         self.pending.drain(..).map(within).collect()
@@ -118,7 +118,7 @@ impl Folder {
                 syncs.begun += 1;
                 let number = syncs.begun;
                 drop(syncs);
-                let result = File::open(&self.path).and_then(|folder| folder.sync_all());
+                let result = disk::sync_folder(&self.path);
                 syncs = self.lock();
                 syncs.ended = number;
                 match result {

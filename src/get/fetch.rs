@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::clock;
 use super::commits::Folder;
 use super::held::HELD_MAX;
 use super::item::{Item, Outcome, Received, Tools};
@@ -144,7 +145,7 @@ impl<'a> Fetcher<'a> {
 
     /// The next file to ask for: one that is due again, one that is ready, or one that has not been looked at.
     fn next_item(&mut self) -> Result<Option<Item<'a>>, Stop> {
-        let now = Instant::now();
+        let now = clock::now();
         if let Some(at) = self.later.iter().position(|item| item.due.is_none_or(|due| due <= now)) {
             return Ok(Some(self.later.remove(at)));
         }
@@ -361,7 +362,11 @@ impl<'a> Fetcher<'a> {
             }
             Outcome::There { line, digest, size } => {
                 item.target.clean();
-                self.tools.progress.done(item.name, size, Some(&digest), &line);
+                let done = Done { name: item.name.to_vec(), shown: item.target.shown(), size, digest, line };
+                match self.folder_to_sync(&item).and_then(|folder| item.target.sync(folder)) {
+                    Some(job) => return self.tools.ledger.commits.start(done, job, &self.tools.waits),
+                    None => self.tools.committed(done, Ok(true)),
+                }
                 Ok(())
             }
             Outcome::Received(received) => self.commit(item, &received),
@@ -379,8 +384,7 @@ impl<'a> Fetcher<'a> {
             digest: received.digest,
             line: self.closing_line(&item, received),
         };
-        let folder = item.target.folder().filter(|_| config.sync);
-        let folder = folder.map(|path| Arc::clone(self.tools.ledger.folder.get_or_insert_with(|| Folder::new(&path))));
+        let folder = self.folder_to_sync(&item);
         let replaces = config.existing != Existing::Keep;
         // Whatever waits for the disk is not for this thread; closing a large file can be such a thing.
         let waits_for_disk = config.sync || done.size > HELD_MAX as u64;
@@ -390,6 +394,12 @@ impl<'a> Fetcher<'a> {
             None => self.tools.committed(done, Ok(true)),
         }
         Ok(())
+    }
+
+    /// The folder of a target, if that has to be on the disk before the file counts as saved.
+    fn folder_to_sync(&mut self, item: &Item<'_>) -> Option<Arc<Folder>> {
+        let path = item.target.folder().filter(|_| self.tools.config.sync)?;
+        Some(Arc::clone(self.tools.ledger.folder.get_or_insert_with(|| Folder::new(&path))))
     }
 
     fn closing_line(&self, item: &Item<'_>, received: &Received) -> String {
@@ -456,7 +466,7 @@ impl<'a> Fetcher<'a> {
         };
         let line = format!("{why}; waiting {} s before {}", pause.as_secs_f64(), item.backoff.label());
         self.tools.progress.retry(item.name, pause, &line);
-        Ok(Instant::now() + pause)
+        Ok(clock::now() + pause)
     }
 
     /// Gives up a file, and with it the run, if that is what `stop` means.

@@ -1,11 +1,12 @@
 //! A small file's bytes, held in memory until they are verified: threads and blocks would cost more than they bring.
 
 use super::receive::Room;
+use super::scale::scaled;
 use super::wait::{Stop, Waits};
 use crate::pages::Pages;
 
 /// Bytes of a file that is held at most: what our server sends in one frame, and less than a millisecond of MD5.
-pub const HELD_MAX: usize = 256 * 1024;
+pub const HELD_MAX: usize = scaled(256 * 1024) as usize;
 
 /// The bytes of one file after the other.
 #[derive(Default)]

@@ -1,17 +1,17 @@
 //! One file that was asked for, and what is known of it from one attempt to the next.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::clock;
+use super::disk;
 use super::ledger::Ledger;
 use super::progress::{Activity, Progress};
 use super::receive::{Body, Digested, Receiver, Room, Stopped};
 use super::retry::Backoff;
+use super::scale::scaled;
 use super::target::{Offer, Resume, Target, There};
 use super::wait::{Stop, Waits};
 use super::workers::Pending;
@@ -20,7 +20,6 @@ use crate::error::{Error, ExitCode, reason};
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 use crate::proto::{Request, Version, Wanted};
 use crate::text;
-use rustix::fs::OFlags;
 
 /// Bytes of a file from which on its MD5 takes long enough to arrange the threads for it.
 const HASHING_FIRST_FROM: u64 = 64 << 20;
@@ -29,7 +28,7 @@ const HASHING_FIRST_FROM: u64 = 64 << 20;
 const REFRESH: Duration = Duration::from_millis(100);
 
 /// An attempt that moved the furthest byte by this much was worth it: the count of attempts begins again.
-const WORTH: u64 = 1 << 20;
+const WORTH: u64 = scaled(1 << 20);
 
 /// What every step of a transfer needs.
 pub struct Tools<'a> {
@@ -131,12 +130,12 @@ impl<'a> Item<'a> {
 
     /// Begins to count its time, unless that has begun.
     pub fn start(&mut self) {
-        self.started.get_or_insert_with(Instant::now);
+        self.started.get_or_insert_with(clock::now);
     }
 
     /// Seconds since its time began.
     pub fn seconds(&self) -> f64 {
-        self.started.map_or(0.0, |started| started.elapsed().as_secs_f64())
+        self.started.map_or(0.0, |started| clock::since(started).as_secs_f64())
     }
 
     /// Takes what an earlier run has left; whether that says that our server speaks version 2.
@@ -219,7 +218,7 @@ impl<'a> Item<'a> {
             There::Hashed(digest) => return Comparison::Known(Some(digest)),
             There::File(path) => path,
         };
-        let file = match open_existing(&path) {
+        let file = match disk::open_to_read(&path) {
             Ok(file) => Arc::new(file),
             Err(error) => {
                 let why = reason(&error);
@@ -272,7 +271,7 @@ impl<'a> Item<'a> {
                 true => tools.progress.advance(done),
                 false => tools.progress.begin(activity, self.name, total, done),
             }
-            tools.waits.wait(Some(Instant::now() + REFRESH))?;
+            tools.waits.wait(Some(clock::now() + REFRESH))?;
         }
     }
 
@@ -411,12 +410,6 @@ impl<'a> Item<'a> {
         };
         if helps_again { kept + ": the same command goes on from there" } else { kept }
     }
-}
-
-/// Opens what was a regular file a moment ago: without following a link, or waiting for the writer of a FIFO.
-fn open_existing(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// How a reply ended well.

@@ -10,14 +10,14 @@
 //! What is read is checked like anything from outside: a torn, stale or forged journal costs a transfer from the
 //! beginning, and not a wrong file, since the digest of the whole decides in the end.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use super::disk::{self, File, Time};
 use super::part::{folder_of, lies_at, open_part};
 use super::receive::{Digested, Resumable};
+use super::scale::scaled;
 use crate::proto::digest::{Algorithm, Hasher, STATE_LEN};
 use crate::proto::{NAME_MAX, VERSION_LEN, Version};
 
@@ -28,7 +28,7 @@ const MAGIC: &[u8; 8] = b"xferpart";
 const FORMAT: u16 = 1;
 
 /// Bytes of a slot at most, and between the beginnings of the two.
-const SLOT_LEN: usize = 8192;
+pub const SLOT_LEN: usize = 8192;
 
 /// Bytes of the checksum behind a slot.
 const CHECKSUM_LEN: usize = 32;
@@ -40,7 +40,7 @@ const ORIGIN_MAX: usize = 1024;
 const BOOT_MAX: usize = 64;
 
 /// Bytes of progress between two slots that are not synced: what a kill may lose, beside what is on its way.
-const RECORD_EVERY: u64 = 1 << 20;
+const RECORD_EVERY: u64 = scaled(1 << 20);
 
 /// The name behind a part file's name.
 pub const SUFFIX: &str = ".state";
@@ -68,20 +68,20 @@ pub struct Entry {
     /// Bytes of the part that are good; at most the size.
     pub offset: u64,
     /// So many bytes have this digest so far; at most `offset`.
-    state: Option<(u64, [u8; STATE_LEN])>,
+    pub state: Option<(u64, [u8; STATE_LEN])>,
     /// Later slots have higher numbers.
-    sequence: u64,
-    is_synced: bool,
+    pub sequence: u64,
+    /// Whether it was waited for until it was on the disk.
+    pub is_synced: bool,
     /// When the part changed last, if the run ended in order.
-    closed: Option<Changed>,
-    boot: Vec<u8>,
+    pub closed: Option<Time>,
+    /// The boot of the machine that it was written under.
+    pub boot: Vec<u8>,
 }
 
-/// When a part changed last (stat(2), st_ctime), in seconds and nanoseconds: nobody can set it.
-pub type Changed = (i64, i64);
-
 impl Entry {
-    fn encode(&self) -> Vec<u8> {
+    /// Writes a slot.
+    pub fn encode(&self) -> Vec<u8> {
         let (hashed, state) = self.state.unwrap_or((0, [0; STATE_LEN]));
         let flags =
             u8::from(self.is_synced) | u8::from(self.state.is_some()) << 1 | u8::from(self.closed.is_some()) << 2;
@@ -111,7 +111,7 @@ impl Entry {
     }
 
     /// Reads a slot; `None` if it is none that we have written, or was not written to its end.
-    fn decode(slot: &[u8]) -> Option<Entry> {
+    pub fn decode(slot: &[u8]) -> Option<Entry> {
         let mut rest = slot;
         if take::<8>(&mut rest)? != *MAGIC || u16::from_be_bytes(take(&mut rest)?) != FORMAT {
             return None;
@@ -140,7 +140,9 @@ impl Entry {
         let state = (flags & 2 != 0).then_some((hashed, state));
         let closed = (flags & 4 != 0).then_some((seconds, nanos));
         let about = About { name, origin, size, version, algorithm };
-        Some(Entry { about, offset, state, sequence, is_synced: flags & 1 != 0, closed, boot })
+        let entry = Entry { about, offset, state, sequence, is_synced: flags & 1 != 0, closed, boot };
+        // A flag that we do not know, or a text longer than ours, is of another version, whatever it calls itself.
+        slot.starts_with(&entry.encode()).then_some(entry)
     }
 }
 
@@ -152,7 +154,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 
 /// What this boot of the machine is called; without a name, slots that were not synced never count.
 fn boot_id() -> Vec<u8> {
-    let mut id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let mut id = disk::boot_id();
     id.truncate(id.trim_ascii_end().len().min(BOOT_MAX));
     id
 }
@@ -173,7 +175,7 @@ enum Slot {
     /// One that is waited for, like the bytes before it; with so many of them digested.
     Synced(Option<(u64, [u8; STATE_LEN])>),
     /// The last one of a run.
-    Last(Option<Changed>),
+    Last(Option<Time>),
 }
 
 struct Slots {
@@ -203,15 +205,15 @@ impl Found {
     /// Looks for the journal of a part; `None` if there is none, and why it means nothing if it does not.
     ///
     /// `changed` is when the part changed last.
-    pub fn open(path: &Path, changed: Option<Changed>) -> Result<Option<Found>, &'static str> {
+    pub fn open(path: &Path, changed: Option<Time>) -> Result<Option<Found>, &'static str> {
         let file = match open_part(path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(_) => return Err("its journal cannot be opened"),
         };
-        let is_ours = file.metadata().is_ok_and(|metadata| {
-            metadata.is_file() && metadata.nlink() == 1 && metadata.uid() == rustix::process::geteuid().as_raw()
-        });
+        let is_ours = file
+            .stat()
+            .is_ok_and(|stat| stat.is_file && stat.links == 1 && stat.owner == rustix::process::geteuid().as_raw());
         if !is_ours {
             return Err("its journal is none of ours");
         }
@@ -281,7 +283,7 @@ fn position(index: usize) -> u64 {
 
 /// Removes whatever lies there, and says whether something did. Under the lock of the part, so that it is nobody else's.
 pub fn remove(path: &Path) -> io::Result<bool> {
-    match std::fs::remove_file(path) {
+    match disk::remove(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -319,7 +321,7 @@ impl Journal {
     }
 
     /// Says in the end how far the part is good, and when it changed last.
-    pub fn record_last(&self, offset: u64, changed: Option<Changed>) {
+    pub fn record_last(&self, offset: u64, changed: Option<Time>) {
         self.write(self.lock(), offset, Slot::Last(changed));
     }
 
@@ -374,8 +376,15 @@ impl Journal {
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        File::open(folder_of(&self.path))?.sync_all()
+        disk::sync_folder(folder_of(&self.path))
     }
+}
+
+/// What the slots of a journal with these bytes say.
+#[cfg(test)]
+pub fn slots(bytes: &[u8]) -> Vec<Entry> {
+    let at = |index| bytes.get(index * SLOT_LEN..).unwrap_or_default();
+    [0, 1].into_iter().filter_map(|index| Entry::decode(at(index))).collect()
 }
 
 #[cfg(test)]

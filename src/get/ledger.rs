@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::clock;
 use super::commits::{Commits, Committed, Folder};
 use super::item::Tools;
 use super::progress::Progress;
@@ -64,7 +65,7 @@ impl Tools<'_> {
 
     /// Waits until this time; files that get their names meanwhile are told of.
     pub fn pause(&mut self, until: Instant) -> Result<(), Stop> {
-        while Instant::now() < until {
+        while clock::now() < until {
             self.waits.wait(Some(until))?;
             self.collect()?;
         }

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::console;
+#[cfg(test)]
+use crate::simulation::machine;
 
 /// Bytes that are gathered at most.
 const WAITING_MAX: usize = 16 * 1024;
@@ -36,6 +38,10 @@ impl Lines {
 impl Waiting {
     fn flush(&self) {
         let waiting = self.0.take();
+        #[cfg(test)]
+        if machine::print(&waiting) {
+            return;
+        }
         if !waiting.is_empty() {
             console::with(|console| console.print(&waiting));
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mio::Interest;
 use mio::net::TcpStream;
 
+use super::clock;
 use super::input::Input;
 use super::item::Tools;
 use super::wait::{SOCKET, Stop, Waits};
@@ -14,6 +15,8 @@ use super::workers::Worker;
 use crate::error::{Error, ExitCode, lower_case, reason};
 use crate::net::{Io, Transport};
 use crate::proto::Malformed;
+#[cfg(test)]
+use crate::simulation::machine;
 
 /// Bytes read in the same call behind those that have a place of their own: the next frame's header, and not so many
 /// that copying them would cost anything.
@@ -30,9 +33,38 @@ pub struct Link {
 
 /// The connection itself.
 struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     /// What is to be sent and the connection has not taken yet.
     out: Vec<u8>,
+}
+
+/// The bytes in both directions.
+enum Stream {
+    /// Of this machine.
+    Real(TcpStream),
+    /// Of a simulated one.
+    #[cfg(test)]
+    Simulated(machine::Socket),
+}
+
+impl Stream {
+    /// Reads what has come, into one room after the other.
+    fn read(&mut self, rooms: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Real(stream) => stream.read_vectored(rooms),
+            #[cfg(test)]
+            Stream::Simulated(socket) => socket.read(rooms),
+        }
+    }
+
+    /// Writes what fits.
+    fn write(&mut self, bytes: &[u8]) -> Io {
+        match self {
+            Stream::Real(stream) => stream.write(bytes),
+            #[cfg(test)]
+            Stream::Simulated(socket) => socket.write(bytes),
+        }
+    }
 }
 
 /// What a read came to.
@@ -64,14 +96,14 @@ impl Link {
     /// Connects to the first address of a host that answers; all of them together are one attempt.
     pub fn connect(host: &str, port: u16, timeout: Duration, waits: &mut Waits) -> Result<Link, Stop> {
         let server = server_name(host, port);
-        let deadline = Instant::now() + timeout;
+        let deadline = clock::now() + timeout;
         let addresses = resolve(host, port, deadline, waits)?;
         let mut why = String::from("it has no address");
         for (index, address) in addresses.iter().enumerate() {
             // What is left of the time is shared with the addresses behind.
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(clock::now());
             let share = left / u32::try_from(addresses.len() - index).unwrap_or(1);
-            match connect_to(*address, Instant::now() + share, waits)? {
+            match connect_to(*address, clock::now() + share, waits)? {
                 Ok(stream) => {
                     log::debug!(target: "main", "connected to {address}");
                     let wire = Wire { stream, out: Vec::new() };
@@ -174,14 +206,14 @@ impl Wire {
     fn receive(&mut self, rooms: &mut [IoSliceMut<'_>], until: Instant, tools: &mut Tools<'_>) -> Result<Read, Stop> {
         self.flush();
         loop {
-            let error = match self.stream.read_vectored(rooms) {
+            let error = match self.stream.read(rooms) {
                 Ok(0) => return Ok(Read::Lost(Lost::End)),
                 Ok(n) => return Ok(Read::Bytes(n)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => error,
             };
             match Io::from(error) {
-                Io::WouldBlock if Instant::now() >= until => return Ok(Read::Lost(Lost::Silence)),
+                Io::WouldBlock if clock::now() >= until => return Ok(Read::Lost(Lost::Silence)),
                 Io::WouldBlock => {
                     tools.waits.wait(Some(until))?;
                     tools.collect()?;
@@ -220,7 +252,12 @@ fn resolve(host: &str, port: u16, deadline: Instant, waits: &mut Waits) -> Resul
 }
 
 /// Connects to one address; the inner error says why not.
-fn connect_to(address: SocketAddr, deadline: Instant, waits: &mut Waits) -> Result<io::Result<TcpStream>, Stop> {
+fn connect_to(address: SocketAddr, deadline: Instant, waits: &mut Waits) -> Result<io::Result<Stream>, Stop> {
+    #[cfg(test)]
+    if machine::is_simulated() {
+        waits.wait(Some(deadline))?;
+        return Ok(machine::connect(deadline).map(Stream::Simulated));
+    }
     let mut stream = match TcpStream::connect(address) {
         Ok(stream) => stream,
         Err(error) => return Ok(Err(error)),
@@ -241,12 +278,12 @@ fn connect_to(address: SocketAddr, deadline: Instant, waits: &mut Waits) -> Resu
             Ok(_) => {
                 // The request is one small write: nothing to gain from waiting for more.
                 let _ = stream.set_nodelay(true);
-                return Ok(Ok(stream));
+                return Ok(Ok(Stream::Real(stream)));
             }
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
             Err(error) => return Ok(Err(error)),
         }
-        if Instant::now() >= deadline {
+        if clock::now() >= deadline {
             return Ok(Err(io::ErrorKind::TimedOut.into()));
         }
         waits.wait(Some(deadline))?;

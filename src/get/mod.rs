@@ -1,24 +1,27 @@
 //! `xfer get`: from its configuration to files that are whole and verified.
 
 mod beside;
+mod clock;
 mod commits;
+pub(crate) mod disk;
 mod fetch;
 mod held;
 mod input;
 mod item;
-mod journal;
+pub(crate) mod journal;
 mod ledger;
 mod lines;
 mod link;
-mod part;
+pub(crate) mod part;
 mod progress;
 mod receive;
 mod retry;
+mod scale;
 mod target;
 mod v1;
 mod v2;
 mod wait;
-mod workers;
+pub(crate) mod workers;
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -119,7 +122,8 @@ pub fn run(config: GetConfig) -> Result<ExitCode, Error> {
     result
 }
 
-fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Error> {
+/// Fetches all files, with logs that are open.
+pub(crate) fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Error> {
     let server = link::server_name(&config.host, config.port);
     let files = text::count(config.files.len() as u64, "file", "files");
     log::info!(target: "main", "fetching {files} from {server}");

@@ -1,19 +1,17 @@
 //! The part file: unverified bytes beside the target, locked, and in the end renamed over it whole; or verified ones, which
 //! need no name until they get the target's.
 
-use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::commits::Folder;
-use super::journal::{self, Changed};
+use super::disk::{self, File, Stat, Time};
+use super::journal;
 use super::wait::Stop;
 use crate::error::reason;
 use crate::proto::Mtime;
@@ -42,11 +40,11 @@ pub struct Part {
     /// Whether it has no name, and gets the target's at once.
     is_unnamed: bool,
     /// When it had changed last as it was opened.
-    changed: Option<Changed>,
+    changed: Option<Time>,
 }
 
 /// The part file's path: `.NAME.xfer-part` beside the target; a name too long for that is shortened with its digest.
-fn part_path(target: &Path) -> PathBuf {
+pub fn part_path(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().as_bytes();
     let mut part = vec![b'.'];
     if 1 + name.len() + LONGEST_SUFFIX.len() <= FILE_NAME_MAX {
@@ -70,7 +68,7 @@ fn part_path(target: &Path) -> PathBuf {
 }
 
 /// Where the journal of a part file lies.
-fn journal_path(part: &Path) -> PathBuf {
+pub fn journal_path(part: &Path) -> PathBuf {
     let mut name = part.file_name().unwrap_or_default().to_os_string();
     name.push(journal::SUFFIX);
     part.with_file_name(name)
@@ -109,19 +107,17 @@ impl Part {
     /// nothing of it stays that has no name yet, whatever ends us. It saves a third of what a part with a name costs.
     /// Without a folder, or where such files cannot be made or get no name later, there is none.
     pub fn unnamed(target: &Path) -> Option<Part> {
-        static CAN_BE_LINKED: OnceLock<bool> = OnceLock::new();
-        if CAN_BE_LINKED.get() == Some(&false) {
+        if !disk::may_link_unnamed() {
             return None;
         }
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let make = || rustix::fs::open(folder_of(target), flags, Mode::from_raw_mode(PART_MODE)).map(File::from);
+        let make = || disk::open_unnamed(folder_of(target), PART_MODE);
         let file = match make() {
             Err(Errno::NOENT) => return None,
             file => file,
         };
         let path = part_path(target);
         // One that has had a name and lost it gets none again, so another one tries it.
-        if !CAN_BE_LINKED.get_or_init(|| file.is_ok() && make().is_ok_and(|file| can_be_linked(&file, &path))) {
+        if !disk::links_unnamed(|| file.is_ok() && make().is_ok_and(|file| can_be_linked(&file, &path))) {
             return None;
         }
         let (file, target) = (file.ok()?, target.to_path_buf());
@@ -147,7 +143,7 @@ impl Part {
                 Err(error) if !is_new && error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(cannot_open(&path, target, &error)),
             };
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match file.lock() {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
                     let target = text::path(target);
@@ -158,15 +154,15 @@ impl Part {
                 Err(error) => return Err(Stop::local(format!("cannot lock {shown}: {}", reason(&error.into())))),
             }
             let cannot_use = |why: String| Stop::local(format!("cannot use {shown}: {why}; remove it"));
-            let ours = file.metadata().map_err(|error| cannot_use(reason(&error)))?;
+            let ours = file.stat().map_err(|error| cannot_use(reason(&error)))?;
             if !is_at(&ours, &path, is_new).map_err(cannot_use)? {
                 continue;
             }
-            if ours.mode() & 0o777 != PART_MODE {
+            if ours.mode != PART_MODE {
                 // It may have been about to get its name. Where modes cannot be set, they mean nothing.
-                let _ = file.set_permissions(PermissionsExt::from_mode(PART_MODE));
+                let _ = file.set_mode(PART_MODE);
             }
-            let changed = Some((ours.ctime(), ours.ctime_nsec()));
+            let changed = Some(ours.changed);
             let (file, target) = (Arc::new(file), target.to_path_buf());
             return Ok(Some(Part { file, path, target, is_new, is_unnamed: false, changed }));
         }
@@ -175,13 +171,17 @@ impl Part {
 
     /// Whether something lies where the part file of this target would.
     pub fn exists(target: &Path) -> bool {
-        std::fs::symlink_metadata(part_path(target)).is_ok()
+        disk::stat(&part_path(target)).is_ok()
     }
 
     /// Whether an earlier run has left a part file of this target, or, cut off in its last moment, only the journal.
     pub fn left(target: &Path) -> bool {
-        let part = part_path(target);
-        Part::exists(target) || std::fs::symlink_metadata(journal_path(&part)).is_ok()
+        Part::exists(target) || Part::left_journal(target)
+    }
+
+    /// Whether there is a journal of a part of this target, be there a part or not.
+    pub fn left_journal(target: &Path) -> bool {
+        disk::stat(&journal_path(&part_path(target))).is_ok()
     }
 
     /// The file to write to.
@@ -195,7 +195,7 @@ impl Part {
     }
 
     /// When it had changed last as it was opened.
-    pub fn changed(&self) -> Option<Changed> {
+    pub fn changed(&self) -> Option<Time> {
         self.changed
     }
 
@@ -211,7 +211,7 @@ impl Part {
 
     /// Bytes in it.
     pub fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file.stat()?.len)
     }
 
     /// Forgets what was written behind so many bytes.
@@ -221,14 +221,12 @@ impl Part {
 
     /// Bytes of the disk that it holds.
     pub fn allocated(&self) -> u64 {
-        // st_blocks counts in 512 bytes, whatever the file system does (stat(3type)).
-        self.file.metadata().map_or(0, |part| part.blocks().saturating_mul(512))
+        self.file.stat().map_or(0, |part| part.allocated)
     }
 
     /// Bytes free for it on its disk.
     pub fn free_space(&self) -> Option<u64> {
-        let stat = rustix::fs::fstatvfs(&self.file).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        self.file.free_space()
     }
 
     /// Makes the part the target: permissions, time, sync, rename, sync of the folder. Its whole content is verified.
@@ -272,15 +270,12 @@ impl Part {
     ) -> Result<(), (&'static str, io::Error)> {
         let mode = match attributes {
             Some(attributes) => attributes.mode & 0o777 & !umask(),
-            None => match std::fs::symlink_metadata(&self.target) {
-                Ok(old) if old.is_file() => old.permissions().mode() & 0o777,
+            None => match disk::stat(&self.target) {
+                Ok(old) if old.is_file => old.mode,
                 _ => 0o666 & !umask(),
             },
         };
-        let set_mode = |mode| {
-            let set = self.file.set_permissions(PermissionsExt::from_mode(mode));
-            set.map_err(|error| ("set the permissions of", error))
-        };
+        let set_mode = |mode| self.file.set_mode(mode).map_err(|error| ("set the permissions of", error));
         // As a part it must stay ours to open, should we be ended before it has its name.
         set_mode(mode | PART_MODE)?;
         if let Some(Attributes { mtime, .. }) = attributes {
@@ -308,8 +303,8 @@ impl Part {
             return Err(("save", why));
         }
         let renamed = match replaces {
-            true => std::fs::rename(&self.path, &self.target),
-            false => rename_to_nothing(&self.path, &self.target),
+            true => disk::rename(&self.path, &self.target),
+            false => disk::rename_to_nothing(&self.path, &self.target),
         };
         renamed.map_err(|error| ("replace", error))
     }
@@ -317,7 +312,7 @@ impl Part {
     /// Gives the target's name to one that has none; where something has it, by way of the part's name, since only a
     /// rename replaces in one step.
     fn link(&self, replaces: bool) -> Result<(), (&'static str, io::Error)> {
-        match link_to(&self.file, &self.target) {
+        match self.file.link_to(&self.target) {
             Err(Errno::EXIST) if replaces => {}
             result => return result.map_err(|error| ("save", error.into())),
         }
@@ -325,15 +320,12 @@ impl Part {
             Errno::EXIST => ("save", io::Error::other("another xfer is fetching it; wait for that, or use -o or -d")),
             error => ("save", error.into()),
         })?;
-        std::fs::rename(&self.path, &self.target).map_err(|error| ("replace", error))
+        disk::rename(&self.path, &self.target).map_err(|error| ("replace", error))
     }
 
     /// A time that this file system cannot hold is no reason to lose the file.
     fn set_mtime(&self, mtime: Mtime) {
-        let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-        let last_modification = Timespec { tv_sec: mtime.seconds, tv_nsec: i64::from(mtime.nanos) };
-        let times = Timestamps { last_access: omit, last_modification };
-        if let Err(error) = rustix::fs::futimens(&self.file, &times) {
+        if let Err(error) = self.file.set_modified(mtime) {
             let why = reason(&error.into());
             log::warn!(target: "main", "cannot set the time of {}: {why}", text::path(&self.target));
         }
@@ -349,7 +341,7 @@ impl Part {
         if self.is_at_its_path() {
             // What cannot be removed is emptied by the next run. The journal first: it must not outlive its part.
             let _ = journal::remove(&self.journal_path());
-            let _ = std::fs::remove_file(&self.path);
+            let _ = disk::remove(&self.path);
         }
     }
 }
@@ -366,35 +358,9 @@ pub struct CommitFailure {
 /// The step of a commit whose failure says that bytes may be lost (fsync(2)).
 const SYNC: &str = "sync";
 
-/// Renames to a name that nothing has; otherwise `AlreadyExists`.
-fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Not on every file system (rename(2)); those that cannot do it have hard links.
-        Err(Errno::INVAL | Errno::NOSYS) => std::fs::hard_link(from, to).and_then(|()| std::fs::remove_file(from)),
-        result => Ok(result?),
-    }
-}
-
-/// Gives a name to a file that has none. Before Linux 6.10 only root may do it without /proc (open(2), O_TMPFILE).
-fn link_to(file: &File, path: &Path) -> Result<(), Errno> {
-    match rustix::fs::linkat(file, "", CWD, path, AtFlags::EMPTY_PATH) {
-        Err(Errno::NOENT) => {
-            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-            rustix::fs::linkat(CWD, link, CWD, path, AtFlags::SYMLINK_FOLLOW)
-        }
-        result => result,
-    }
-}
-
 /// Whether what lies at a path is this file, by whichever name it was opened.
 pub fn lies_at(file: &File, path: &Path) -> bool {
-    let there = std::fs::symlink_metadata(path);
-    there.is_ok_and(|there| file.metadata().is_ok_and(|ours| id(&ours) == id(&there)))
-}
-
-/// Device and inode.
-fn id(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
+    disk::stat(path).is_ok_and(|there| file.stat().is_ok_and(|ours| ours.id == there.id))
 }
 
 /// What to say where a file cannot have its name, since a directory has it.
@@ -409,7 +375,7 @@ fn can_be_linked(file: &File, path: &Path) -> bool {
         Ok(()) => {
             if lies_at(file, path) {
                 // Empty and locked: a client that finds it in this moment is told that another one is at it.
-                let _ = std::fs::remove_file(path);
+                let _ = disk::remove(path);
             }
             true
         }
@@ -419,19 +385,13 @@ fn can_be_linked(file: &File, path: &Path) -> bool {
 
 /// Gives a part's name to a file without one, so that whoever opens it finds it locked.
 fn link_locked(file: &File, path: &Path) -> Result<(), Errno> {
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)?;
-    link_to(file, path)
+    file.lock()?;
+    file.link_to(path)
 }
 
 /// Opens a part file or its journal, without following a link and without waiting for the other end of a FIFO.
 pub fn open_part(path: &Path, create_new: bool) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(create_new)
-        .mode(PART_MODE)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
-        .open(path)
+    disk::open_private(path, create_new, PART_MODE)
 }
 
 fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
@@ -441,7 +401,7 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
         Some(Errno::NOENT) => {
             format!("cannot save {shown}: there is no folder {}; make it, or use -d", text::path(folder_of(target)))
         }
-        Some(Errno::ACCESS) if part.exists() => {
+        Some(Errno::ACCESS) if disk::stat(part).is_ok() => {
             format!("cannot save {shown}: cannot open {}: permission denied; remove it", text::path(part))
         }
         _ => format!("cannot save {shown}: {}; save elsewhere with -o or -d", reason(error)),
@@ -451,22 +411,22 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
 /// Whether an open file is still the one at its path; an error if it is none that we may write to.
 ///
 /// The owner of one that we have just made is whoever the file system says (exFAT and others have but one).
-fn is_at(ours: &Metadata, path: &Path, is_new: bool) -> Result<bool, String> {
-    let there = match std::fs::symlink_metadata(path) {
+fn is_at(ours: &Stat, path: &Path, is_new: bool) -> Result<bool, String> {
+    let there = match disk::stat(path) {
         Ok(there) => there,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(reason(&error)),
     };
-    if id(ours) != id(&there) {
+    if ours.id != there.id {
         return Ok(false);
     }
-    if !ours.is_file() {
+    if !ours.is_file {
         return Err("it is not a regular file".to_string());
     }
-    if ours.nlink() != 1 {
+    if ours.links != 1 {
         return Err("it has more than one name".to_string());
     }
-    if !is_new && ours.uid() != rustix::process::geteuid().as_raw() {
+    if !is_new && ours.owner != rustix::process::geteuid().as_raw() {
         return Err("it belongs to another user".to_string());
     }
     Ok(true)
@@ -490,7 +450,6 @@ fn umask() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileExt;
 
     /// Clients of one target, and how often each of them saves it: with fewer the moment is not met.
     const CLIENTS: u8 = 6;
@@ -520,9 +479,9 @@ mod tests {
     /// Receives a file of these bytes, unless another has the part; whether it has become the target.
     fn receive(target: &Path, content: u8) -> bool {
         let Ok(part) = Part::open(target) else { return false };
-        let ours = part.file.metadata().expect("an open file has metadata");
-        if let Ok(there) = std::fs::metadata(target) {
-            assert_ne!(id(&ours), id(&there), "the part that was locked is the target");
+        let ours = part.file.stat().expect("an open file can be looked at");
+        if let Ok(there) = disk::stat(target) {
+            assert_ne!(ours.id, there.id, "the part that was locked is the target");
         }
         part.truncate(0).expect("the part can be emptied");
         part.file.write_all_at(&[content; WHOLE], 0).expect("the part can be written");

@@ -7,6 +7,7 @@ use pbr::{ProgressBar, Units};
 use serde_json::{Value, json};
 
 use super::ProgressMode;
+use super::clock;
 use super::lines::Lines;
 use crate::console;
 use crate::error::ExitCode;
@@ -125,7 +126,7 @@ impl Progress {
             Activity::Checking => format!("checking {base}"),
             Activity::Waiting => format!("server hashing {base}"),
         };
-        let now = Instant::now();
+        let now = clock::now();
         let mut shown = Shown {
             activity,
             name: name.to_vec(),
@@ -159,9 +160,9 @@ impl Progress {
         shown.done = done.min(shown.total);
         if let Mode::Json = self.mode
             && shown.activity == Activity::Receiving
-            && shown.said.elapsed() >= JSON_REFRESH
+            && clock::since(shown.said) >= JSON_REFRESH
         {
-            shown.said = Instant::now();
+            shown.said = clock::now();
             self.say_about(&shown, "progress", None);
         }
         shown.draw_again();
@@ -289,7 +290,7 @@ impl Progress {
 impl Shown {
     /// Bytes a second since it began, and seconds left.
     fn rate(&self) -> (f64, Option<f64>) {
-        let seconds = self.since.elapsed().as_secs_f64();
+        let seconds = clock::since(self.since).as_secs_f64();
         let rate = (self.done.saturating_sub(self.base)) as f64 / seconds.max(0.001);
         let left = (self.total.saturating_sub(self.done)) as f64;
         (rate, (rate > 0.0).then(|| left / rate))
@@ -311,13 +312,13 @@ impl Shown {
 
     /// Draws, unless that was a moment ago: pbr would look at the clock only behind the work.
     fn draw_again(&mut self) {
-        if self.drawn.elapsed() >= REFRESH || self.done == self.total {
+        if clock::since(self.drawn) >= REFRESH || self.done == self.total {
             self.draw();
         }
     }
 
     fn draw(&mut self) {
-        self.drawn = Instant::now();
+        self.drawn = clock::now();
         let (rate, left) = self.rate();
         let Some(bar) = &mut self.bar else { return };
         // The window may have another size by now.

@@ -2,20 +2,21 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Returns, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::Waker;
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::Errno;
 use rustix::process::{getpriority_process, setpriority_process};
 
+use super::clock;
+use super::disk::File;
 use super::journal::Journal;
+use super::scale::scaled;
 use super::wait::{SIGNAL_GRACE, Stop, Waits};
 use super::workers::{Pending, Worker};
 use crate::error::{Error, ExitCode, reason};
@@ -23,23 +24,20 @@ use crate::pages::Pages;
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 
 /// Bytes of a block: small writes cost twice as much CPU on ext4.
-const BLOCK_LEN: usize = 1 << 20;
+const BLOCK_LEN: usize = scaled(1 << 20) as usize;
 
 /// Blocks between network, digest and disk at most; with all of them under way, the network waits. A kill loses what is
 /// in them: with that, and what is behind the last slot of the journal, it stays below 8 MiB.
 const BLOCKS_MAX: usize = 6;
 
 /// Bytes after which those written so far are synced, so that the last sync is short.
-const SYNC_EVERY: u64 = 32 << 20;
+const SYNC_EVERY: u64 = scaled(32 << 20);
 
 /// With so many cores, nobody has to wait for one.
 const CORES_ENOUGH: usize = 4;
 
 /// How much nicer (setpriority(2)) the threads that move bytes are than the one that hashes them; it cannot be taken back.
 const GIVES_WAY: i32 = 10;
-
-/// linux/fs.h; Linux 6.14.
-const RWF_DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// Where blocks are written.
 #[derive(Clone)]
@@ -56,7 +54,7 @@ pub enum Sink {
     /// Something that takes each byte once.
     Stream {
         /// It.
-        file: Arc<File>,
+        file: Arc<std::fs::File>,
         /// Bytes it has taken.
         written: Arc<AtomicU64>,
         /// What error lines call it.
@@ -118,7 +116,7 @@ impl Sink {
 /// ext4 then took 0.4 s of CPU every time, in place of 0.3 to 3.4 s.
 fn write_at(file: &File, passes_cache: &AtomicBool, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     while passes_cache.load(Ordering::Relaxed) && !bytes.is_empty() {
-        match rustix::io::pwritev2(file, &[IoSlice::new(bytes)], offset, RWF_DONTCACHE) {
+        match file.write_past_cache(bytes, offset) {
             // Not again with the same outcome: the plain write below says what is wrong.
             Ok(0) => break,
             Ok(n) => {
@@ -329,7 +327,7 @@ struct Flow {
 
 impl Flow {
     fn hash(&self, block: &Block) {
-        let started = Instant::now();
+        let started = clock::now();
         let mut hasher = lock(&self.hasher);
         let (whole, rest) = block.split();
         if let Some((bytes, end)) = whole {
@@ -342,7 +340,7 @@ impl Flow {
             }
         }
         hasher.update(rest);
-        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let nanos = u64::try_from(clock::since(started).as_nanos()).unwrap_or(u64::MAX);
         self.hashing_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
@@ -382,7 +380,7 @@ impl Flow {
     /// Says in the journal how far the part is good in the end.
     fn record_last(&self) {
         if let (Some(journal), Sink::File { file, .. }, false) = (&self.journal, &self.sink, self.is_in_doubt()) {
-            let changed = file.metadata().ok().map(|metadata| (metadata.ctime(), metadata.ctime_nsec()));
+            let changed = file.stat().ok().map(|stat| stat.changed);
             journal.record_last(self.written.load(Ordering::Acquire), changed);
         }
     }

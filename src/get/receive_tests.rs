@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::thread::sleep;
+use std::time::Instant;
 
 use signal_hook::consts::SIGINT;
 
@@ -13,7 +14,11 @@ const LATE: Duration = Duration::from_millis(100);
 
 fn file(path: &str) -> Sink {
     let file = OpenOptions::new().write(true).open(Path::new(path)).expect("the device can be opened");
-    Sink::File { file: Arc::new(file), passes_cache: Arc::new(AtomicBool::new(false)), shown: path.to_string() }
+    Sink::File {
+        file: Arc::new(File::Real(file)),
+        passes_cache: Arc::new(AtomicBool::new(false)),
+        shown: path.to_string(),
+    }
 }
 
 /// Takes writes at any place, and answers every sync with EINVAL (fsync(2)).
@@ -77,12 +82,17 @@ fn what_an_attempt_leaves() {
     assert_eq!(good(body.stop(&mut waits)), Some(0), "no room is no doubt");
 }
 
+/// Bytes that a pipe holds at first (pipe(7)).
+const PIPE_LEN: usize = 16 * 4096;
+
 /// A disk that does not answer: a signal waits for it a moment, and then nobody knows what is there.
 #[test]
 fn a_signal_does_not_wait_for_a_writer_that_is_stuck() {
     let (mut waits, receiver) = start();
-    let (reader, writer) = io::pipe().expect("a pipe can be made");
-    let (file, written) = (Arc::new(File::from(std::os::fd::OwnedFd::from(writer))), Arc::new(AtomicU64::new(0)));
+    let (reader, mut writer) = io::pipe().expect("a pipe can be made");
+    writer.write_all(&[0; PIPE_LEN]).expect("it is empty");
+    let (file, written) =
+        (Arc::new(std::fs::File::from(std::os::fd::OwnedFd::from(writer))), Arc::new(AtomicU64::new(0)));
     let sink = Sink::Stream { file, written, shown: "a pipe".to_string() };
     let body = receive(&receiver, sink, 2 * BLOCK_LEN as u64, &mut waits);
     waits.set_signal(SIGINT);

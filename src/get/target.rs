@@ -5,15 +5,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use super::Output;
 use super::beside::{Begun, Beside, Kept, Left, Look};
 use super::commits::{Committed, Folder};
+use super::disk::{self, Time};
 use super::held::HELD_MAX;
 use super::journal::{About, Journal};
 use super::part::{Attributes, Part, folder_of, is_directory};
 use super::receive::{Digested, Resumable, Sink, Stopped};
+use super::scale::scaled;
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, reason};
@@ -22,7 +23,7 @@ use crate::proto::{Version, base_name};
 use crate::text;
 
 /// Smaller files stay in the page cache, where whoever fetched them will look next.
-const PASSES_CACHE_FROM: u64 = 64 << 20;
+const PASSES_CACHE_FROM: u64 = scaled(64 << 20);
 
 /// Where one file goes.
 pub enum Target {
@@ -83,7 +84,7 @@ pub struct FileTarget {
     makes_folder: bool,
     beside: Beside,
     /// The digest of what is there already, once it has been compared: a later attempt need not hash it again.
-    there: Option<(SystemTime, Digest)>,
+    there: Option<(Time, Digest)>,
 }
 
 /// Something that cannot take a byte back.
@@ -148,7 +149,7 @@ impl Target {
     /// Whether there is something under the name.
     pub fn exists(&self) -> bool {
         match self {
-            Target::File(target) => std::fs::symlink_metadata(&target.path).is_ok(),
+            Target::File(target) => disk::stat(&target.path).is_ok(),
             Target::Stream(_) => false,
         }
     }
@@ -156,8 +157,8 @@ impl Target {
     /// Bytes in the regular file that is there already.
     pub fn existing_size(&self) -> Option<u64> {
         let Target::File(target) = self else { return None };
-        let there = std::fs::symlink_metadata(&target.path).ok()?;
-        there.is_file().then_some(there.len())
+        let there = disk::stat(&target.path).ok()?;
+        there.is_file.then_some(there.len)
     }
 
     /// A regular file of this size that is there already.
@@ -219,7 +220,7 @@ impl Target {
     }
 
     /// The file to digest what is there from.
-    pub fn part_file(&self) -> Option<Arc<File>> {
+    pub fn part_file(&self) -> Option<Arc<disk::File>> {
         match self {
             Target::File(target) => target.beside.file(),
             Target::Stream(_) => None,
@@ -306,6 +307,23 @@ impl Target {
         }
     }
 
+    /// What brings to the disk a file that is there already, if it is so new that it may not be there: a run that was
+    /// ended behind the renaming may have made it.
+    pub fn sync(&self, folder: Arc<Folder>) -> Option<impl FnOnce() -> Committed + Send + 'static> {
+        let Target::File(target) = self else { return None };
+        let path = target.path.clone();
+        if !disk::may_be_unsynced(&disk::stat(&path).ok()?) {
+            return None;
+        }
+        Some(move || {
+            let synced = disk::open_to_read(&path).and_then(|file| file.sync_all()).and_then(|()| folder.sync());
+            match synced {
+                Ok(()) => Ok(true),
+                Err(error) => Err(format!("cannot sync {}: {}", text::path(&path), reason(&error))),
+            }
+        })
+    }
+
     /// The folder that holds the target, as a path.
     pub fn folder(&self) -> Option<PathBuf> {
         match self {
@@ -352,15 +370,15 @@ impl FileTarget {
         FileTarget { path, makes_folder, beside: Beside::Unseen, there: None }
     }
 
-    fn modified(&self) -> Option<SystemTime> {
-        std::fs::symlink_metadata(&self.path).and_then(|there| there.modified()).ok()
+    fn modified(&self) -> Option<Time> {
+        disk::stat(&self.path).ok().map(|there| there.modified)
     }
 
     fn begin(&mut self, offer: &Offer, worker: &Worker, waits: &mut Waits) -> Result<Ready, Stop> {
         let mut begun = None;
         if offer.about.size > HELD_MAX as u64 {
             // It would come in vain; of a small file, the rename says the same.
-            if std::fs::symlink_metadata(&self.path).is_ok_and(|there| there.is_dir()) {
+            if disk::stat(&self.path).is_ok_and(|there| there.is_dir) {
                 return Err(Stop::local(is_directory(&self.path)));
             }
         } else {
@@ -377,7 +395,7 @@ impl FileTarget {
         Ok(Ready { sink: self.sink(file, offer), there, journal })
     }
 
-    fn sink(&self, file: Arc<File>, offer: &Offer) -> Sink {
+    fn sink(&self, file: Arc<disk::File>, offer: &Offer) -> Sink {
         let passes_cache = Arc::new(AtomicBool::new(offer.about.size >= PASSES_CACHE_FROM));
         Sink::File { file, passes_cache, shown: text::path(&self.path) }
     }
@@ -387,7 +405,7 @@ impl FileTarget {
             return Ok(());
         }
         let folder = folder_of(&self.path);
-        std::fs::create_dir_all(folder)
+        disk::make_folder(folder)
             .map_err(|error| Stop::local(format!("cannot make the folder {}: {}", text::path(folder), reason(&error))))
     }
 }

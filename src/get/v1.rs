@@ -1,7 +1,8 @@
 //! One attempt at one file in version 1: ask, read the answer, receive (xfer-protocol(5), VERSION 1).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::clock;
 use super::item::{Item, Outcome, Received, Tools, refused};
 use super::journal::About;
 use super::link::{Link, Lost, Read};
@@ -35,7 +36,7 @@ pub fn ask(item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Answered, Stop> {
     })?;
     let mut link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
     link.send(&v1::encode_request(name));
-    let status = link.value(Instant::now() + config.timeout, tools, v1::parse_status)?;
+    let status = link.value(clock::now() + config.timeout, tools, v1::parse_status)?;
     let status = status.map_err(|lost| link.lost(lost, config.timeout, "before its answer"))?;
     Ok(Answered { link, status })
 }
@@ -57,7 +58,7 @@ impl Answered {
 
 fn metadata(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Metadata, Stop> {
     let timeout = METADATA_TIMEOUT.max(tools.config.timeout);
-    let metadata = link.value(Instant::now() + timeout, tools, v1::parse_metadata)?;
+    let metadata = link.value(clock::now() + timeout, tools, v1::parse_metadata)?;
     let metadata = metadata.map_err(|lost| link.lost(lost, timeout, "before size and digest"))?;
     let expected = base_name(item.name);
     if metadata.name != expected {
@@ -78,7 +79,7 @@ fn refusal(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<St
     let mut message = Vec::new();
     let mut buffer = [0; MESSAGE_MAX];
     // Whatever ends it: what was said was said.
-    while let Read::Bytes(n) = link.read(&mut buffer, Instant::now() + tools.config.timeout, tools)? {
+    while let Read::Bytes(n) = link.read(&mut buffer, clock::now() + tools.config.timeout, tools)? {
         message.extend_from_slice(buffer.get(..n).unwrap_or_default());
         if message.len() > MESSAGE_MAX {
             return Ok(link.broken(Malformed::LongMessage));
@@ -145,7 +146,7 @@ fn receive_to(link: &mut Link, body: &mut Body<'_>, end: u64, size: u64, tools: 
     while body.received() < end {
         let room = body.room(end - body.received(), &mut tools.waits)?;
         let room_len = room.len();
-        match link.read(room, Instant::now() + timeout, tools)? {
+        match link.read(room, clock::now() + timeout, tools)? {
             Read::Bytes(n) => {
                 body.add(n);
                 if n < room_len {
@@ -182,7 +183,7 @@ fn expect_same(
 
 /// The close is part of the reply: a byte more than announced is none of the file's.
 fn expect_end(link: &mut Link, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
-    match link.read(&mut [0], Instant::now() + CLOSE_TIMEOUT, tools)? {
+    match link.read(&mut [0], clock::now() + CLOSE_TIMEOUT, tools)? {
         Read::Bytes(_) => {
             let server = link.server();
             Err(Stop::protocol(format!("bad reply from {server}: more bytes than the {size} that it announced")))

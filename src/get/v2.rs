@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::clock;
 use super::held::{HELD_MAX, Held};
 use super::item::{Comparison, Item, Outcome, Received, Stage, Tools, refused};
 use super::journal::About;
@@ -79,7 +80,7 @@ impl Session {
     pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
         let config = tools.config;
         let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
-        Ok(Session { link, replies: 0, until: Instant::now() + config.timeout, waited: None, held: Held::new() })
+        Ok(Session { link, replies: 0, until: clock::now() + config.timeout, waited: None, held: Held::new() })
     }
 
     /// Asks, with the next [`Session::flush`]; the reply comes behind those to all earlier requests.
@@ -95,7 +96,7 @@ impl Session {
     /// Waits for the first byte of the first reply.
     pub fn speaks(&mut self, tools: &mut Tools<'_>) -> Result<Speaks, Stop> {
         let timeout = tools.config.timeout;
-        match self.link.first_byte(Instant::now() + timeout, tools)? {
+        match self.link.first_byte(clock::now() + timeout, tools)? {
             Ok(first) if v2::begins_reply(first) => Ok(Speaks::V2),
             Ok(b'E') => Ok(Speaks::V1),
             Ok(first) => Err(self.link.broken(Malformed::FrameType(first))),
@@ -106,7 +107,7 @@ impl Session {
 
     /// Takes the reply to the oldest request that has none yet.
     pub fn reply(&mut self, item: &mut Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<Outcome, Failed> {
-        self.until = Instant::now() + tools.config.timeout;
+        self.until = clock::now() + tools.config.timeout;
         self.waited = None;
         let file = self.file(item, wanted, tools)?;
         let result = match wanted {
@@ -164,15 +165,15 @@ impl Session {
         match reply {
             Reply::Wait { done, .. } if self.waited.is_some_and(|before| done <= before) => {
                 // A flood of them leaves nothing to wait for, and no other time to look.
-                if Instant::now() >= self.until {
+                if clock::now() >= self.until {
                     return Err(self.no_progress(timeout, &when()));
                 }
             }
             Reply::Wait { done, .. } => {
                 self.waited = Some(done);
-                self.until = Instant::now() + timeout;
+                self.until = clock::now() + timeout;
             }
-            _ => self.until = Instant::now() + timeout,
+            _ => self.until = clock::now() + timeout,
         }
         Ok(reply)
     }
@@ -250,7 +251,7 @@ impl Session {
         if file.size <= HELD_MAX as u64 && item.target.is_untouched() {
             return self.receive_small(item, offer, file, tools);
         }
-        let began = Instant::now();
+        let began = clock::now();
         let mut body = item.begin(&offer, tools)?;
         let result = self.body(&mut body, item.name, file, tools).and_then(|(theirs, waited)| {
             let ours = body.finish(&mut tools.waits)?;
@@ -265,7 +266,7 @@ impl Session {
             return Err(Failed::Reply(item.damaged(&ours, &theirs)));
         }
         // Either end may be the one that is slow: ours while bytes come, the server's behind the last one.
-        let took = began.elapsed();
+        let took = clock::since(began);
         let is_slow = body.hashing() >= took.mul_f64(HASHING_SHARE) || waited >= took.mul_f64(WAITING_SHARE);
         let slowed_by_digest = file.algorithm == Algorithm::Md5 && took >= SLOW && is_slow;
         Ok(Outcome::Received(Received { digest: ours, offer, slowed_by_digest }))
@@ -300,13 +301,13 @@ impl Session {
         tools: &mut Tools<'_>,
     ) -> Result<(Digest, Duration), Failed> {
         let size = file.size;
-        let mut whole = Instant::now();
+        let mut whole = clock::now();
         loop {
             let received = body.received();
             match self.frame(|| format!("after {received} of {size} bytes"), tools)? {
                 Reply::Data(len) if u64::from(len) <= size - body.received() => {
                     self.data(body, len, size, tools)?;
-                    whole = Instant::now();
+                    whole = clock::now();
                 }
                 Reply::Data(_) => {
                     let server = self.link.server();
@@ -316,7 +317,7 @@ impl Session {
                 Reply::Wait { done, total } if body.received() == size => show_waiting(name, done, total, tools),
                 Reply::Wait { .. } => {}
                 Reply::Digest(digest) if body.received() == size && digest.algorithm() == file.algorithm => {
-                    return Ok((digest, whole.elapsed()));
+                    return Ok((digest, clock::since(whole)));
                 }
                 Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
                 Reply::Error(code, message) => return Err(self.refusal(name, code, &message)),
@@ -330,18 +331,18 @@ impl Session {
         let timeout = tools.config.timeout;
         let end = body.received() + u64::from(len);
         while body.received() < end {
-            let before = Instant::now();
+            let before = clock::now();
             let room = body.room(end - body.received(), &mut tools.waits)?;
             let room_len = room.len();
             // Waiting for our own disk is not the server's silence.
-            self.until += before.elapsed();
+            self.until += clock::since(before);
             match self.link.read(room, self.until, tools)? {
                 Read::Bytes(n) => {
                     body.add(n);
                     if n < room_len {
                         body.pause();
                     }
-                    self.until = Instant::now() + timeout;
+                    self.until = clock::now() + timeout;
                     tools.progress.advance(body.received());
                 }
                 Read::Lost(lost) => {

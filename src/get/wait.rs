@@ -8,9 +8,12 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use super::clock;
 use super::lines::Lines;
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
+#[cfg(test)]
+use crate::simulation::machine;
 
 const SIGNALS: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -98,6 +101,10 @@ pub struct Waits {
 impl Waits {
     /// Sets up the poll, and catches SIGINT, SIGTERM and SIGHUP as far as they are not ignored (nohup(1)).
     pub fn new(logs: Logs) -> Result<Waits, Error> {
+        #[cfg(test)]
+        if machine::is_simulated() {
+            return Ok(Waits::for_test());
+        }
         let failed =
             |error: io::Error| Error::new(ExitCode::Local, format!("cannot set up the event loop: {}", reason(&error)));
         let poll = Poll::new().map_err(failed)?;
@@ -139,7 +146,12 @@ impl Waits {
         if let Some(signal) = self.signal {
             return Err(Stop::Signal(signal));
         }
-        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        #[cfg(test)]
+        if machine::is_simulated() {
+            self.signal = machine::wait(until);
+            return self.signal.map_or(Ok(()), |signal| Err(Stop::Signal(signal)));
+        }
+        let timeout = until.map(|until| until.saturating_duration_since(clock::now()));
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                 return Err(Stop::local(format!("cannot wait for events: {}", reason(&error))));
@@ -158,7 +170,7 @@ impl Waits {
 
     /// Whether a signal has come, without waiting.
     pub fn check(&mut self) -> Result<(), Stop> {
-        self.wait(Some(Instant::now()))
+        self.wait(Some(clock::now()))
     }
 }
 

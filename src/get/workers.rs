@@ -8,30 +8,54 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 
+use super::clock;
 use super::wait::{Stop, Waits};
 use crate::error::reason;
+#[cfg(test)]
+use crate::simulation::machine;
 
 /// A thread that does one job after the other, in order. It ends with the process: nobody waits for a hung disk.
 pub struct Worker {
-    jobs: Sender<Box<dyn FnOnce() + Send>>,
+    jobs: Jobs,
     waker: Arc<Waker>,
+}
+
+/// Something to do.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Where jobs go.
+enum Jobs {
+    /// To a thread.
+    Thread(Sender<Job>),
+    /// To a thread of the simulated machine, with this number.
+    #[cfg(test)]
+    Simulated(usize),
 }
 
 impl Worker {
     /// Starts a thread of this name.
     pub fn start(name: &str, waker: Arc<Waker>) -> Result<Worker, Stop> {
-        let (jobs, todo) = channel::<Box<dyn FnOnce() + Send>>();
+        #[cfg(test)]
+        if let Some(thread) = machine::start_thread() {
+            let number = thread.map_err(|error| cannot_start(&error))?;
+            return Ok(Worker { jobs: Jobs::Simulated(number), waker });
+        }
+        let (jobs, todo) = channel::<Job>();
         thread::Builder::new()
             .name(name.to_string())
             .spawn(move || todo.into_iter().for_each(|job| job()))
-            .map_err(|error: io::Error| Stop::local(format!("cannot start a thread: {}", reason(&error))))?;
-        Ok(Worker { jobs, waker })
+            .map_err(|error| cannot_start(&error))?;
+        Ok(Worker { jobs: Jobs::Thread(jobs), waker })
     }
 
     /// Does this after all that was given before; nobody waits for it.
     pub fn post(&self, job: impl FnOnce() + Send + 'static) {
-        // Were the thread gone, the next `run` would tell: its job is dropped, and with it the sender.
-        let _ = self.jobs.send(Box::new(job));
+        match &self.jobs {
+            // Were the thread gone, the next `run` would tell: its job is dropped, and with it the sender.
+            Jobs::Thread(jobs) => drop(jobs.send(Box::new(job))),
+            #[cfg(test)]
+            Jobs::Simulated(number) => machine::post(*number, Box::new(job)),
+        }
     }
 
     /// Does this after all that was given before, for a result.
@@ -45,6 +69,10 @@ impl Worker {
         });
         Pending { receiver }
     }
+}
+
+fn cannot_start(error: &io::Error) -> Stop {
+    Stop::local(format!("cannot start a thread: {}", reason(error)))
 }
 
 /// The result of a job, to come.
@@ -74,6 +102,11 @@ impl<T> Pending<T> {
 
     /// The result, if it comes within this time, whatever signals come.
     pub fn wait_at_most(&self, time: Duration) -> Option<T> {
+        #[cfg(test)]
+        if machine::is_simulated() {
+            machine::run_threads_for(time);
+            return self.receiver.try_recv().ok();
+        }
         self.receiver.recv_timeout(time).ok()
     }
 
@@ -92,7 +125,7 @@ impl<T> Pending<T> {
             if let Some(result) = self.poll()? {
                 return Ok(Some(result));
             }
-            if Instant::now() >= until {
+            if clock::now() >= until {
                 return Ok(None);
             }
             waits.wait(Some(until))?;

@@ -6,6 +6,7 @@ mod header;
 mod reactor;
 pub(crate) mod reason;
 mod reply;
+mod sandbox;
 mod timers;
 mod turns;
 
@@ -25,6 +26,7 @@ use crate::proto::DEFAULT_PORT;
 use crate::root::{PrivateLog, Root};
 use crate::text;
 use reactor::Reactor;
+use sandbox::Sandbox;
 
 /// Connections that the kernel completes before we accept them. The kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -42,6 +44,8 @@ pub struct ServeConfig {
     pub bind: Option<IpAddr>,
     /// Whether names with a component that begins with a dot are served.
     pub hidden: bool,
+    /// Whether the server gives up, once all is open, what it does not need.
+    pub sandbox: bool,
     /// What an operator may change of the limits.
     pub limits: Limits,
     /// Where the log goes.
@@ -114,8 +118,14 @@ fn serve(config: &ServeConfig, logs: &Logs) -> Result<End, Error> {
     let listener = listen(config)?;
     let address = listener.local_addr().map_err(|error| failure("cannot listen", &error))?;
     let reactor = Reactor::new(config, logs, listener, descriptors)?;
-    announce(config, logs, net::canonical(address));
-    reactor.run()
+    let address = net::canonical(address);
+    announce(config, logs, address);
+    let sandbox = match config.sandbox {
+        true => Sandbox::enter(&config.dir, logs.path().as_deref()),
+        false => Sandbox::none(),
+    };
+    say_ready(logs, address);
+    reactor.run(sandbox)
 }
 
 fn failure(what: &str, error: &io::Error) -> Error {
@@ -200,6 +210,10 @@ fn announce(config: &ServeConfig, logs: &Logs, address: SocketAddr) {
     };
     let place = if ip.is_loopback() { "on this" } else { "from another" };
     log::info!(target: "main", "to fetch {place} machine: xfer get FILE -H {ip}{port}");
+}
+
+/// The line on standard output, once all is as it will be.
+fn say_ready(logs: &Logs, address: SocketAddr) {
     logs.flush();
     // Programs wait for this line; one that has closed the pipe does not want it.
     let mut stdout = io::stdout().lock();

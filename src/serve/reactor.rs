@@ -16,6 +16,7 @@ use slab::Slab;
 use super::conn::{Conn, Context, TURN_BUDGET, Turn};
 use super::digests::{Digests, Waiter};
 use super::reason::Reason;
+use super::sandbox::Sandbox;
 use super::timers::Timers;
 use super::turns::Turns;
 use super::{End, ServeConfig, open_root, private_log};
@@ -110,6 +111,8 @@ pub struct Reactor<'a> {
     descriptors: usize,
     /// Shared with each served file that is open.
     open_files: Rc<()>,
+    /// What the server has given up; nothing before it runs.
+    sandbox: Option<Sandbox>,
     /// Whether the console is a terminal; asked once, since one that has gone says no.
     on_terminal: bool,
 }
@@ -192,12 +195,14 @@ impl<'a> Reactor<'a> {
             stopping: None,
             descriptors: descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 4)),
             open_files,
+            sandbox: None,
             on_terminal: io::stderr().is_terminal(),
         })
     }
 
     /// Serves until a signal ends it.
-    pub fn run(mut self) -> Result<End, Error> {
+    pub fn run(mut self, sandbox: Sandbox) -> Result<End, Error> {
+        self.sandbox = Some(sandbox);
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let timeout = self.timeout();
@@ -519,14 +524,21 @@ impl<'a> Reactor<'a> {
                     log::info!(target: "main", "log opened again");
                 }
             }
-            Err(error) => log::warn!(target: "main", "{error}; going on with the old one"),
+            Err(error) => {
+                let log = self.logs.path().unwrap_or_default();
+                let advice = self.sandbox.as_ref().map_or("", |sandbox| sandbox.advice_for_log(&log));
+                log::warn!(target: "main", "{error}{advice}; going on with the old one");
+            }
         }
         match open_root(self.config, private_log(self.config, self.logs), &self.open_files) {
             Ok(root) => {
                 self.root = root;
                 log::info!(target: "main", "directory opened again");
             }
-            Err(error) => log::warn!(target: "main", "{error}; going on with the old one"),
+            Err(error) => {
+                let advice = self.sandbox.as_ref().map_or("", |sandbox| sandbox.advice_for_dir(&self.config.dir));
+                log::warn!(target: "main", "{error}{advice}; going on with the old one");
+            }
         }
     }
 

@@ -11,12 +11,28 @@ pub struct Chance {
     rng: fastrand::Rng,
     faults: BTreeMap<&'static str, u64>,
     steps: VecDeque<String>,
+    is_watched: bool,
 }
 
 impl Chance {
     /// That of a seed.
     pub fn new(seed: u64) -> Chance {
-        Chance { rng: fastrand::Rng::with_seed(seed), faults: BTreeMap::new(), steps: VecDeque::new() }
+        Chance {
+            rng: fastrand::Rng::with_seed(seed),
+            faults: BTreeMap::new(),
+            steps: VecDeque::new(),
+            is_watched: false,
+        }
+    }
+
+    /// From now on steps are remembered: that takes longer than all else.
+    pub fn watch(&mut self) {
+        self.is_watched = true;
+    }
+
+    /// Whether steps are remembered.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched
     }
 
     /// A number of a range, which is not empty.
@@ -55,8 +71,11 @@ impl Chance {
         self.step(format!("fault: {kind}"));
     }
 
-    /// Remembers what has just happened.
+    /// Remembers what has just happened, if anybody wants to know.
     pub fn step(&mut self, step: String) {
+        if !self.is_watched {
+            return;
+        }
         if self.steps.len() == STEPS_MAX {
             self.steps.pop_front();
         }

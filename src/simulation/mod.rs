@@ -5,6 +5,7 @@
 //! that time. `make torture` sets the latter.
 
 mod chance;
+mod client;
 mod server;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 pub use chance::Chance;
+pub use client::machine;
 
 /// Runs a simulation for `seeds` seeds, or as the environment says; a run that panics names its seed and its last steps.
 pub fn run(what: &str, seeds: u64, one: impl Fn(&mut Chance)) {
@@ -29,7 +31,16 @@ pub fn run(what: &str, seeds: u64, one: impl Fn(&mut Chance)) {
             break;
         }
         let mut chance = Chance::new(seed);
+        if is_alone {
+            chance.watch();
+        }
         let result = catch_unwind(AssertUnwindSafe(|| one(&mut chance)));
+        if result.is_err() && !is_alone {
+            // Once more, with the steps that led to it.
+            chance = Chance::new(seed);
+            chance.watch();
+            let _ = catch_unwind(AssertUnwindSafe(|| one(&mut chance)));
+        }
         if is_alone || result.is_err() {
             let steps = chance.steps();
             eprintln!("{what}, seed {seed}: the last {} steps:\n  {}", steps.len(), steps.join("\n  "));

@@ -27,6 +27,7 @@ mod old_peers;
 mod progress_json;
 mod resume;
 mod retries;
+mod sandbox;
 mod serve_signals;
 mod small_files;
 mod strangers;

@@ -1,0 +1,405 @@
+//! Simulated clients: several lives of `xfer get` on one machine, each ended by itself, a signal, force or a power cut, and
+//! a last one in which nothing fails.
+
+mod disk;
+pub mod machine;
+mod origin;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Chance;
+use crate::error::ExitCode;
+use crate::get::journal::{SUFFIX, slots};
+use crate::get::{Existing, GetConfig, Output, ProgressMode, fetch_all};
+use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
+use crate::proto::Wanted;
+use crate::proto::digest::Algorithm;
+use disk::{Disk, Survives};
+use machine::{Dice, End, Machine};
+use origin::{Kind, Origin};
+
+/// Runs in `make check`; some seconds of them.
+const SEEDS: u64 = 3_000;
+
+const FOLDER: &str = "/simulated/downloads";
+
+/// Bytes of the blocks that may be on their way when a client is killed, those behind the last slot, and a frame: what a
+/// kill may lose of an undisturbed transfer (xfer-get(1): below 8 MiB, here scaled).
+const LOST_MAX: u64 = (8 << 20) / 4096 + 701;
+
+/// What is true of all lives of one machine.
+#[derive(Clone)]
+struct Setting {
+    names: Vec<Vec<u8>>,
+    /// What was under the names before, and may be kept.
+    old: BTreeMap<PathBuf, Vec<u8>>,
+    algorithm: Algorithm,
+    sync: bool,
+    resume: bool,
+    kind: Kind,
+}
+
+/// What has happened to a machine so far.
+#[derive(Default)]
+struct Past {
+    /// Calls of its file system failed, or somebody took files of ours away.
+    has_failed: bool,
+    /// Somebody else wrote to a part.
+    has_been_written_to: bool,
+    /// Its power was cut.
+    was_cut: bool,
+}
+
+fn target(name: &[u8]) -> PathBuf {
+    Path::new(FOLDER).join(std::str::from_utf8(name).expect("a name of ours"))
+}
+
+fn beside(name: &[u8]) -> PathBuf {
+    Path::new(FOLDER).join(format!(".{}.xfer-part", std::str::from_utf8(name).expect("a name of ours")))
+}
+
+fn journal_of(name: &[u8]) -> PathBuf {
+    let mut path = beside(name).into_os_string();
+    path.push(SUFFIX);
+    path.into()
+}
+
+#[test]
+fn client() {
+    super::run("client", SEEDS, |chance| {
+        let dice = Dice::new(std::mem::replace(chance, Chance::new(0)));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lives(&dice)));
+        *chance = dice.into_chance();
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+fn lives(dice: &Dice) {
+    let (setting, mut machine) = begin(dice);
+    let mut past = Past::default();
+    for _ in 0..dice.within(0..4) {
+        machine = one_life(machine, &setting, &mut past, dice);
+        if dice.happens(6, 1) {
+            between_lives(&mut machine, &setting, dice);
+        }
+    }
+    last_life(machine, &setting, &past);
+}
+
+/// A machine with files on its server, and maybe some of them, or others, in its folder.
+fn begin(dice: &Dice) -> (Setting, Machine) {
+    let kind = *dice.pick(&[Kind::New, Kind::New, Kind::New, Kind::Old, Kind::Hostile]);
+    let mut origin = Origin::new(kind, dice.clone());
+    let mut disk = Disk::new(Path::new(FOLDER), dice.clone());
+    let names: Vec<Vec<u8>> = (0..dice.within(1..4)).map(|number| vec![b'a' + number as u8]).collect();
+    let mut old = BTreeMap::new();
+    for name in &names {
+        let bytes = random_bytes(dice);
+        match dice.within(0..6) {
+            0 => {
+                disk.put(&target(name), &bytes);
+                old.insert(target(name), bytes.clone());
+            }
+            1 => {
+                let other = random_bytes(dice);
+                disk.put(&target(name), &other);
+                old.insert(target(name), other);
+            }
+            _ => {}
+        }
+        origin.rewrite(name, bytes);
+    }
+    let setting = Setting {
+        names,
+        old,
+        algorithm: *dice.pick(&[Algorithm::Md5, Algorithm::Blake3]),
+        sync: dice.happens(8, 7),
+        resume: dice.happens(8, 7),
+        kind,
+    };
+    dice.step(|| format!("{kind:?}, {:?}, sync {}, resume {}", setting.algorithm, setting.sync, setting.resume));
+    let machine = Machine::new(dice.clone(), disk, origin, watch);
+    SETTING.set(Some(setting.clone()));
+    (setting, machine)
+}
+
+thread_local! {
+    /// For the checks after every step.
+    static SETTING: std::cell::RefCell<Option<Setting>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Sizes around those of blocks, of what is held in memory, of files with a journal, of early syncs.
+fn random_bytes(dice: &Dice) -> Vec<u8> {
+    let around = *dice.pick(&[0u64, 64, 256, 1024, 3000, 8192, 8192, 16_384, 20_000]);
+    let len = (around + dice.within(0..3)).saturating_sub(1).min(around + 2);
+    let seed = dice.within(0..256);
+    // Every content is its own in every part: 251 is no power of two.
+    (0..len).map(|at| (at % 251 + at / 251 + seed) as u8).collect()
+}
+
+fn config(setting: &Setting, attempts: u32, existing: Existing) -> GetConfig {
+    GetConfig {
+        host: String::from("192.0.2.1"),
+        port: 9999,
+        files: setting.names.clone(),
+        output: Output::Dir(PathBuf::from(FOLDER)),
+        attempts: NonZeroU32::new(attempts),
+        timeout: Duration::from_secs(10),
+        max_backoff: Duration::from_secs(32),
+        algorithm: setting.algorithm,
+        existing,
+        resume: setting.resume,
+        v1: false,
+        sync: setting.sync,
+        progress: ProgressMode::Never,
+        log: LogTarget::Off,
+        verbosity: Verbosity::Normal,
+    }
+}
+
+/// Runs `xfer get` on the machine.
+fn get(mut machine: Machine, config: &GetConfig) -> (Machine, End<ExitCode>) {
+    machine.printed.clear();
+    machine.run(|| {
+        let logs =
+            Logs::start("client", &config.log, config.verbosity, OnConsole::DebugOnly).expect("no log is opened");
+        fetch_all(config, &logs).unwrap_or_else(|error| error.exit)
+    })
+}
+
+/// A life in which things fail, as this machine has it.
+fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dice) -> Machine {
+    machine.disk.failing = *dice.pick(&[0, 0, 0, 3, 20]);
+    machine.origin.failing = *dice.pick(&[0, 30, 200]);
+    if dice.happens(10, 1) {
+        dice.count("a disk that is full");
+        machine.disk.capacity = dice.within(0..30_000);
+    }
+    if dice.happens(20, 1) {
+        machine.disk.thief = Some((beside(any_of(setting, dice)), dice.within(0..60)));
+    }
+    past.has_failed |= machine.disk.failing != 0 || machine.disk.capacity != u64::MAX || machine.disk.thief.is_some();
+    match dice.within(0..5) {
+        0 | 1 => machine.disk.ends_after = Some(dice.within(0..400)),
+        2 => machine.signal_after = Some(dice.within(0..150)),
+        _ => {}
+    }
+    let existing = *dice.pick(&[Existing::Compare, Existing::Compare, Existing::Fetch, Existing::Keep]);
+    let mut config = config(setting, 1 + dice.within(0..5) as u32, existing);
+    config.v1 = dice.happens(12, 1);
+    let (mut machine, end) = get(machine, &config);
+    match end {
+        End::Returned(exit) => {
+            dice.step(|| format!("returned {exit:?}: {}", String::from_utf8_lossy(&machine.printed)));
+            check_end(&machine, setting, exit, existing);
+            // Seen by the next run only if this one has ended in order, and its journal was written to the end.
+            let is_orderly = !past.has_failed && String::from_utf8_lossy(&machine.printed).contains(" are kept in ");
+            if is_orderly && dice.happens(3, 1) {
+                if machine.disk.scribble(&beside(any_of(setting, dice))) {
+                    past.has_been_written_to = true;
+                    dice.count("somebody else wrote to a part");
+                }
+            } else if setting.sync && dice.happens(6, 1) {
+                cut_power(&mut machine, setting, past, dice);
+                if exit == ExitCode::Done && existing != Existing::Keep {
+                    check_whole(&machine, setting, "after a power cut");
+                }
+            }
+        }
+        End::Killed => {
+            dice.step(|| String::from("killed"));
+            // Without syncing, what a power cut leaves is anybody's guess (xfer-get(1), --no-sync).
+            if setting.sync && dice.happens(2, 1) {
+                cut_power(&mut machine, setting, past, dice);
+            } else {
+                dice.count("the program was killed");
+                if !past.has_failed && !past.was_cut && setting.resume {
+                    check_loss(&machine, setting);
+                }
+            }
+        }
+    }
+    machine.disk.capacity = u64::MAX;
+    machine.disk.thief = None;
+    machine
+}
+
+fn any_of<'a>(setting: &'a Setting, dice: &Dice) -> &'a [u8] {
+    &setting.names[dice.within(0..setting.names.len() as u64) as usize]
+}
+
+/// What was synced, and is said so in a journal that was synced, is there when the machine comes back.
+fn cut_power(machine: &mut Machine, setting: &Setting, past: &mut Past, dice: &Dice) {
+    let survives = any_of_what_survives(dice);
+    dice.count("the power was cut");
+    dice.step(|| format!("{survives:?} survives"));
+    let promised = |machine: &Machine, name: &Vec<u8>| {
+        let entries = slots(machine.disk.synced_content(&journal_of(name))?);
+        entries.iter().filter(|entry| entry.is_synced).map(|entry| entry.offset).max()
+    };
+    let before: Vec<_> = setting.names.iter().map(|name| promised(machine, name)).collect();
+    machine.disk.cut_power(survives);
+    past.was_cut = true;
+    if past.has_failed {
+        return;
+    }
+    for (name, before) in setting.names.iter().zip(before) {
+        let part = machine.disk.content(&beside(name)).map(<[u8]>::len);
+        let after = machine.disk.content(&journal_of(name)).map(|_| promised(machine, name));
+        let is_saved = machine.disk.content(&target(name)).is_some();
+        let is_kept = after == Some(before) && part.is_some_and(|len| Some(len as u64) >= before);
+        assert!(
+            before.is_none() || is_kept || is_saved,
+            "{before:?} bytes were synced, {after:?} are left, of {part:?}"
+        );
+    }
+}
+
+fn any_of_what_survives(dice: &Dice) -> Survives {
+    use Survives::*;
+    *dice.pick(&[Nothing, Everything, Names, Bytes, Some, Some, Some])
+}
+
+/// Somebody else is at work on the server or in the folder.
+fn between_lives(machine: &mut Machine, setting: &Setting, dice: &Dice) {
+    let name = any_of(setting, dice).to_vec();
+    match dice.within(0..4) {
+        0 | 1 => {
+            dice.count("the file changed on the server");
+            let bytes = random_bytes(dice);
+            machine.origin.rewrite(&name, bytes);
+        }
+        2 if machine.disk.steal(&beside(&name)) => dice.count("the part was removed"),
+        3 if machine.disk.steal(&journal_of(&name)) => dice.count("the journal was removed"),
+        _ => {}
+    }
+}
+
+/// A life in which nothing fails: all is there in the end, and what was saved for it is used.
+fn last_life(mut machine: Machine, setting: &Setting, past: &Past) {
+    machine.disk.failing = 0;
+    machine.origin.failing = 0;
+    if machine.origin.kind == Kind::Hostile {
+        machine.origin.kind = Kind::New;
+    }
+    let saved: Vec<(Vec<u8>, u64)> =
+        setting.names.iter().filter_map(|name| Some((name.clone(), saved(&machine, name)?))).collect();
+    machine.origin.asked.clear();
+    let (machine, end) = get(machine, &config(setting, 5, Existing::Compare));
+    let End::Returned(exit) = end else { panic!("nobody ends the last life") };
+    let printed = String::from_utf8_lossy(&machine.printed);
+    assert_eq!(exit, ExitCode::Done, "the last life, undisturbed: {printed}");
+    check_whole(&machine, setting, "in the end");
+    let is_unharmed = !past.has_failed && !past.has_been_written_to && !machine.origin.has_damaged;
+    if is_unharmed && setting.kind != Kind::Hostile {
+        assert!(!printed.contains("arrived damaged"), "what was kept was not what came: {printed}");
+    }
+    assert_eq!(
+        machine.disk.names().count(),
+        setting.names.len(),
+        "nothing else is left: {:?}",
+        machine.disk.names().collect::<Vec<_>>()
+    );
+    if setting.resume && setting.kind == Kind::New {
+        for (name, offset) in saved {
+            check_resumed(&machine, &name, offset, &printed);
+        }
+    }
+}
+
+/// How far the journal of a part says that it is good, where that is of the present content, and the part has so much.
+fn saved(machine: &Machine, name: &[u8]) -> Option<u64> {
+    let part = machine.disk.content(&beside(name))?;
+    let present = machine.origin.present(name)?;
+    let boot = machine.disk.boot();
+    let entries = slots(machine.disk.content(&journal_of(name))?);
+    let counts = entries.iter().filter(|entry| entry.is_synced || entry.boot == boot);
+    let best = counts.max_by_key(|entry| entry.offset)?;
+    let is_present = best.about.version == present.version() && best.about.size == present.bytes.len() as u64;
+    // Whether somebody changed it between runs is known from the time of the change.
+    (is_present && best.offset > 0 && best.offset <= part.len() as u64).then_some(best.offset)
+}
+
+fn check_resumed(machine: &Machine, name: &[u8], offset: u64, printed: &str) {
+    let first = machine.origin.asked.iter().find_map(|(asked, wanted)| match wanted {
+        Wanted::Bytes { offset, .. } if asked == name => Some(*offset),
+        _ => None,
+    });
+    if let Some(first) = first {
+        assert!(first >= offset, "{offset} bytes were saved, and it went on at {first}: {printed}");
+    }
+}
+
+/// A kill loses what is on its way and not recorded, and no more.
+fn check_loss(machine: &Machine, setting: &Setting) {
+    for name in &setting.names {
+        let Some(part) = machine.disk.content(&beside(name)) else { continue };
+        let Some(journal) = machine.disk.content(&journal_of(name)) else { continue };
+        let recorded = slots(journal).iter().map(|entry| entry.offset).max().unwrap_or(0);
+        let len = part.len() as u64;
+        assert!(len <= recorded + LOST_MAX, "{len} bytes are there, and {recorded} recorded");
+    }
+}
+
+/// After every call of the file system, and after a power cut at this moment: under each name is nothing, what was there,
+/// or all of what the server has had.
+fn watch(machine: &Machine) {
+    SETTING.with_borrow(|setting| {
+        let Some(setting) = setting else { return };
+        for name in &setting.names {
+            let path = target(name);
+            let now = machine.disk.content(&path);
+            check_content(machine, setting, name, now, "now");
+            if setting.sync {
+                let survives = any_of_what_survives(machine.dice());
+                let then = machine.disk.content_after_power_cut(&path, survives);
+                check_content(machine, setting, name, then.as_deref(), "after a power cut");
+            }
+        }
+    });
+}
+
+fn check_content(machine: &Machine, setting: &Setting, name: &[u8], content: Option<&[u8]>, when: &str) {
+    let Some(bytes) = content else {
+        return assert!(!setting.old.contains_key(&target(name)), "{when}: the old file is gone");
+    };
+    let is_old = setting.old.get(&target(name)).is_some_and(|old| old == bytes);
+    assert!(
+        is_old || machine.origin.has_had(name, bytes),
+        "{when}: {} bytes under the name {}, which nobody has ever had",
+        bytes.len(),
+        String::from_utf8_lossy(name)
+    );
+}
+
+/// What a run says, and what is there.
+fn check_end(machine: &Machine, setting: &Setting, exit: ExitCode, existing: Existing) {
+    let printed = String::from_utf8_lossy(&machine.printed);
+    assert!(printed.contains("xfer: ") || exit == ExitCode::Done, "{exit:?}: {printed}");
+    if exit == ExitCode::Done && existing != Existing::Keep {
+        check_whole(machine, setting, "after success");
+    }
+    if setting.kind != Kind::Hostile {
+        assert!(!matches!(exit, ExitCode::Usage), "{exit:?}: {printed}");
+    }
+}
+
+/// Every file is there as the server has it, or has said that it has it.
+fn check_whole(machine: &Machine, setting: &Setting, when: &str) {
+    for name in &setting.names {
+        let there = machine.disk.content(&target(name));
+        let present = machine.origin.present(name).map(|content| &content.bytes[..]);
+        let is_lie = there.is_some_and(|bytes| machine.origin.lies.iter().any(|lie| lie == bytes));
+        assert!(
+            there.is_some() && (there == present || is_lie),
+            "{when}: {:?} bytes are there, {:?} on the server",
+            there.map(<[u8]>::len),
+            present.map(<[u8]>::len)
+        );
+    }
+}
