@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
@@ -21,6 +22,9 @@ use crate::proto::{Mtime, Version};
 /// of 256 KiB then costs 8 reads of one byte, about 1 µs, beside some 60 µs for sending it.
 const PROBE_STRIDE: u64 = 32 * 1024;
 
+/// The same where it matters that no page is missing: 64 reads of one byte are some 30 µs, a third of sending 256 KiB.
+const CAREFUL_STRIDE: u64 = 4096;
+
 /// Bytes asked for at a time from the disk, so that a wait of a millisecond brings more than one window.
 const AHEAD: u64 = 1024 * 1024;
 
@@ -30,8 +34,14 @@ const PLAIN_LEN: u64 = 64 * 1024;
 /// Bytes of the one plain read that decides between data and a read error.
 const DECIDING_LEN: usize = 4096;
 
-/// How long one window may stay unreadable before a plain read decides.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long one window may stay unreadable before a plain read decides, which holds the thread for as long as the disk
+/// takes. Most disks that have to spin up are there within 10 s, large ones within 20 s. And as long once more after a
+/// plain read that found the bytes: if they are never found in memory, waiting does not help.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What counts at most as waiting of the time between two looks. More than that the thread was elsewhere, perhaps held by
+/// another disk, and this one has not had a chance to show what it brought.
+const LOOK_MAX: Duration = Duration::from_millis(100);
 
 /// Pauses between two looks at a window that is on its way from the disk; the last one repeats.
 const PAUSES_MS: [u64; 4] = [1, 2, 4, 8];
@@ -39,13 +49,16 @@ const PAUSES_MS: [u64; 4] = [1, 2, 4, 8];
 /// What tells two contents under one name apart, as well as the file system can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp {
-    device: u64,
-    inode: u64,
+    /// The file system that it is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
     /// Bytes in the file.
     pub size: u64,
     /// When it was written to last.
     pub mtime: Mtime,
-    ctime: Mtime,
+    /// When anything of it changed last.
+    pub ctime: Mtime,
 }
 
 impl Stamp {
@@ -80,10 +93,41 @@ fn time(seconds: i64, nanos: u64) -> Mtime {
     Mtime { seconds, nanos: u32::try_from(nanos).unwrap_or(0) }
 }
 
+/// What a served file asks of the kernel.
+pub trait Source: AsFd + fmt::Debug {
+    /// What the file is now.
+    fn stamp(&self) -> Result<Stamp, Errno>;
+    /// Reads what is in memory: EAGAIN if nothing is, EOPNOTSUPP if the file system cannot tell.
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
+    /// Reads, and waits for the disk.
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
+    /// Tells the kernel to bring so many bytes into memory.
+    fn ask_for(&self, offset: u64, len: u64);
+}
+
+impl Source for File {
+    fn stamp(&self) -> Result<Stamp, Errno> {
+        rustix::fs::fstat(self).map(|stat| Stamp::of(&stat))
+    }
+
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        retry_on_intr(|| rustix::io::preadv2(self, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT))
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        retry_on_intr(|| rustix::io::pread(self, &mut *buffer, offset))
+    }
+
+    fn ask_for(&self, offset: u64, len: u64) {
+        // An advice that is not taken changes nothing but speed.
+        let _ = rustix::fs::fadvise(self, offset, NonZeroU64::new(len), Advice::WillNeed);
+    }
+}
+
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct ServedFile {
-    file: File,
+    source: Box<dyn Source>,
     /// What it was when it was opened.
     pub stamp: Stamp,
     /// Its permission bits.
@@ -108,10 +152,9 @@ pub enum Ready {
 }
 
 impl ServedFile {
-    /// Takes an open file with its stat, and a share of what counts the open files.
-    pub fn new(file: File, stat: &Stat, counter: &Rc<()>) -> ServedFile {
-        let (stamp, mode) = (Stamp::of(stat), stat.st_mode & 0o777);
-        ServedFile { file, stamp, mode, reads_plainly: Cell::new(false), _counted: Rc::clone(counter) }
+    /// Takes an open file with what it is and its permission bits, and a share of what counts the open files.
+    pub fn new(source: Box<dyn Source>, stamp: Stamp, mode: u32, counter: &Rc<()>) -> ServedFile {
+        ServedFile { source, stamp, mode, reads_plainly: Cell::new(false), _counted: Rc::clone(counter) }
     }
 
     /// What tells its content from another, for clients (xfer-protocol(5), VERSION 2, Versions).
@@ -127,31 +170,29 @@ impl ServedFile {
 
     /// Whether the file is still what it was when it was opened.
     pub fn is_unchanged(&self) -> bool {
-        rustix::fs::fstat(&self.file).is_ok_and(|stat| {
-            let now = Stamp::of(&stat);
-            // A new name, a new link and new permissions change ctime and not the content.
-            (now.size, now.mtime) == (self.stamp.size, self.stamp.mtime)
-        })
+        // A new name, a new link and new permissions change ctime and not the content.
+        self.source.stamp().is_ok_and(|now| (now.size, now.mtime) == (self.stamp.size, self.stamp.mtime))
     }
 
     /// How many of the `len` bytes from `offset` on can be sent without waiting for the disk. What is missing is asked for.
-    pub fn probe(&self, offset: u64, len: u64, patience: &mut Patience) -> Ready {
+    pub fn probe(&self, offset: u64, len: u64, is_careful: bool, patience: &mut Patience) -> Ready {
+        let stride = if is_careful { CAREFUL_STRIDE } else { PROBE_STRIDE };
         let mut byte = [0];
         let mut found = 0;
         while found < len {
             // The last byte of each stride: read-ahead fills from the front.
-            let step = PROBE_STRIDE.min(len - found);
+            let step = stride.min(len - found);
             match self.read_cached(&mut byte, offset + found + step - 1) {
                 Ok(0) if found == 0 => return Ready::End,
                 Ok(0) => break,
                 Ok(_) => found += step,
                 Err(Errno::AGAIN) if found > 0 => {
-                    self.ask_for(offset + found);
+                    self.source.ask_for(offset + found, AHEAD);
                     break;
                 }
                 Err(Errno::AGAIN) => return self.not_yet(offset + step - 1, patience),
                 Err(Errno::OPNOTSUPP) => {
-                    self.ask_for(offset);
+                    self.source.ask_for(offset, AHEAD);
                     found = PLAIN_LEN.min(len);
                     break;
                 }
@@ -167,9 +208,9 @@ impl ServedFile {
     pub fn read_ready(&self, buffer: &mut [u8], offset: u64, patience: &mut Patience) -> Ready {
         let result = match self.read_cached(buffer, offset) {
             Err(Errno::OPNOTSUPP) => {
-                self.ask_for(offset);
+                self.source.ask_for(offset, AHEAD);
                 let plain = buffer.len().min(PLAIN_LEN as usize);
-                self.read_plain(&mut buffer[..plain], offset)
+                self.read(&mut buffer[..plain], offset)
             }
             result => result,
         };
@@ -184,19 +225,16 @@ impl ServedFile {
         }
     }
 
-    /// Tells the kernel to bring what comes next of the file.
-    fn ask_for(&self, offset: u64) {
-        // An advice that is not taken changes nothing but speed.
-        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(AHEAD), Advice::WillNeed);
+    /// Reads, and waits for the disk.
+    pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        self.source.read(buffer, offset)
     }
 
     fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         if self.reads_plainly.get() {
             return Err(Errno::OPNOTSUPP);
         }
-        let result = retry_on_intr(|| {
-            rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT)
-        });
+        let result = self.source.read_cached(buffer, offset);
         if result == Err(Errno::OPNOTSUPP) {
             self.reads_plainly.set(true);
             static SAID: Once = Once::new();
@@ -208,23 +246,22 @@ impl ServedFile {
         result
     }
 
-    fn read_plain(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        retry_on_intr(|| rustix::io::pread(&self.file, &mut *buffer, offset))
-    }
-
     /// The byte at `offset` is not there yet: ask for it, and once patience has run out let a plain read of the page
     /// that holds it decide.
     fn not_yet(&self, offset: u64, patience: &mut Patience) -> Ready {
         if !patience.has_run_out() {
-            self.ask_for(offset);
+            self.source.ask_for(offset, AHEAD);
             return Ready::NotYet;
         }
+        if patience.was_read {
+            return Ready::Failed(io::Error::other("the disk brings nothing"));
+        }
         let mut buffer = [0; DECIDING_LEN];
-        match self.read_plain(&mut buffer, offset - offset % DECIDING_LEN as u64) {
+        match self.read(&mut buffer, offset - offset % DECIDING_LEN as u64) {
             Ok(0) => Ready::End,
-            // Now in memory; the next look finds it, with new patience.
+            // Now in memory; the next look finds it.
             Ok(_) => {
-                patience.end();
+                *patience = Patience { was_read: true, ..Patience::default() };
                 Ready::NotYet
             }
             Err(error) => Ready::Failed(error.into()),
@@ -234,7 +271,7 @@ impl ServedFile {
 
 impl AsFd for ServedFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.source.as_fd()
     }
 }
 
@@ -248,23 +285,31 @@ pub fn real_path(file: &impl AsFd) -> Option<PathBuf> {
 /// How long one reader has waited for one window of its file.
 #[derive(Debug, Default)]
 pub struct Patience {
-    /// When it began to wait, and how often it has looked.
+    /// When it looked last in vain, and how often.
     waiting: Option<(Instant, usize)>,
-    run_out: bool,
+    /// For how long.
+    waited: Duration,
+    /// Whether a plain read has found the bytes.
+    was_read: bool,
 }
 
 impl Patience {
     /// Says that a look found nothing at `now`; returns when to look again.
     pub fn look_again_at(&mut self, now: Instant) -> Instant {
-        let (since, looks) = self.waiting.unwrap_or((now, 0));
-        self.waiting = Some((since, looks + 1));
-        self.run_out = now.duration_since(since) >= PATIENCE;
+        let (last, looks) = self.waiting.unwrap_or((now, 0));
+        self.waiting = Some((now, looks + 1));
+        self.waited += now.duration_since(last).min(LOOK_MAX);
         let [.., last] = PAUSES_MS;
         now + Duration::from_millis(PAUSES_MS.get(looks).copied().unwrap_or(last))
     }
 
+    /// Whether the last look found nothing.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some() || self.was_read
+    }
+
     fn has_run_out(&self) -> bool {
-        self.run_out
+        self.waited >= PATIENCE
     }
 
     fn end(&mut self) {
@@ -286,7 +331,12 @@ mod tests {
             assert!(!patience.has_run_out());
             now = next;
         }
+        // That the thread was elsewhere is no sign of a dead disk.
         patience.look_again_at(now + PATIENCE);
+        assert!(!patience.has_run_out());
+        for n in 1..=PATIENCE.as_millis() / 10 {
+            patience.look_again_at(now + PATIENCE + Duration::from_millis(10 * n as u64));
+        }
         assert!(patience.has_run_out());
         patience.end();
         assert!(!patience.has_run_out());

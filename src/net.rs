@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
@@ -15,6 +15,8 @@ use socket2::SockRef;
 /// each that does not read: 680 such connections, open or closed, then have all the memory that TCP may use on a machine
 /// with 24 GB, and stop everybody. 16 readers on loopback cost the same CPU with and without it. (Cloudflare: 128 KiB.)
 const UNSENT_MAX: u32 = 128 * 1024;
+
+use crate::file::ServedFile;
 
 /// What a call on a transport came to.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ pub trait Transport {
     /// Writes what fits, to share a segment with what the caller sends right behind it. Alone, it may be held back.
     fn write_more(&mut self, bytes: &[u8]) -> Io;
     /// Sends up to `count` bytes of a file from `offset` on; `Done(0)` says that the file ends before it.
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io;
+    fn send_file(&mut self, file: &ServedFile, offset: u64, count: usize) -> Io;
     /// Says that nothing more will be written.
     fn finish(&mut self);
     /// Makes the closing a reset, so that no byte still unsent keeps memory or a descriptor.
@@ -101,7 +103,7 @@ impl Transport for TcpStream {
         }
     }
 
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io {
+    fn send_file(&mut self, file: &ServedFile, offset: u64, count: usize) -> Io {
         let sent = uninterrupted(|| {
             let mut offset = offset;
             self.try_io(|| Ok(sendfile(self.as_fd(), file, Some(&mut offset), count)?))

@@ -43,6 +43,12 @@ pub struct Found {
     pub file: Rc<ServedFile>,
 }
 
+/// Where files are found by their names.
+pub trait Directory {
+    /// Opens the file of a name, or shares it with whoever has it open.
+    fn file(&mut self, name: &[u8], now: Instant) -> Result<Found, Refusal>;
+}
+
 /// A directory, and which of what lies beneath it is served.
 pub struct Root {
     dir: OwnedFd,
@@ -162,22 +168,6 @@ impl Root {
         (Stamp::of(&stat) == found.file.stamp).then(|| found.clone())
     }
 
-    /// Opens the file of a name, or shares it with whoever has it open.
-    pub fn file(&mut self, name: &[u8], now: Instant) -> Result<Found, Refusal> {
-        self.check(name)?;
-        if let Some(found) = self.kept(name) {
-            return Ok(found);
-        }
-        let file = match self.open_file(name) {
-            // Out of descriptors, perhaps.
-            Err(Refusal::Busy(_)) if self.close_kept() => self.open_file(name),
-            outcome => outcome,
-        }?;
-        let found = Found { name: name.into(), file };
-        self.keep(&found, now);
-        Ok(found)
-    }
-
     fn open_file(&mut self, name: &[u8]) -> Result<Rc<ServedFile>, Refusal> {
         for _ in 0..DISTURBED_MAX {
             let (path, stat) = self.find(name)?;
@@ -197,7 +187,8 @@ impl Root {
     }
 
     fn remember(&mut self, file: OwnedFd, stat: &Stat) -> Rc<ServedFile> {
-        let file = Rc::new(ServedFile::new(File::from(file), stat, &self.counter));
+        let (source, mode) = (Box::new(File::from(file)), stat.st_mode & 0o777);
+        let file = Rc::new(ServedFile::new(source, Stamp::of(stat), mode, &self.counter));
         if self.open.len() >= self.sweep_at {
             self.open.retain(|_, file| file.strong_count() > 0);
             self.sweep_at = SWEEP_MIN.max(2 * self.open.len());
@@ -266,6 +257,23 @@ impl Root {
             return Err(Refusal::NotFound("our own log".to_string()));
         }
         Ok(stamp)
+    }
+}
+
+impl Directory for Root {
+    fn file(&mut self, name: &[u8], now: Instant) -> Result<Found, Refusal> {
+        self.check(name)?;
+        if let Some(found) = self.kept(name) {
+            return Ok(found);
+        }
+        let file = match self.open_file(name) {
+            // Out of descriptors, perhaps.
+            Err(Refusal::Busy(_)) if self.close_kept() => self.open_file(name),
+            outcome => outcome,
+        }?;
+        let found = Found { name: name.into(), file };
+        self.keep(&found, now);
+        Ok(found)
     }
 }
 

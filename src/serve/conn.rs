@@ -25,7 +25,6 @@
 //! A state is consumed by the function that is named after it, and falls through to the next one as long as it can.
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::Limits;
@@ -39,7 +38,7 @@ use crate::net::{Closed, Io, Transport};
 use crate::proto::digest::Digest;
 use crate::proto::v2::{self, Asked, ErrorCode};
 use crate::proto::{Dialect, Malformed, NAME_MAX, Request, v1};
-use crate::root::{Refusal, Root};
+use crate::root::{Directory, Refusal};
 use crate::text;
 
 /// Bytes that a connection may send before others get their turn: some 100 µs of loopback. With a quarter of it, a GiB to
@@ -52,9 +51,6 @@ const REQUEST_COST: usize = 128 * 1024;
 /// Bytes of a file that are probed, and then sent, at a time; in version 2, those of a DATA frame.
 const WINDOW: u64 = 256 * 1024;
 const _: () = assert!(WINDOW <= v2::DATA_MAX as u64);
-
-/// How often a client that waits for a digest hears how far it is.
-const WAIT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes discarded at most after the end of a reply. Closing with unread input behind it is a reset, which can destroy
 /// the reply on its way. (nginx: lingering_timeout; Apache: 2 s between reads.)
@@ -69,7 +65,7 @@ const _: () = assert!(4 + NAME_MAX <= INPUT_MAX);
 
 /// Bytes of a file up to which what is left of it is read and gathered with the frames around it: below this a copy
 /// costs less than the system calls for a window of its own.
-const GATHERED_MAX: u64 = 16 * 1024;
+pub const GATHERED_MAX: u64 = 16 * 1024;
 
 /// Gathered bytes from which on they are sent: enough to make the system call cheap beside the copying. With one piece
 /// of [`GATHERED_MAX`] behind them they are what a connection whose peer stops reading holds at most.
@@ -85,7 +81,7 @@ pub struct Context<'a> {
     /// Who this connection is to the digest jobs.
     pub me: Waiter,
     /// The shared directory.
-    pub root: &'a mut Root,
+    pub root: &'a mut dyn Directory,
     /// Digest jobs and kept digests.
     pub digests: &'a mut Digests,
     /// Time limits.
@@ -146,7 +142,7 @@ enum State {
     ReadingRequest(Asking),
     SendingHeader(SendingHeader),
     Streaming(Streaming),
-    AwaitingDigest(AwaitingDigest),
+    AwaitingDigest(Reply),
     Refusing(Reason),
     Lingering(Lingering),
     Closed(Reason),
@@ -190,12 +186,6 @@ enum Window {
     Bytes(usize),
     /// So many are left, and the file has ended before them.
     Zeros(usize),
-}
-
-struct AwaitingDigest {
-    reply: Reply,
-    /// When the next WAIT is due.
-    next: Instant,
 }
 
 /// What follows a refusal.
@@ -278,7 +268,7 @@ impl<T: Transport> Conn<T> {
                 State::ReadingRequest(asking) => self.reading_request(asking, cx),
                 State::SendingHeader(state) => self.sending_header(state, cx),
                 State::Streaming(state) => self.streaming(state, cx),
-                State::AwaitingDigest(state) => self.awaiting_digest(state, cx),
+                State::AwaitingDigest(reply) => self.awaiting_digest(reply, cx),
                 State::Refusing(reason) => self.refusing(reason, cx),
                 State::Lingering(state) => self.lingering(state, cx),
                 State::Closed(reason) => Step::Close(reason),
@@ -396,7 +386,7 @@ impl<T: Transport> Conn<T> {
                 }
                 reply
             }
-            State::Streaming(Streaming { reply, .. }) | State::AwaitingDigest(AwaitingDigest { reply, .. }) => reply,
+            State::Streaming(Streaming { reply, .. }) | State::AwaitingDigest(reply) => reply,
             _ => return,
         };
         reply.digest = match outcome {
@@ -445,6 +435,16 @@ impl<T: Transport> Conn<T> {
             self.bytes,
             now.duration_since(self.opened).as_secs_f64(),
         );
+    }
+
+    /// Panics if it holds more memory than it may between two turns.
+    #[cfg(test)]
+    pub fn check_bounds(&self) {
+        // The frames around a piece of a file, or those of a refusal.
+        let frames = 2 * (v2::HEADER_LEN + 2 + crate::proto::MESSAGE_MAX);
+        let unsent_max = GATHERED_ENOUGH + GATHERED_MAX as usize + frames;
+        assert!(self.unsent.len() <= unsent_max, "{} bytes unsent", self.unsent.len());
+        assert!(self.input.len() <= INPUT_MAX, "{} bytes of input", self.input.len());
     }
 
     fn speaks_v2(&self) -> bool {
@@ -673,7 +673,7 @@ impl<T: Transport> Conn<T> {
                 self.progress = cx.now;
                 Step::Next(State::Streaming(Streaming::new(reply, from)))
             }
-            Brings::Digest => Step::Next(State::AwaitingDigest(AwaitingDigest::new(reply, cx.now))),
+            Brings::Digest => Step::Next(State::AwaitingDigest(reply)),
             Brings::Size => self.complete(&reply, cx),
         }
     }
@@ -693,7 +693,11 @@ impl<T: Transport> Conn<T> {
             }
         };
         match stop {
-            None if self.speaks_v2() => Step::Next(State::AwaitingDigest(AwaitingDigest::new(state.reply, cx.now))),
+            None if self.speaks_v2() => Step::Next(State::AwaitingDigest(state.reply)),
+            // The digest is out, and cannot be taken back; but nobody is told that all went well.
+            None if !state.reply.file.is_unchanged() => {
+                self.fail(&state.reply, state.offset, Reason::FileChanged, WRITTEN_TO, cx)
+            }
             None => self.complete(&state.reply, cx),
             Some(Stop::Fail(reason, why)) => self.fail(&state.reply, state.offset, reason, &why, cx),
             Some(stop) => stop.without_failure(State::Streaming(state)),
@@ -716,7 +720,7 @@ impl<T: Transport> Conn<T> {
     fn open_window(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
         Self::may_go_on(state, cx)?;
         let ready = state.probe();
-        let len = state.found(ready, cx)?;
+        let len = self.found(state, ready, cx)?;
         if !state.reply.file.is_unchanged() {
             return Err(was_written_to());
         }
@@ -725,6 +729,8 @@ impl<T: Transport> Conn<T> {
         if self.speaks_v2() {
             v2::encode_data_header(len, cx.gathered);
         }
+        // Until now there was nothing for the peer to take.
+        self.progress = cx.now;
         state.window = Window::Bytes(len);
         Ok(())
     }
@@ -736,11 +742,29 @@ impl<T: Transport> Conn<T> {
         let room = usize::try_from(state.left()).unwrap_or(usize::MAX).min(cx.scratch.len());
         let (file, offset) = (&state.reply.file, state.offset);
         let ready = file.read_ready(&mut cx.scratch[..room], offset, &mut state.patience);
-        let len = state.found(ready, cx)?;
+        let len = self.found(state, ready, cx)?;
         v2::encode_data_header(len, cx.gathered);
         cx.gathered.extend_from_slice(&cx.scratch[..len]);
         self.count(state, len, cx);
         Ok(())
+    }
+
+    /// The bytes that a look at the file found, or what follows from there being none.
+    fn found(&self, state: &mut Streaming, ready: Ready, cx: &mut Context<'_>) -> Result<usize, Stop> {
+        match ready {
+            Ready::Bytes(n) => {
+                state.reply.end_wait();
+                Ok(n)
+            }
+            Ready::NotYet => {
+                if self.speaks_v2() {
+                    state.reply.wait(true, cx);
+                }
+                Err(Stop::Rest(Turn::Pause(state.patience.look_again_at(cx.now))))
+            }
+            Ready::End => Err(became_shorter()),
+            Ready::Failed(error) => Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error))),
+        }
     }
 
     fn count(&mut self, state: &mut Streaming, sent: usize, cx: &mut Context<'_>) {
@@ -754,7 +778,7 @@ impl<T: Transport> Conn<T> {
             return Err(Stop::Rest(Turn::Yield));
         }
         self.send_gathered(Behind::File, cx)?;
-        match self.transport.send_file(state.reply.file.as_fd(), state.offset, left.min(cx.budget)) {
+        match self.transport.send_file(&state.reply.file, state.offset, left.min(cx.budget)) {
             // What a frame has promised must come, and nothing of it counts.
             Io::Done(0) if self.speaks_v2() => state.window = Window::Zeros(left),
             Io::Done(0) => return Err(became_shorter()),
@@ -803,28 +827,23 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    fn awaiting_digest(&mut self, mut state: AwaitingDigest, cx: &mut Context<'_>) -> Step {
-        let size = state.reply.file.stamp.size;
-        match &state.reply.digest {
-            Awaited::Known(_) if !state.reply.file.is_unchanged() => {
-                self.fail(&state.reply, size, Reason::FileChanged, WRITTEN_TO, cx)
+    fn awaiting_digest(&mut self, mut reply: Reply, cx: &mut Context<'_>) -> Step {
+        let size = reply.file.stamp.size;
+        match &reply.digest {
+            Awaited::Known(_) if !reply.file.is_unchanged() => {
+                self.fail(&reply, size, Reason::FileChanged, WRITTEN_TO, cx)
             }
             Awaited::Known(digest) => {
                 v2::encode_digest(digest, cx.gathered);
-                self.complete(&state.reply, cx)
+                self.complete(&reply, cx)
             }
             Awaited::Failed(failure) => {
                 let (reason, why) = cause(failure);
-                self.fail(&state.reply, size, reason, &why, cx)
+                self.fail(&reply, size, reason, &why, cx)
             }
             Awaited::Pending => {
-                if cx.now >= state.next {
-                    let (done, total) = cx.digests.progress(cx.me).unwrap_or((0, size));
-                    v2::encode_wait(done, total, cx.gathered);
-                    state.next = cx.now + WAIT_PAUSE;
-                }
-                let until = state.next;
-                Step::Rest(State::AwaitingDigest(state), Turn::Wait(until))
+                let until = reply.wait(false, cx);
+                Step::Rest(State::AwaitingDigest(reply), Turn::Wait(until))
             }
         }
     }
@@ -943,12 +962,6 @@ impl Stop {
     }
 }
 
-impl AwaitingDigest {
-    fn new(reply: Reply, now: Instant) -> AwaitingDigest {
-        AwaitingDigest { reply, next: now + WAIT_PAUSE }
-    }
-}
-
 impl Streaming {
     fn new(reply: Reply, from: u64) -> Streaming {
         let tenths = tenths(from, reply.file.stamp.size);
@@ -961,17 +974,11 @@ impl Streaming {
     }
 
     fn probe(&mut self) -> Ready {
-        self.reply.file.probe(self.offset, self.left().min(WINDOW), &mut self.patience)
-    }
-
-    /// The bytes that a look at the file found, or what follows from there being none.
-    fn found(&mut self, ready: Ready, cx: &Context<'_>) -> Result<usize, Stop> {
-        match ready {
-            Ready::Bytes(n) => Ok(n),
-            Ready::NotYet => Err(Stop::Rest(Turn::Pause(self.patience.look_again_at(cx.now)))),
-            Ready::End => Err(became_shorter()),
-            Ready::Failed(error) => Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error))),
-        }
+        // A page that cannot be read cuts the frame that it is in. The retry begins with that frame, which now must end
+        // before the page, so that the error has a place behind it. Where the digest is known, all could be read.
+        let is_first = self.offset - self.from < WINDOW;
+        let is_careful = is_first && !matches!(self.reply.digest, Awaited::Known(_));
+        self.reply.file.probe(self.offset, self.left().min(WINDOW), is_careful, &mut self.patience)
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::*;
+use crate::file::ServedFile;
+use crate::root::Root;
 use crate::serve::header::{V1_GAP, V1_HOLD_OK_FROM};
 
+#[path = "conn_disk_tests.rs"]
+mod bad_disks;
 #[path = "conn_v2_tests.rs"]
 mod version_2;
 
@@ -67,12 +70,12 @@ impl Transport for &mut Peer {
         io
     }
 
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> Io {
+    fn send_file(&mut self, file: &ServedFile, offset: u64, count: usize) -> Io {
         let mut bytes = vec![0; count.min(self.room)];
         if bytes.is_empty() {
             return Io::WouldBlock;
         }
-        match rustix::io::pread(file, &mut bytes, offset) {
+        match file.read(&mut bytes, offset) {
             Ok(n) => {
                 bytes.truncate(n);
                 self.write(&bytes);
@@ -142,10 +145,19 @@ impl World {
     }
 
     fn turn(&mut self, conn: &mut Conn<&mut Peer>) -> Turn {
+        self.turn_with(None, conn)
+    }
+
+    /// A turn in which names are found elsewhere.
+    fn turn_in(&mut self, root: &mut dyn Directory, conn: &mut Conn<&mut Peer>) -> Turn {
+        self.turn_with(Some(root), conn)
+    }
+
+    fn turn_with(&mut self, root: Option<&mut dyn Directory>, conn: &mut Conn<&mut Peer>) -> Turn {
         let mut context = Context {
             now: self.now,
             me: Waiter(1),
-            root: &mut self.root,
+            root: root.unwrap_or(&mut self.root),
             digests: &mut self.digests,
             limits: &self.limits,
             scratch: &mut self.scratch,

@@ -6,7 +6,7 @@ use crate::proto::v2::{File, Reply as Frame};
 use crate::proto::{Version, Wanted};
 
 /// What a GET asks for that says no more than a name.
-fn ask(name: &str, wanted: Wanted) -> Vec<u8> {
+pub fn ask(name: &str, wanted: Wanted) -> Vec<u8> {
     ask_with(name, wanted, Algorithm::Md5, false)
 }
 
@@ -14,7 +14,7 @@ fn ask_with(name: &str, wanted: Wanted, algorithm: Algorithm, rehash: bool) -> V
     v2::encode_get(&Request { name: name.as_bytes(), algorithm, wanted, rehash })
 }
 
-fn peer_saying(pieces: impl IntoIterator<Item = Vec<u8>>) -> Peer {
+pub fn peer_saying(pieces: impl IntoIterator<Item = Vec<u8>>) -> Peer {
     Peer { input: pieces.into_iter().collect(), room: usize::MAX, ..Peer::default() }
 }
 
@@ -41,7 +41,7 @@ fn heard(peer: &Peer) -> (Vec<Frame>, Vec<u8>) {
 }
 
 /// Frames as a word each.
-fn words(peer: &Peer) -> Vec<String> {
+pub fn words(peer: &Peer) -> Vec<String> {
     let word = |frame: Frame| match frame {
         Frame::File(File { sizes_differ: true, .. }) => String::from("differs"),
         Frame::File(file) => format!("file@{}", file.offset),

@@ -25,7 +25,7 @@ const QUANTUM: u64 = 4 << 20;
 const PAUSE_COST: u64 = 256 << 10;
 
 /// Jobs that go on although nobody waits for them any more: their next client finds the digest ready.
-const UNWAITED_MAX: usize = 8;
+pub const UNWAITED_MAX: usize = 8;
 
 /// Finished digests kept, at some 200 bytes each.
 const CACHE_MAX: usize = 16_384;
@@ -80,6 +80,15 @@ struct Subject {
 struct Key {
     subject: Subject,
     fresh: bool,
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes hashed.
+    pub hashed: u64,
+    /// Whether it waits for the disk, which it does not do for ever.
+    pub waits_for_disk: bool,
 }
 
 /// A job that has ended, with all who waited for it.
@@ -185,10 +194,10 @@ impl Digests {
         }
     }
 
-    /// Bytes hashed and bytes in all of the job that somebody waits for.
-    pub fn progress(&self, waiter: Waiter) -> Option<(u64, u64)> {
+    /// How far the job is that somebody waits for.
+    pub fn progress(&self, waiter: Waiter) -> Option<Progress> {
         let job = self.jobs.get(self.waiting.get(&waiter)?)?;
-        Some((job.offset, job.file.stamp.size))
+        Some(Progress { hashed: job.offset, waits_for_disk: job.patience.is_waiting() })
     }
 
     /// Says that a connection waits for nothing any more, if it did.
@@ -404,7 +413,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use crate::root::Root;
+    use crate::root::{Directory, Root};
 
     const AGE: Duration = Duration::from_secs(600);
 
@@ -578,12 +587,12 @@ mod tests {
             assert_eq!(ask_with(&mut digests, &file, algorithm, Trust::Kept(None), Waiter(number), now), None);
         }
         assert_eq!(digests.len(), 2);
-        assert_eq!(digests.progress(Waiter(1)), Some((0, 3 << 20)));
+        let hashed = |digests: &Digests, waiter| digests.progress(Waiter(waiter)).map(|progress| progress.hashed);
+        assert_eq!(hashed(&digests, 1), Some(0));
         let mut clock = [now, now, now, now + DIGEST_SLICE].into_iter();
         digests.run(DIGEST_SLICE, || clock.next().expect("three steps"));
-        assert_eq!(digests.progress(Waiter(0)), Some((2 * CHUNK as u64, 3 << 20)), "in turn");
-        assert_eq!(digests.progress(Waiter(1)), Some((CHUNK as u64, 3 << 20)));
-        assert_eq!(digests.progress(Waiter(2)), None);
+        assert_eq!(hashed(&digests, 0), Some(2 * CHUNK as u64), "in turn");
+        assert_eq!((hashed(&digests, 1), hashed(&digests, 2)), (Some(CHUNK as u64), None));
         let made: Vec<_> =
             run_all(&mut digests).into_iter().map(|finished| (finished.waiters, finished.outcome)).collect();
         for (waiters, outcome) in made {

@@ -1,12 +1,12 @@
 //! `xfer serve`: from its configuration to a running reactor, and what it says on the way.
 
-mod conn;
-mod digests;
+pub(crate) mod conn;
+pub(crate) mod digests;
 mod header;
 mod pace;
 mod peers;
 mod reactor;
-mod reason;
+pub(crate) mod reason;
 mod reply;
 mod sandbox;
 mod timers;

@@ -18,6 +18,9 @@ use crate::text;
 /// changes a file and none of its time stamps.
 const V1_DIGEST_AGE: Duration = Duration::from_secs(600);
 
+/// How often a client that waits for a digest or for the disk hears of it.
+const WAIT_PAUSE: Duration = Duration::from_secs(1);
+
 /// An answer on its way to a client.
 pub struct Reply {
     /// The file, open as long as anything of it is wanted.
@@ -30,6 +33,10 @@ pub struct Reply {
     pub brings: Brings,
     /// What verifies it.
     pub digest: Awaited,
+    /// When the next WAIT is due, while there is something to wait for.
+    wait_at: Option<Instant>,
+    /// The highest number that a WAIT has said.
+    waited: u64,
 }
 
 /// What a reply brings of a file.
@@ -79,7 +86,34 @@ impl Reply {
     }
 
     fn new(found: Found, brings: Brings, digest: Awaited, now: Instant) -> Reply {
-        Reply { file: found.file, name: found.name, asked: now, brings, digest }
+        Reply { file: found.file, name: found.name, asked: now, brings, digest, wait_at: None, waited: 0 }
+    }
+
+    /// Says WAIT if it is time for it, and when the next one is due (xfer-protocol(5), VERSION 2, WAIT).
+    ///
+    /// While the disk is waited for, each says more than all before it. That keeps the client patient for as long as we
+    /// are; it would give up on a disk that spins up. A job that queues is no reason for patience.
+    pub fn wait(&mut self, for_disk: bool, cx: &mut Context<'_>) -> Instant {
+        let due = *self.wait_at.get_or_insert(cx.now + WAIT_PAUSE);
+        if cx.now < due {
+            return due;
+        }
+        let job = cx.digests.progress(cx.me);
+        let hashed = job.map_or(0, |job| job.hashed);
+        let done = match for_disk || job.is_some_and(|job| job.waits_for_disk) {
+            true => hashed.max(self.waited + 1),
+            false => hashed,
+        };
+        self.waited = self.waited.max(done);
+        v2::encode_wait(done, self.file.stamp.size.max(done), cx.gathered);
+        let due = cx.now + WAIT_PAUSE;
+        self.wait_at = Some(due);
+        due
+    }
+
+    /// What was waited for is there.
+    pub fn end_wait(&mut self) {
+        self.wait_at = None;
     }
 
     /// How long it has taken so far.

@@ -6,6 +6,7 @@
 
 mod chance;
 mod client;
+mod server;
 
 use std::collections::BTreeMap;
 use std::env;
