@@ -46,7 +46,7 @@ pub fn run(what: &str, seeds: u64, one: impl Fn(&mut Chance)) {
             eprintln!("{what}, seed {seed}: the last {} steps:\n  {}", steps.len(), steps.join("\n  "));
         }
         if let Err(panic) = result {
-            eprintln!("{what}: to see it again: XFER_SEED={seed} cargo test --lib {what}");
+            eprintln!("{what}: to see it again: XFER_SEED={seed} cargo test --locked --lib {what}");
             resume_unwind(panic);
         }
         count += 1;

@@ -6,7 +6,7 @@ use super::trouble::{Doing, Trouble};
 
 pub const HELP: &str = "\
 usage: make bench [ROWS=A,B] [PAIRS=N] [BENCH_ARGS='OPTION...']
-   or: cargo bench --bench side_by_side -- [OPTION...]
+   or: cargo bench --locked --bench side_by_side -- [OPTION...]
 
 Compares xfer with nginx, curl, rsync, md5sum and python3 over loopback, in turn, and prints the medians as Markdown;
 the same goes to table.md and, as a picture, to table.svg in the folder bench of cargo's target folder.
