@@ -17,7 +17,7 @@ PAGES = xfer.1 xfer-get.1 xfer-serve.8 xfer-protocol.5
 
 # Each target is one job for cargo or one script: nothing here is to run side by side.
 .NOTPARALLEL:
-.PHONY: build demo check samples bench fuzz install uninstall clean help
+.PHONY: build demo check samples bench fuzz dist install uninstall clean help
 .DEFAULT_GOAL := build
 
 build: ## build the release binary
@@ -37,6 +37,9 @@ bench: ## compare with nginx, curl, rsync and others, side by side (ROWS=md5,man
 
 fuzz: ## fuzz every parser of both ends (SECONDS=60 TARGETS="journal names"); needs cargo-fuzz
 	@CARGO="$(CARGO)" SECONDS_IN_ALL="$(or $(SECONDS),60)" TARGETS="$(TARGETS)" sh contrib/fuzz.sh
+
+dist: ## make xfer-VERSION.tar.gz of what is committed, the same bytes each time, and print its sha256
+	@sh contrib/dist.sh "$(or $(CARGO_TARGET_DIR),target)/dist"
 
 install: ## install what `make` built, under PREFIX; never builds
 	@test -x "$(BIN)" || { echo "make install: $(BIN) is missing: run 'make' first (as yourself; only the installation may need root)" >&2; exit 1; }

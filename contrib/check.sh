@@ -41,6 +41,12 @@ sh contrib/check-unit.sh || case $? in
     *) exit 1 ;;
 esac
 
+step "tarball"
+sh contrib/check-dist.sh || case $? in
+    77) leave_out "tarball (no git, or no repository here)" ;;
+    *) exit 1 ;;
+esac
+
 step "lints"
 if "$cargo" clippy --version >/dev/null 2>&1; then
     "$cargo" clippy --all-targets --locked -- -D warnings
