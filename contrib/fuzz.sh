@@ -32,6 +32,9 @@ if [ -d /dev/shm ] && [ -w /dev/shm ]; then
     export TMPDIR
 fi
 
+# cargo-fuzz has no --locked, and builds what the lock file says as long as that fits: here it is made sure of.
+"$cargo" fetch --locked --manifest-path "$fuzz/Cargo.toml"
+
 "$cargo" fuzz build --fuzz-dir "$fuzz" --sanitizer none
 
 crashed=
