@@ -26,7 +26,7 @@ build: ## build the release binary
 demo: build ## serve, fetch and verify five files in a scratch folder, and show the logs
 	@sh contrib/demo.sh "$(BIN)"
 
-check: ## format, lints, every test, manual pages, unit file
+check: ## format, lints, every test, manual pages, unit file, tarball, dependencies
 	@CARGO="$(CARGO)" sh contrib/check.sh
 
 samples: ## make the five sample files in server_files (existing ones are kept)

@@ -6,6 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
 left_out=
+ADVISORIES_SECONDS=120 # in which the database of advisories is here, some megabytes, or there is no network
 
 step() {
     echo "== $*"
@@ -46,6 +47,21 @@ sh contrib/check-dist.sh || case $? in
     77) leave_out "tarball (no git, or no repository here)" ;;
     *) exit 1 ;;
 esac
+
+step "dependencies"
+if ! "$cargo" deny --version >/dev/null 2>&1; then
+    leave_out "dependencies (cargo-deny is not installed: cargo install cargo-deny --locked)"
+elif ! "$cargo" fetch --locked; then
+    leave_out "dependencies (they cannot all be downloaded)"
+else
+    # Offline, so that a network that fails fails nothing here.
+    "$cargo" deny --locked --offline check bans licenses sources
+    if timeout "$ADVISORIES_SECONDS" "$cargo" deny --locked fetch db >/dev/null 2>&1; then
+        "$cargo" deny --locked --offline check advisories
+    else
+        leave_out "advisories on dependencies (their database cannot be fetched)"
+    fi
+fi
 
 step "lints"
 if "$cargo" clippy --version >/dev/null 2>&1; then
