@@ -68,8 +68,8 @@ fn journal_of(name: &[u8]) -> PathBuf {
 }
 
 #[test]
-fn client() {
-    super::run("client", SEEDS, |chance| {
+fn whatever_happens() {
+    super::run("simulation::client::whatever_happens", SEEDS, |chance| {
         let dice = Dice::new(std::mem::replace(chance, Chance::new(0)));
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lives(&dice)));
         *chance = dice.into_chance();
