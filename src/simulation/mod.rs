@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 pub use chance::Chance;
 pub use client::machine;
 
-/// Runs the simulation of this name for `seeds` seeds, or as the environment says; a run that panics names its seed and its last steps.
+/// Runs the simulation of this name for `seeds` seeds, or as the environment says; a run that panics names its seed and its
+/// last steps.
 pub fn run(what: &str, seeds: u64, one: impl Fn(&mut Chance)) {
     let asked = |name: &str| env::var(name).ok().map(|value| value.parse().expect("a whole number"));
     let (seeds, is_alone) = match (asked("XFER_SEED"), asked("XFER_SECONDS")) {
