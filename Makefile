@@ -17,7 +17,7 @@ PAGES = xfer.1 xfer-get.1 xfer-serve.8 xfer-protocol.5
 
 # Each target is one job for cargo or one script: nothing here is to run side by side.
 .NOTPARALLEL:
-.PHONY: build demo check samples bench install uninstall clean help
+.PHONY: build demo check samples bench torture install uninstall clean help
 .DEFAULT_GOAL := build
 
 build: ## build the release binary
@@ -34,6 +34,9 @@ samples: ## make the five sample files in server_files (existing ones are kept)
 
 bench: ## compare with nginx, curl, rsync and others, side by side (ROWS=md5,many PAIRS=5 BENCH_QUICK=1)
 	$(CARGO) bench --locked --bench side_by_side -- $(if $(ROWS),--rows "$(ROWS)") $(if $(PAIRS),--pairs "$(PAIRS)") $(BENCH_ARGS)
+
+torture: ## do to it what a bad day would, and count what is lost or wrong (SECONDS=60 ROWS=syscalls,power)
+	$(CARGO) test --locked --profile torture --test torture -- $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(ROWS),--rows "$(ROWS)") $(TORTURE_ARGS)
 
 install: ## install what `make` built, under PREFIX; never builds
 	@test -x "$(BIN)" || { echo "make install: $(BIN) is missing: run 'make' first (as yourself; only the installation may need root)" >&2; exit 1; }
@@ -75,4 +78,4 @@ help: ## this list
 	@echo
 	@echo "  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  CARGO=$(CARGO)"
 	@echo "  also BINDIR, MANDIR, UNITDIR, SYSUSERSDIR, SYSCONFDIR, e.g. make install PREFIX=/usr DESTDIR=/tmp/image"
-	@echo "  make bench BENCH_ARGS=--help lists its options"
+	@echo "  make bench BENCH_ARGS=--help lists its options, and so does make torture TORTURE_ARGS=--help"

@@ -1,0 +1,19 @@
+//! The rows, in the order of the table.
+
+mod simulation;
+mod syscalls;
+
+use super::table::Line;
+use super::torture::Torture;
+
+/// A kind of bad day.
+pub struct Row {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub run: fn(&Torture) -> Vec<Line>,
+}
+
+pub const ALL: &[Row] = &[
+    Row { name: "simulation", what: "the logic of both ends, with chance for a world", run: simulation::run },
+    Row { name: "syscalls", what: "each system call of a transfer failed with each error", run: syscalls::run },
+];
