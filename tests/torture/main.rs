@@ -15,6 +15,7 @@ mod calls;
 mod lanes;
 mod options;
 mod rows;
+mod slots;
 mod strace;
 mod table;
 mod torture;

@@ -1,5 +1,6 @@
 //! The rows, in the order of the table.
 
+mod kills;
 mod simulation;
 mod syscalls;
 
@@ -16,4 +17,5 @@ pub struct Row {
 pub const ALL: &[Row] = &[
     Row { name: "simulation", what: "the logic of both ends, with chance for a world", run: simulation::run },
     Row { name: "syscalls", what: "each system call of a transfer failed with each error", run: syscalls::run },
+    Row { name: "kills", what: "both ends killed and stopped at random moments", run: kills::run },
 ];
