@@ -12,8 +12,10 @@ mod harness;
 mod scripted_server;
 
 mod calls;
+mod disk;
 mod lanes;
 mod options;
+mod recording;
 mod rows;
 mod slots;
 mod strace;

@@ -1,6 +1,7 @@
 //! The rows, in the order of the table.
 
 mod kills;
+mod power;
 mod simulation;
 mod syscalls;
 
@@ -18,4 +19,5 @@ pub const ALL: &[Row] = &[
     Row { name: "simulation", what: "the logic of both ends, with chance for a world", run: simulation::run },
     Row { name: "syscalls", what: "each system call of a transfer failed with each error", run: syscalls::run },
     Row { name: "kills", what: "both ends killed and stopped at random moments", run: kills::run },
+    Row { name: "power", what: "every state that a power cut could leave on the client's disk", run: power::run },
 ];
