@@ -3,6 +3,7 @@
 mod kills;
 mod power;
 mod simulation;
+mod strangers;
 mod syscalls;
 
 use super::table::Line;
@@ -20,4 +21,5 @@ pub const ALL: &[Row] = &[
     Row { name: "syscalls", what: "each system call of a transfer failed with each error", run: syscalls::run },
     Row { name: "kills", what: "both ends killed and stopped at random moments", run: kills::run },
     Row { name: "power", what: "every state that a power cut could leave on the client's disk", run: power::run },
+    Row { name: "strangers", what: "a transfer beside thousands of slow and hostile connections", run: strangers::run },
 ];
