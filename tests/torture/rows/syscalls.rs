@@ -120,7 +120,7 @@ impl Lane {
         self.runs += 1;
         let out = self.memory.out();
         let _ = fs::remove_dir_all(&out);
-        let has_old = self.runs % 2 == 0;
+        let has_old = self.runs.is_multiple_of(2);
         // Its folder is there in one of the others.
         if has_old || self.runs % 4 == 1 {
             fs::create_dir(&out).expect("a folder can be made");
@@ -279,8 +279,8 @@ pub fn run(torture: &Torture) -> Vec<Line> {
     spread(&mut jobs, torture.seed);
     jobs.retain(|job| torture.wants(&job.name()));
     fail_each(torture, &jobs, &mut lines);
-    let left_out = LEFT_OUT.iter().map(|(names, why)| format!("{}: {why}.", names.join(", ")));
-    let last = lines.pop().map(|line| line.note(format!("Left out on both ends: {}", left_out.collect::<String>())));
+    let left_out: Vec<_> = LEFT_OUT.iter().map(|(names, why)| format!("{}: {why}", names.join(", "))).collect();
+    let last = lines.pop().map(|line| line.note(format!("Left out on both ends: {}.", left_out.join("; "))));
     lines.extend(last);
     lines
 }
@@ -301,7 +301,9 @@ fn fail_each(torture: &Torture, jobs: &[Job], lines: &mut Vec<Line>) {
         },
     );
     for (line, hits) in lines.iter_mut().zip(hits) {
-        line.notes.push(format!("{} calls were failed.", number(hits.into_inner() as u64)));
+        let hits = number(hits.into_inner() as u64);
+        line.notes
+            .push(format!("{hits} calls were failed: none in a run that made fewer of a kind than the longest one."));
     }
 }
 

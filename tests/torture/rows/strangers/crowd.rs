@@ -121,7 +121,7 @@ impl Crowd {
     /// One connection that is reset at once, after half a request every other time.
     fn gust(&mut self) {
         let mut stream = self.connect();
-        if self.opened % 2 == 0 {
+        if self.opened.is_multiple_of(2) {
             let _ = stream.write(&self.request[..self.request.len() / 2]);
         }
         let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
