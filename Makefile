@@ -17,7 +17,7 @@ PAGES = xfer.1 xfer-get.1 xfer-serve.8 xfer-protocol.5
 
 # Each target is one job for cargo or one script: nothing here is to run side by side.
 .NOTPARALLEL:
-.PHONY: build demo check samples bench fuzz dist install uninstall clean help
+.PHONY: build demo check samples bench fuzz torture dist install uninstall clean help
 .DEFAULT_GOAL := build
 
 build: ## build the release binary
@@ -37,6 +37,9 @@ bench: ## compare with nginx, curl, rsync and others, side by side (ROWS=md5,man
 
 fuzz: ## fuzz every parser of both ends (SECONDS=60 TARGETS="journal names"); needs cargo-fuzz
 	@CARGO="$(CARGO)" SECONDS_IN_ALL="$(or $(SECONDS),60)" TARGETS="$(TARGETS)" sh contrib/fuzz.sh
+
+torture: ## do to it what a bad day would, and count what is lost or wrong (SECONDS=60 ROWS=syscalls,power)
+	$(CARGO) test --locked --profile torture --test torture -- $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(ROWS),--rows "$(ROWS)") $(TORTURE_ARGS)
 
 dist: ## make xfer-VERSION.tar.gz of what is committed, the same bytes each time, and print its sha256
 	@sh contrib/dist.sh "$(or $(CARGO_TARGET_DIR),target)/dist"
@@ -81,4 +84,4 @@ help: ## this list
 	@echo
 	@echo "  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  CARGO=$(CARGO)"
 	@echo "  also BINDIR, MANDIR, UNITDIR, SYSUSERSDIR, SYSCONFDIR, e.g. make install PREFIX=/usr DESTDIR=/tmp/image"
-	@echo "  make bench BENCH_ARGS=--help lists its options"
+	@echo "  make bench BENCH_ARGS=--help lists its options, and so does make torture TORTURE_ARGS=--help"

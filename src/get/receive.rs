@@ -18,7 +18,7 @@ use super::disk::File;
 use super::journal::Journal;
 use super::scale::scaled;
 use super::wait::{SIGNAL_GRACE, Stop, Waits};
-use super::workers::{Pending, Worker};
+use super::workers::{Pending, Worker, wake};
 use crate::error::{Error, ExitCode, reason};
 use crate::pages::Pages;
 use crate::proto::digest::{Algorithm, Digest, Hasher};
@@ -159,7 +159,7 @@ impl Drop for Block {
     fn drop(&mut self) {
         // Nobody takes it back at the end of the process.
         let _ = self.home.send(std::mem::take(&mut self.buffer));
-        let _ = self.waker.wake();
+        wake(&self.waker);
     }
 }
 

@@ -65,7 +65,7 @@ impl Worker {
         self.post(move || {
             // Nobody may want the result any more, and the main thread may be past all waiting.
             let _ = sender.send(job());
-            let _ = waker.wake();
+            wake(&waker);
         });
         Pending { receiver }
     }
@@ -73,6 +73,11 @@ impl Worker {
 
 fn cannot_start(error: &io::Error) -> Stop {
     Stop::local(format!("cannot start a thread: {}", reason(error)))
+}
+
+/// Wakes whoever waits in a poll; who is not woken waits for ever, so a wake-up that fails is tried once more.
+pub fn wake(waker: &Waker) {
+    let _ = waker.wake().or_else(|_| waker.wake());
 }
 
 /// The result of a job, to come.

@@ -37,6 +37,10 @@ const KEY_MASK: usize = (1 << KEY_BITS) - 1;
 /// Readiness events taken in one poll.
 const EVENTS_MAX: usize = 1024;
 
+/// Polls in a row that may fail before the server ends: one alone is a moment's trouble, and no reason to drop everybody.
+/// Linux knows no reason at all for one to fail that has the right arguments, but for a signal (epoll_wait(2)).
+const POLL_FAILURES_MAX: u32 = 100;
+
 /// Connections accepted in one pass at most, so that a storm of them does not hold up those who are being served.
 const ACCEPTS_MAX: usize = 64;
 
@@ -221,12 +225,18 @@ impl<'a> Reactor<'a> {
     pub fn run(mut self, sandbox: Sandbox) -> Result<End, Error> {
         self.sandbox = Some(sandbox);
         let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut failures = 0;
         loop {
             let timeout = self.timeout();
-            if let Err(error) = self.poll.poll(&mut events, timeout)
-                && error.kind() != ErrorKind::Interrupted
-            {
-                return Err(Error::new(ExitCode::Refused, format!("cannot wait for events: {}", reason(&error))));
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => {
+                    failures += 1;
+                    if failures == POLL_FAILURES_MAX {
+                        let why = format!("cannot wait for events: {}", reason(&error));
+                        return Err(Error::new(ExitCode::Refused, why));
+                    }
+                }
+                _ => failures = 0,
             }
             self.now = Instant::now();
             self.take_events(&events);

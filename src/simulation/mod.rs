@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 pub use chance::Chance;
 pub use client::machine;
 
-/// Runs a simulation for `seeds` seeds, or as the environment says; a run that panics names its seed and its last steps.
+/// Runs the simulation of this name for `seeds` seeds, or as the environment says; a run that panics names its seed and its
+/// last steps.
 pub fn run(what: &str, seeds: u64, one: impl Fn(&mut Chance)) {
     let asked = |name: &str| env::var(name).ok().map(|value| value.parse().expect("a whole number"));
     let (seeds, is_alone) = match (asked("XFER_SEED"), asked("XFER_SECONDS")) {
@@ -46,7 +47,7 @@ pub fn run(what: &str, seeds: u64, one: impl Fn(&mut Chance)) {
             eprintln!("{what}, seed {seed}: the last {} steps:\n  {}", steps.len(), steps.join("\n  "));
         }
         if let Err(panic) = result {
-            eprintln!("{what}: to see it again: XFER_SEED={seed} cargo test --locked --lib {what}");
+            eprintln!("{what}: to see it again: XFER_SEED={seed} cargo test --locked --lib simulation::{what}");
             resume_unwind(panic);
         }
         count += 1;
@@ -64,7 +65,7 @@ pub fn run(what: &str, seeds: u64, one: impl Fn(&mut Chance)) {
 #[test]
 fn every_seed_runs_once_and_its_faults_are_counted() {
     let runs = std::cell::Cell::new(0);
-    run("every_seed_runs_once_and_its_faults_are_counted", 10, |chance| {
+    run("frame", 10, |chance| {
         runs.set(runs.get() + 1);
         assert!(chance.len(100) <= 100);
         assert!([1, 2].contains(chance.pick(&[1, 2])));

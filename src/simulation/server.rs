@@ -384,5 +384,5 @@ fn one(chance: &mut Chance) {
 
 #[test]
 fn whatever_happens() {
-    run("simulation::server::whatever_happens", 3000, one);
+    run("server", 3000, one);
 }

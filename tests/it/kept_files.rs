@@ -85,7 +85,7 @@ fn a_kept_file_is_no_way_out() {
 fn kept_files_give_way() {
     let scratch = Scratch::new();
     (0..200).for_each(|number| drop(scratch.share(number.to_string(), b"body")));
-    let server = Server::start(serve(&scratch).after("ulimit -n 128"));
+    let server = Server::start(serve(&scratch).args(["--max-conns-per-ip", "0"]).after("ulimit -n 128"));
     let mut peer = Peer::dial(server.addr);
     for number in 0..200 {
         assert_served(&mut peer, &number.to_string(), b"body");
