@@ -109,6 +109,7 @@ impl Beside {
                 version: entry.about.version,
                 size: entry.about.size,
                 offset: entry.offset,
+                synced: found.synced().min(entry.offset),
                 digested: found.digested(algorithm),
             };
             Some(Box::new((found, resume)))

@@ -245,6 +245,11 @@ impl Found {
         Ok(Some(Found { file, slots, entry, durable, is_touched }))
     }
 
+    /// Bytes of the part that are known to be on the disk.
+    pub fn synced(&self) -> u64 {
+        self.durable.as_ref().map_or(0, |durable| durable.offset)
+    }
+
     /// The digest of the part as far as it can be trusted, or of nothing yet.
     pub fn digested(&self, algorithm: Algorithm) -> Digested {
         let durable = self.durable.as_ref().filter(|durable| !self.is_touched && durable.about.algorithm == algorithm);

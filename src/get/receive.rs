@@ -253,11 +253,13 @@ impl Receiver {
     }
 
     /// Goes on digesting with bytes of a local file, up to `end`; `done` is where it is. A file that ends before is an error.
+    /// What lies behind `unsynced` is written again where it lies.
     pub fn digest_file(
         &self,
         file: Arc<File>,
         from: Digested,
         end: u64,
+        unsynced: u64,
         done: Arc<AtomicU64>,
     ) -> Pending<io::Result<Digested>> {
         self.hasher.run(move || {
@@ -272,7 +274,12 @@ impl Receiver {
                 match file.read_at(buffer.get_mut(..len).unwrap_or_default(), offset) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Ok(n) => {
-                        hasher.update(buffer.get(..n).unwrap_or_default());
+                        let bytes = buffer.get(..n).unwrap_or_default();
+                        hasher.update(bytes);
+                        let synced = usize::try_from(unsynced.saturating_sub(offset)).unwrap_or(n).min(n);
+                        if let Some(bytes) = bytes.get(synced..).filter(|bytes| !bytes.is_empty()) {
+                            file.write_all_at(bytes, offset + synced as u64)?;
+                        }
                         offset += n as u64;
                         done.store(offset, Ordering::Relaxed);
                     }

@@ -63,6 +63,8 @@ pub struct Resume {
     pub size: u64,
     /// Bytes that are there.
     pub offset: u64,
+    /// Bytes of them that are known to be on the disk.
+    pub synced: u64,
     /// The digest of them or, until they have been read again, of fewer.
     pub digested: Digested,
 }
@@ -240,6 +242,7 @@ impl Target {
             version: offer.about.version,
             size: offer.about.size,
             offset: resumable.offset,
+            synced: 0,
             digested: resumable.digested.unwrap_or_else(|| Digested::nothing(offer.about.algorithm)),
         };
         match (self, stopped) {

@@ -193,7 +193,8 @@ fn client(scratch: &Scratch, addr: SocketAddr) -> Program {
 /// Leaves a part and its journal, by a client that is interrupted behind the first sync.
 fn interrupt(scratch: &Scratch, server: &Server) {
     let relay = Relay::of(server.addr, Plan::hold(HELD));
-    let running = client(scratch, relay.addr).spawn();
+    // A busy disk may take longer for a sync than a client waits for its server.
+    let running = client(scratch, relay.addr).args(["--timeout", "300"]).spawn();
     let journal = || fs::read(scratch.out().join(STATE)).unwrap_or_default();
     wait_for("the first synced slot", || relay.is_held(0) && slots::synced(&journal()).is_some());
     running.finish_after(Signal::INT).exits(130);
