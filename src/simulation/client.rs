@@ -22,7 +22,7 @@ use machine::{Dice, End, Machine};
 use origin::{Kind, Origin};
 
 /// Runs in `make check`; some seconds of them.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 4_000;
 
 const FOLDER: &str = "/simulated/downloads";
 
