@@ -245,7 +245,8 @@ fn cut_power(machine: &mut Machine, setting: &Setting, past: &mut Past, dice: &D
     let before: Vec<_> = setting.names.iter().map(|name| promised(machine, name)).collect();
     machine.disk.cut_power(survives);
     past.was_cut = true;
-    if past.has_failed {
+    // A part that somebody has written to is not what was synced any more, and its journal forgets that it was.
+    if past.has_failed || past.has_been_written_to {
         return;
     }
     for (name, before) in setting.names.iter().zip(before) {
