@@ -38,8 +38,10 @@ bench: ## compare with nginx, curl, rsync and others, side by side (ROWS=md5,man
 fuzz: ## fuzz every parser of both ends (SECONDS=60 TARGETS="journal names"); needs cargo-fuzz
 	@CARGO="$(CARGO)" SECONDS_IN_ALL="$(or $(SECONDS),60)" TARGETS="$(TARGETS)" sh contrib/fuzz.sh
 
+# A signal that is ignored here, as behind '&' in a script, would be ignored by the programs under test, too.
+torture: DEFAULT_SIGNALS = $(shell env --default-signal=HUP,INT,TERM true 2>/dev/null && echo env --default-signal=HUP,INT,TERM)
 torture: ## do to it what a bad day would, and count what is lost or wrong (SECONDS=60 ROWS=syscalls,power)
-	$(CARGO) test --locked --profile torture --test torture -- $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(ROWS),--rows "$(ROWS)") $(TORTURE_ARGS)
+	$(DEFAULT_SIGNALS) $(CARGO) test --locked --profile torture --test torture -- $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(ROWS),--rows "$(ROWS)") $(TORTURE_ARGS)
 
 dist: ## make xfer-VERSION.tar.gz of what is committed, the same bytes each time, and print its sha256
 	@sh contrib/dist.sh "$(or $(CARGO_TARGET_DIR),target)/dist"

@@ -136,7 +136,8 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     if address.ip() == IpAddr::from([0u16; 8]) {
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
-    SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_MAX)?;
+    // Where it cannot be had, only such peers cost more.
+    let _ = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_MAX);
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, backlog)?;
     Ok(TcpListener::from_std(socket.into()))

@@ -8,7 +8,7 @@ use super::disk::{self, File};
 use super::held::HELD_MAX;
 use super::journal::{self, Found, Journal};
 use super::part::{Attributes, Part, folder_of};
-use super::receive::Digested;
+use super::receive::{Digested, rewrite};
 use super::scale::scaled;
 use super::target::{Offer, Resume};
 use super::wait::{Stop, Waits};
@@ -178,10 +178,12 @@ impl Beside {
             }
         }
         let nothing = || Digested::nothing(offer.about.algorithm);
+        let mut unsynced = None;
         let (part, journal, there) = match std::mem::replace(self, Beside::Unseen) {
             Beside::Earlier { part, found: Some(found) } if goes_on => {
                 let (found, resume) = *found;
                 let journal = found.resume(&part.journal_path(), offer.about.clone());
+                unsynced = resume.unsynced();
                 (part, Some(Arc::new(journal)), resume.digested)
             }
             Beside::Ours { part, journal, kept: Kept::Good(resume) } if goes_on => (part, journal, resume.digested),
@@ -192,12 +194,21 @@ impl Beside {
             // Put there above.
             Beside::Unseen => return Err(Stop::local(format!("the part of {shown} is gone"))),
         };
+        if let Some(journal) = journal.as_ref().filter(|_| goes_on) {
+            // No run has ended in order any more: what changes the part from here on is no stranger's doing.
+            journal.record_passing(offer.offset);
+        }
         let file = Arc::clone(part.file());
         // Not where there is nothing to cut: ext4 then writes back at the close (ext4(5), auto_da_alloc), which took
         // longer than all else that is done with a file of 4 KiB.
         let cut = if is_fresh { Ok(()) } else { part.truncate(there.offset) };
         *self = Beside::Ours { part, journal: journal.clone(), kept: Kept::Unknown };
         cut.map_err(|error| Stop::local(format!("cannot cut the part of {shown}: {}", reason(&error))))?;
+        if let Some(unsynced) = unsynced {
+            let file = Arc::clone(&file);
+            let rewritten = worker.run(move || rewrite(&file, unsynced.start, unsynced.end)).wait(waits)?;
+            rewritten.map_err(|error| Stop::local(format!("cannot write the part of {shown}: {}", reason(&error))))?;
+        }
         Ok(Begun { file, there, journal })
     }
 

@@ -276,7 +276,11 @@ impl<'a> Fetcher<'a> {
                 log::debug!(target: "main", "{}; connecting again", stop.into_error());
                 self.ask_again();
                 self.ready.push_front(item);
-                Ok(())
+                // A server that has no time for us has none for the other files either.
+                match self.later.iter().filter_map(|item| item.due).min() {
+                    Some(due) if session.was_refused() => self.tools.pause(due),
+                    _ => Ok(()),
+                }
             }
             Err(Failed::Connection(stop)) => {
                 self.ask_again();
@@ -316,7 +320,9 @@ impl<'a> Fetcher<'a> {
         match v1::ask(&item, &mut self.tools) {
             Ok(answered) => {
                 log::info!(target: "main", "{} answers in version 1: no resume", self.tools.server);
-                self.silences = self.silences.saturating_add(1);
+                // An error says nothing of the version: a server of version 2 that has no room for us cuts the one
+                // connection, and has a word for the next.
+                self.silences = self.silences.saturating_add(u32::from(!answered.is_refusal()));
                 // A stream has to go on in the version in which it began.
                 if self.silences >= SILENCES_MAX || item.target.is_stream() {
                     self.speech = Speech::V1;
@@ -361,11 +367,13 @@ impl<'a> Fetcher<'a> {
                 Ok(())
             }
             Outcome::There { line, digest, size } => {
-                item.target.clean();
                 let done = Done { name: item.name.to_vec(), shown: item.target.shown(), size, digest, line };
                 match self.folder_to_sync(&item).and_then(|folder| item.target.sync(folder)) {
                     Some(job) => return self.tools.ledger.commits.start(done, job, &self.tools.waits),
-                    None => self.tools.committed(done, Ok(true)),
+                    None => {
+                        item.target.clean();
+                        self.tools.committed(done, Ok(true));
+                    }
                 }
                 Ok(())
             }

@@ -165,10 +165,7 @@ impl<'a> Item<'a> {
         let Some(file) = self.target.part_file() else { return Ok(()) };
         let done = Arc::new(AtomicU64::new(resume.digested.offset));
         let end = resume.offset;
-        // The run before may have been ended right behind a sync that failed. Of that the kernel tells once, and calls
-        // clean what is not on the disk (fsync(2)); only what is written again is synced again.
-        let unsynced = if tools.config.sync { resume.synced } else { end };
-        let pending = tools.receiver.digest_file(file, resume.digested.clone(), end, unsynced, Arc::clone(&done));
+        let pending = tools.receiver.digest_file(file, resume.digested.clone(), end, Arc::clone(&done));
         match self.watch(&pending, &done, Activity::Checking, end, tools)? {
             Ok(digested) => self.target.set_digested(Some(digested)),
             Err(error) => {
@@ -231,7 +228,7 @@ impl<'a> Item<'a> {
         };
         let done = Arc::new(AtomicU64::new(0));
         let nothing = Digested::nothing(algorithm);
-        let pending = tools.receiver.digest_file(file, nothing, size, size, Arc::clone(&done));
+        let pending = tools.receiver.digest_file(file, nothing, size, Arc::clone(&done));
         Comparison::Running { pending, done, size }
     }
 

@@ -31,7 +31,7 @@ const BLOCK_LEN: usize = scaled(1 << 20) as usize;
 const BLOCKS_MAX: usize = 6;
 
 /// Bytes after which those written so far are synced, so that the last sync is short.
-const SYNC_EVERY: u64 = scaled(32 << 20);
+pub const SYNC_EVERY: u64 = scaled(32 << 20);
 
 /// With so many cores, nobody has to wait for one.
 const CORES_ENOUGH: usize = 4;
@@ -253,13 +253,11 @@ impl Receiver {
     }
 
     /// Goes on digesting with bytes of a local file, up to `end`; `done` is where it is. A file that ends before is an error.
-    /// What lies behind `unsynced` is written again where it lies.
     pub fn digest_file(
         &self,
         file: Arc<File>,
         from: Digested,
         end: u64,
-        unsynced: u64,
         done: Arc<AtomicU64>,
     ) -> Pending<io::Result<Digested>> {
         self.hasher.run(move || {
@@ -274,12 +272,7 @@ impl Receiver {
                 match file.read_at(buffer.get_mut(..len).unwrap_or_default(), offset) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Ok(n) => {
-                        let bytes = buffer.get(..n).unwrap_or_default();
-                        hasher.update(bytes);
-                        let synced = usize::try_from(unsynced.saturating_sub(offset)).unwrap_or(n).min(n);
-                        if let Some(bytes) = bytes.get(synced..).filter(|bytes| !bytes.is_empty()) {
-                            file.write_all_at(bytes, offset + synced as u64)?;
-                        }
+                        hasher.update(buffer.get(..n).unwrap_or_default());
                         offset += n as u64;
                         done.store(offset, Ordering::Relaxed);
                     }
@@ -290,6 +283,28 @@ impl Receiver {
             Ok(Digested { offset, hasher })
         })
     }
+}
+
+/// Writes again what a file holds from `from` to `end`, where it lies.
+///
+/// Of a sync that failed the kernel tells once, and calls clean what is not on the disk (fsync(2)): after that, only what
+/// is written again is synced again.
+pub fn rewrite(file: &File, from: u64, end: u64) -> io::Result<()> {
+    let mut buffer = Pages::new(BLOCK_LEN);
+    let mut offset = from;
+    while offset < end {
+        let len = usize::try_from(end - offset).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
+        match file.read_at(buffer.get_mut(..len).unwrap_or_default(), offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                file.write_all_at(buffer.get(..n).unwrap_or_default(), offset)?;
+                offset += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Makes the calling thread, and on Linux only that one, nicer by [`GIVES_WAY`].

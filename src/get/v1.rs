@@ -42,6 +42,11 @@ pub fn ask(item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Answered, Stop> {
 }
 
 impl Answered {
+    /// Whether the answer is an error.
+    pub fn is_refusal(&self) -> bool {
+        self.status == Status::Error
+    }
+
     /// Takes the rest of the answer.
     pub fn finish(self, item: &mut Item<'_>, tools: &mut Tools<'_>) -> Result<Outcome, Stop> {
         let Answered { mut link, status } = self;

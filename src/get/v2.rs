@@ -72,6 +72,8 @@ pub struct Session {
     until: Instant,
     /// What the last WAIT of this reply said.
     waited: Option<u64>,
+    /// Whether the last reply was that the server has no time for us now.
+    was_refused: bool,
     held: Held,
 }
 
@@ -80,7 +82,14 @@ impl Session {
     pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
         let config = tools.config;
         let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
-        Ok(Session { link, replies: 0, until: clock::now() + config.timeout, waited: None, held: Held::new() })
+        Ok(Session {
+            link,
+            replies: 0,
+            until: clock::now() + config.timeout,
+            waited: None,
+            was_refused: false,
+            held: Held::new(),
+        })
     }
 
     /// Asks, with the next [`Session::flush`]; the reply comes behind those to all earlier requests.
@@ -114,6 +123,7 @@ impl Session {
             Wanted::Digest { size } => self.compare(item, &file, size, tools),
             Wanted::Bytes { .. } => self.receive(item, &file, tools),
         };
+        self.was_refused &= result.is_err();
         if matches!(result, Ok(_) | Err(Failed::Reply(_) | Failed::Changed(_))) {
             self.replies += 1;
         }
@@ -187,8 +197,14 @@ impl Session {
         self.link.broken(Malformed::FrameType(kind))
     }
 
+    /// Whether the last reply was that the server has no time for us now.
+    pub fn was_refused(&self) -> bool {
+        self.was_refused
+    }
+
     /// What an ERROR means.
-    fn refusal(&self, name: &[u8], code: ErrorCode, message: &[u8]) -> Failed {
+    fn refusal(&mut self, name: &[u8], code: ErrorCode, message: &[u8]) -> Failed {
+        self.was_refused = matches!(code, ErrorCode::Busy | ErrorCode::ShuttingDown);
         let server = self.link.server();
         let shown = text::quoted(name);
         let words = text::escaped(message);

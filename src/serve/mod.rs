@@ -90,9 +90,8 @@ impl Default for Limits {
 /// How many of the connections that a server takes one address may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PerAddress {
-    /// Half of them, but [`PER_ADDRESS_LEAST`] in any case: no address takes the server from all others, and an office
-    /// behind one address is refused nothing before it has as many as all others together may have.
-    /// (Postfix: smtpd_client_connection_count_limit is half of the default process limit.)
+    /// Half of them, but no less than [`PER_ADDRESS_LEAST`] and no more than [`PER_ADDRESS_MOST`]: no address takes the
+    /// server from all others. (Postfix: smtpd_client_connection_count_limit is half of the default process limit.)
     Half,
     /// As many as there is room for.
     All,
@@ -103,11 +102,16 @@ pub enum PerAddress {
 /// Connections that one address may have at the least if nobody has said how many: a server for so few is no public one.
 const PER_ADDRESS_LEAST: usize = 16;
 
+/// Connections that one address may have at the most if nobody has said how many: more than the machines behind one
+/// address use at a time, and what the kernel holds for so many that do not read is 0.7 GB, below what Linux lets TCP have
+/// on a machine with 8 GB (tcp_mem).
+const PER_ADDRESS_MOST: usize = 1_000;
+
 impl PerAddress {
     /// How many that is where a server takes `max_conns` in all; `None` is no limit.
     pub fn most(self, max_conns: usize) -> Option<usize> {
         match self {
-            PerAddress::Half => Some((max_conns / 2).max(PER_ADDRESS_LEAST)),
+            PerAddress::Half => Some((max_conns / 2).clamp(PER_ADDRESS_LEAST, PER_ADDRESS_MOST)),
             PerAddress::All => None,
             PerAddress::Most(most) => Some(most),
         }

@@ -15,8 +15,8 @@ use crate::error::ExitCode;
 use crate::get::journal::{SUFFIX, slots};
 use crate::get::{Existing, GetConfig, Output, ProgressMode, fetch_all};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
-use crate::proto::Wanted;
 use crate::proto::digest::Algorithm;
+use crate::proto::{Version, Wanted};
 use disk::{Disk, Survives};
 use machine::{Dice, End, Machine};
 use origin::{Kind, Origin};
@@ -51,6 +51,8 @@ struct Past {
     has_been_written_to: bool,
     /// Its power was cut.
     was_cut: bool,
+    /// Bytes of each part that were synced, and said to be so, and of which version.
+    promised: BTreeMap<Vec<u8>, (Version, u64)>,
 }
 
 fn target(name: &[u8]) -> PathBuf {
@@ -86,6 +88,8 @@ fn lives(dice: &Dice) {
         machine = one_life(machine, &setting, &mut past, dice);
         if dice.happens(6, 1) {
             between_lives(&mut machine, &setting, dice);
+            // Somebody may have taken away what was kept.
+            past.promised.clear();
         }
     }
     last_life(machine, &setting, &past);
@@ -226,7 +230,27 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
     }
     machine.disk.capacity = u64::MAX;
     machine.disk.thief = None;
+    // What --no-resume and version 1 throw away, they may.
+    let keeps = setting.resume && !config.v1 && setting.kind == Kind::New && !machine.origin.has_damaged;
+    check_promises(&machine, setting, past, keeps);
     machine
+}
+
+/// What was once synced stays so: as long as the server has this content, nobody else touches the part, and the disk
+/// works, its journal says no less from one life to the next, until the file has its name.
+fn check_promises(machine: &Machine, setting: &Setting, past: &mut Past, keeps: bool) {
+    for name in &setting.names {
+        let present = machine.origin.present(name).expect("the server has it");
+        let entries = machine.disk.synced_content(&journal_of(name)).map(slots).unwrap_or_default();
+        let synced = entries.iter().filter(|entry| entry.is_synced && entry.about.version == present.version());
+        let now = synced.map(|entry| entry.offset).max().unwrap_or(0);
+        let before =
+            past.promised.get(name).filter(|(version, _)| *version == present.version()).map(|(_, offset)| *offset);
+        let is_saved = machine.disk.content(&target(name)) == Some(&present.bytes);
+        let is_held = keeps && !past.has_failed && !past.has_been_written_to && !is_saved;
+        assert!(!is_held || before.is_none_or(|before| now >= before), "{before:?} bytes were synced, {now} are left");
+        past.promised.insert(name.clone(), (present.version(), now));
+    }
 }
 
 fn any_of<'a>(setting: &'a Setting, dice: &Dice) -> &'a [u8] {
@@ -253,7 +277,7 @@ fn cut_power(machine: &mut Machine, setting: &Setting, past: &mut Past, dice: &D
         let part = machine.disk.content(&beside(name)).map(<[u8]>::len);
         let after = machine.disk.content(&journal_of(name)).map(|_| promised(machine, name));
         let is_saved = machine.disk.content(&target(name)).is_some();
-        let is_kept = after == Some(before) && part.is_some_and(|len| Some(len as u64) >= before);
+        let is_kept = after >= Some(before) && part.is_some_and(|len| Some(len as u64) >= before);
         assert!(
             before.is_none() || is_kept || is_saved,
             "{before:?} bytes were synced, {after:?} are left, of {part:?}"
