@@ -201,10 +201,10 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
         End::Returned(exit) => {
             dice.step(|| format!("returned {exit:?}: {}", String::from_utf8_lossy(&machine.printed)));
             check_end(&machine, setting, exit, existing);
-            // Seen by the next run only if this one has ended in order, and its journal was written to the end.
-            let is_orderly = !past.has_failed && String::from_utf8_lossy(&machine.printed).contains(" are kept in ");
-            if is_orderly && dice.happens(3, 1) {
-                if machine.disk.scribble(&beside(any_of(setting, dice))) {
+            // Seen by the next run only if the last one that received something of it has ended in order.
+            let name = any_of(setting, dice);
+            if !past.has_failed && is_closed(&machine, name) && dice.happens(3, 1) {
+                if machine.disk.scribble(&beside(name)) {
                     past.has_been_written_to = true;
                     dice.count("somebody else wrote to a part");
                 }
@@ -251,6 +251,12 @@ fn check_promises(machine: &Machine, setting: &Setting, past: &mut Past, keeps: 
         assert!(!is_held || before.is_none_or(|before| now >= before), "{before:?} bytes were synced, {now} are left");
         past.promised.insert(name.clone(), (present.version(), now));
     }
+}
+
+/// Whether the journal of a part says when the part changed last.
+fn is_closed(machine: &Machine, name: &[u8]) -> bool {
+    let entries = machine.disk.content(&journal_of(name)).map(slots).unwrap_or_default();
+    entries.iter().max_by_key(|entry| entry.sequence).is_some_and(|entry| entry.closed.is_some())
 }
 
 fn any_of<'a>(setting: &'a Setting, dice: &Dice) -> &'a [u8] {

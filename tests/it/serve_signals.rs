@@ -59,7 +59,7 @@ fn half_a_request_does_not_hold_up_the_end() {
 fn every_connection_has_its_closing_line_also_when_thousands_end_at_once() {
     const CONNECTIONS: usize = 4000;
     let scratch = Scratch::new();
-    let server = Server::of(&scratch);
+    let server = Server::start(serve(&scratch).args(["--max-conns-per-ip", "0"]));
     let silent: Vec<TcpStream> = (0..CONNECTIONS).map(|_| dial(server.addr)).collect();
     wait_for("all connections", || server.log().matches("connection from ").count() == CONNECTIONS);
     let outcome = server.stop();
