@@ -15,9 +15,9 @@ use crate::file::ServedFile;
 
 /// Bytes that the kernel takes from us before they are under way to the peer. Without a bound it takes 4 MB (tcp_wmem) for
 /// each that does not read: 680 such connections, open or closed, then have all the memory that TCP may use on a machine
-/// with 24 GB, and stop everybody. A slice of the digest jobs takes 1 ms, in which a line of 4 Gbit/s sends as much: more
-/// than MD5 brings. 16 readers on loopback cost the same CPU with a quarter of it and without. (Cloudflare: 128 KiB.)
-const UNSENT_MAX: u32 = 512 * 1024;
+/// with 24 GB, and stop everybody. A quarter of that is what one turn sends; with less, fast readers are woken more often.
+/// (Cloudflare: 128 KiB.)
+const UNSENT_MAX: u32 = 1024 * 1024;
 
 /// What a call on a transport came to.
 #[derive(Debug)]

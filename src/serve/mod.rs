@@ -103,9 +103,9 @@ pub enum PerAddress {
 const PER_ADDRESS_LEAST: usize = 16;
 
 /// Connections that one address may have at the most if nobody has said how many: more than the machines behind one
-/// address use at a time, and what the kernel holds for so many that do not read is 0.7 GB, below what Linux lets TCP have
+/// address use at a time, and what the kernel holds for so many that do not read is 0.6 GB, below what Linux lets TCP have
 /// on a machine with 8 GB (tcp_mem).
-const PER_ADDRESS_MOST: usize = 1_000;
+const PER_ADDRESS_MOST: usize = 500;
 
 impl PerAddress {
     /// How many that is where a server takes `max_conns` in all; `None` is no limit.
