@@ -109,7 +109,6 @@ impl Beside {
                 version: entry.about.version,
                 size: entry.about.size,
                 offset: entry.offset,
-                synced: found.synced().min(entry.offset),
                 digested: found.digested(algorithm),
             };
             Some(Box::new((found, resume)))
@@ -182,8 +181,8 @@ impl Beside {
         let (part, journal, there) = match std::mem::replace(self, Beside::Unseen) {
             Beside::Earlier { part, found: Some(found) } if goes_on => {
                 let (found, resume) = *found;
+                unsynced = found.unsynced();
                 let journal = found.resume(&part.journal_path(), offer.about.clone());
-                unsynced = resume.unsynced();
                 (part, Some(Arc::new(journal)), resume.digested)
             }
             Beside::Ours { part, journal, kept: Kept::Good(resume) } if goes_on => (part, journal, resume.digested),
@@ -206,7 +205,7 @@ impl Beside {
         cut.map_err(|error| Stop::local(format!("cannot cut the part of {shown}: {}", reason(&error))))?;
         if let Some(unsynced) = unsynced {
             let file = Arc::clone(&file);
-            let rewritten = worker.run(move || rewrite(&file, unsynced.start, unsynced.end)).wait(waits)?;
+            let rewritten = worker.run(move || rewrite(&file, unsynced)).wait(waits)?;
             rewritten.map_err(|error| Stop::local(format!("cannot write the part of {shown}: {}", reason(&error))))?;
         }
         Ok(Begun { file, there, journal })

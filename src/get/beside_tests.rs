@@ -117,7 +117,7 @@ fn digested() -> Digested {
 }
 
 fn good(size: u64) -> Kept {
-    Kept::Good(Resume { version: Version([7; 16]), size, offset: HALF, synced: 0, digested: digested() })
+    Kept::Good(Resume { version: Version([7; 16]), size, offset: HALF, digested: digested() })
 }
 
 /// What is told of what is left: how much, as far as that is known.

@@ -429,6 +429,11 @@ pub enum Outcome {
     Differs,
 }
 
+/// A server's refusal for the moment, in its own words.
+pub fn not_now(server: &str, name: &[u8], message: &[u8]) -> Stop {
+    Stop::again(format!("{server} cannot send {} now: {}", text::quoted(name), text::escaped(message)))
+}
+
 /// A server's refusal, in its own words.
 pub fn refused(server: &str, name: &[u8], message: &[u8]) -> Stop {
     let message = match text::escaped(message) {

@@ -11,12 +11,13 @@
 //! beginning, and not a wrong file, since the digest of the whole decides in the end.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::disk::{self, File, Time};
 use super::part::{folder_of, lies_at, open_part};
-use super::receive::{Digested, Resumable};
+use super::receive::{Digested, Resumable, SYNC_EVERY};
 use super::scale::scaled;
 use crate::proto::digest::{Algorithm, Hasher, STATE_LEN};
 use crate::proto::{NAME_MAX, VERSION_LEN, Version};
@@ -41,6 +42,9 @@ const BOOT_MAX: usize = 64;
 
 /// Bytes of progress between two slots that are not synced: what a kill may lose, beside what is on its way.
 const RECORD_EVERY: u64 = scaled(1 << 20);
+
+/// Bytes after which a part that is synced at all has something in it that is, also on a slow disk.
+const SYNCED_BY: u64 = 4 * SYNC_EVERY;
 
 /// The name behind a part file's name.
 pub const SUFFIX: &str = ".state";
@@ -245,9 +249,13 @@ impl Found {
         Ok(Some(Found { file, slots, entry, durable, is_touched }))
     }
 
-    /// Bytes of the part that are known to be on the disk.
-    pub fn synced(&self) -> u64 {
-        self.durable.as_ref().map_or(0, |durable| durable.offset)
+    /// What of the part an earlier run may have tried to sync in vain, and was ended before it could say so.
+    pub fn unsynced(&self) -> Option<Range<u64>> {
+        let synced = self.durable.as_ref().map_or(0, |durable| durable.offset);
+        let unsynced = synced..self.entry.offset;
+        // Where nothing was synced in so many bytes, nobody tried (--no-sync).
+        let was_tried = synced > 0 || self.entry.offset <= SYNCED_BY;
+        (was_tried && !unsynced.is_empty()).then_some(unsynced)
     }
 
     /// The digest of the part as far as it can be trusted, or of nothing yet.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Returns, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -262,42 +263,39 @@ impl Receiver {
     ) -> Pending<io::Result<Digested>> {
         self.hasher.run(move || {
             let Digested { mut offset, mut hasher } = from;
-            let mut buffer = Pages::new(BLOCK_LEN);
-            while offset < end {
+            each_block(&file, offset..end, |bytes, _| {
                 // Nobody looks any more, and others wait for this thread.
                 if Arc::strong_count(&done) == 1 {
                     return Err(io::ErrorKind::Interrupted.into());
                 }
-                let len = usize::try_from(end - offset).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
-                match file.read_at(buffer.get_mut(..len).unwrap_or_default(), offset) {
-                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(n) => {
-                        hasher.update(buffer.get(..n).unwrap_or_default());
-                        offset += n as u64;
-                        done.store(offset, Ordering::Relaxed);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
+                hasher.update(bytes);
+                offset += bytes.len() as u64;
+                done.store(offset, Ordering::Relaxed);
+                Ok(())
+            })?;
             Ok(Digested { offset, hasher })
         })
     }
 }
 
-/// Writes again what a file holds from `from` to `end`, where it lies.
+/// Writes again what a file holds there, where it lies.
 ///
 /// Of a sync that failed the kernel tells once, and calls clean what is not on the disk (fsync(2)): after that, only what
 /// is written again is synced again.
-pub fn rewrite(file: &File, from: u64, end: u64) -> io::Result<()> {
+pub fn rewrite(file: &File, range: Range<u64>) -> io::Result<()> {
+    each_block(file, range, |bytes, offset| file.write_all_at(bytes, offset))
+}
+
+/// Reads what a file holds there, a block at a time, with its place. A file that ends before is an error.
+fn each_block(file: &File, range: Range<u64>, mut take: impl FnMut(&[u8], u64) -> io::Result<()>) -> io::Result<()> {
     let mut buffer = Pages::new(BLOCK_LEN);
-    let mut offset = from;
-    while offset < end {
-        let len = usize::try_from(end - offset).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
+    let mut offset = range.start;
+    while offset < range.end {
+        let len = usize::try_from(range.end - offset).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
         match file.read_at(buffer.get_mut(..len).unwrap_or_default(), offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => {
-                file.write_all_at(buffer.get(..n).unwrap_or_default(), offset)?;
+                take(buffer.get(..n).unwrap_or_default(), offset)?;
                 offset += n as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

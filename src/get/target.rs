@@ -1,7 +1,6 @@
 //! Where a file's bytes go: a part file that becomes the target, or a stream that takes them as they come.
 
 use std::fs::{File, OpenOptions};
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::disk::{self, Time};
 use super::held::HELD_MAX;
 use super::journal::{About, Journal};
 use super::part::{Attributes, Part, folder_of, is_directory};
-use super::receive::{Digested, Resumable, SYNC_EVERY, Sink, Stopped};
+use super::receive::{Digested, Resumable, Sink, Stopped};
 use super::scale::scaled;
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
@@ -25,9 +24,6 @@ use crate::text;
 
 /// Smaller files stay in the page cache, where whoever fetched them will look next.
 const PASSES_CACHE_FROM: u64 = scaled(64 << 20);
-
-/// Bytes after which a part that is synced at all has something in it that is, also on a slow disk.
-const SYNCED_BY: u64 = 4 * SYNC_EVERY;
 
 /// Where one file goes.
 pub enum Target {
@@ -67,20 +63,8 @@ pub struct Resume {
     pub size: u64,
     /// Bytes that are there.
     pub offset: u64,
-    /// Bytes of them that are known to be on the disk.
-    pub synced: u64,
     /// The digest of them or, until they have been read again, of fewer.
     pub digested: Digested,
-}
-
-impl Resume {
-    /// What an earlier run may have tried to sync in vain, and was ended before it could say so.
-    pub fn unsynced(&self) -> Option<Range<u64>> {
-        let unsynced = self.synced..self.offset;
-        // Where nothing was synced in so many bytes, nobody tried (--no-sync).
-        let was_tried = self.synced > 0 || self.offset <= SYNCED_BY;
-        (was_tried && !unsynced.is_empty()).then_some(unsynced)
-    }
 }
 
 /// All that receiving needs.
@@ -256,7 +240,6 @@ impl Target {
             version: offer.about.version,
             size: offer.about.size,
             offset: resumable.offset,
-            synced: 0,
             digested: resumable.digested.unwrap_or_else(|| Digested::nothing(offer.about.algorithm)),
         };
         match (self, stopped) {
@@ -325,8 +308,7 @@ impl Target {
     }
 
     /// What brings to the disk a file that is there already, if it is so new that it may not be there: a run that was
-    /// ended behind the renaming may have made it.
-    /// What lies beside it goes when that is done.
+    /// ended behind the renaming may have made it. What lies beside it goes when that is done.
     pub fn sync(&mut self, folder: Arc<Folder>) -> Option<impl FnOnce() -> Committed + Send + 'static> {
         let Target::File(target) = self else { return None };
         let path = target.path.clone();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::clock;
-use super::item::{Item, Outcome, Received, Tools, refused};
+use super::item::{Item, Outcome, Received, Tools, not_now, refused};
 use super::journal::About;
 use super::link::{Link, Lost, Read};
 use super::receive::{Body, Room};
@@ -91,8 +91,7 @@ fn refusal(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<St
         }
     }
     if v1::passes(&message) {
-        let (server, name, words) = (link.server(), text::quoted(item.name), text::escaped(&message));
-        return Ok(Stop::again(format!("{server} cannot send {name} now: {words}")));
+        return Ok(not_now(link.server(), item.name, &message));
     }
     Ok(refused(link.server(), item.name, &message))
 }

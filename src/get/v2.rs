@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 use super::held::{HELD_MAX, Held};
-use super::item::{Comparison, Item, Outcome, Received, Stage, Tools, refused};
+use super::item::{Comparison, Item, Outcome, Received, Stage, Tools, not_now, refused};
 use super::journal::About;
 use super::link::{Link, Lost, Read};
 use super::part::Attributes;
@@ -206,13 +206,12 @@ impl Session {
     fn refusal(&mut self, name: &[u8], code: ErrorCode, message: &[u8]) -> Failed {
         self.was_refused = matches!(code, ErrorCode::Busy | ErrorCode::ShuttingDown);
         let server = self.link.server();
-        let shown = text::quoted(name);
-        let words = text::escaped(message);
-        let not_now = || Stop::again(format!("{server} cannot send {shown} now: {words}"));
         Failed::Reply(match code {
-            ErrorCode::Changed => return Failed::Changed(not_now()),
-            ErrorCode::Busy | ErrorCode::ShuttingDown => not_now(),
-            ErrorCode::BadRequest => Stop::protocol(format!("{server} did not understand us: {words}")),
+            ErrorCode::Changed => return Failed::Changed(not_now(server, name, message)),
+            ErrorCode::Busy | ErrorCode::ShuttingDown => not_now(server, name, message),
+            ErrorCode::BadRequest => {
+                Stop::protocol(format!("{server} did not understand us: {}", text::escaped(message)))
+            }
             _ => refused(server, name, message),
         })
     }

@@ -6,6 +6,7 @@
 
 mod chance;
 mod client;
+mod dice;
 mod server;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub use chance::Chance;
 pub use client::machine;
+use dice::Dice;
 
 /// Runs the simulation of this name for `seeds` seeds, or as the environment says; a run that panics names its seed and its
 /// last steps.

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Chance, run};
+use super::{Chance, Dice, run};
 use crate::serve::Limits;
 use crate::serve::conn::{Conn, Context, TURN_BUDGET, Turn};
 use crate::serve::digests::{Digests, UNWAITED_MAX, Waiter};
@@ -23,47 +23,6 @@ const IDLE_YIELDS_MAX: u32 = 3;
 /// Jumps of the time after which no connection and no job may be left, when peers do nothing any more: a dead disk ends
 /// each of twelve requests after some 400 looks.
 const JUMPS_MAX: u32 = 6000;
-
-/// The chance of a run, shared by all that is simulated in it.
-#[derive(Clone)]
-struct Dice(Rc<RefCell<Chance>>);
-
-impl std::fmt::Debug for Dice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Dice")
-    }
-}
-
-impl Dice {
-    fn with<T>(&self, ask: impl FnOnce(&mut Chance) -> T) -> T {
-        ask(&mut self.0.borrow_mut())
-    }
-
-    fn happens(&self, of: u32, times: u32) -> bool {
-        self.with(|chance| chance.happens(of, times))
-    }
-
-    fn fault(&self, kind: &'static str, of: u32, times: u32) -> bool {
-        self.with(|chance| chance.fault(kind, of, times))
-    }
-
-    fn count(&self, kind: &'static str) {
-        self.with(|chance| chance.count(kind));
-    }
-
-    fn step(&self, step: impl FnOnce() -> String) {
-        self.with(|chance| chance.step(step()));
-    }
-}
-
-/// Gives the chance back, with what it remembers, also when the run panics.
-struct Lent<'a>(&'a mut Chance, Dice);
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        std::mem::swap(self.0, &mut self.1.0.borrow_mut());
-    }
-}
 
 /// What the reactor is to its connections.
 struct Server {
@@ -365,21 +324,20 @@ fn in_words(turn: Turn, now: Instant) -> String {
 }
 
 fn one(chance: &mut Chance) {
-    let shared = Dice(Rc::new(RefCell::new(Chance::new(0))));
-    std::mem::swap(chance, &mut shared.0.borrow_mut());
-    let _lent = Lent(chance, shared.clone());
-    let mut server = Server::new(&shared);
-    let (peers, steps) = shared.with(|chance| (chance.within(1..7), chance.within(20..400)));
-    for step in 0..steps {
-        if (server.accepted as u64) < peers && (step == 0 || shared.happens(5, 1)) && server.stops_at.is_none() {
-            server.accept();
+    Dice::lend(chance, |dice| {
+        let mut server = Server::new(dice);
+        let (peers, steps) = dice.with(|chance| (chance.within(1..7), chance.within(20..400)));
+        for step in 0..steps {
+            if (server.accepted as u64) < peers && (step == 0 || dice.happens(5, 1)) && server.stops_at.is_none() {
+                server.accept();
+            }
+            server.step();
+            if server.accepted as u64 == peers && server.conns.is_empty() && server.digests.is_empty() {
+                break;
+            }
         }
-        server.step();
-        if server.accepted as u64 == peers && server.conns.is_empty() && server.digests.is_empty() {
-            break;
-        }
-    }
-    server.wind_up(shared.happens(2, 1));
+        server.wind_up(dice.happens(2, 1));
+    });
 }
 
 #[test]

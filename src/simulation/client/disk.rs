@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::machine::{Dice, Handle};
+use super::machine::Handle;
 use crate::get::disk::{File, Stat};
 use crate::proto::Mtime;
+use crate::simulation::Dice;
 
 /// Bytes of a write that are there after a power cut together, or not.
 const SECTOR: usize = 64;

@@ -9,64 +9,16 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::disk::Disk;
 use super::origin::Origin;
 use crate::get::workers::Job;
 use crate::net::Io;
-use crate::simulation::Chance;
+use crate::simulation::Dice;
 
 /// Waits in a row that come to nothing before a run counts as hanging.
 const WAITS_MAX: u64 = 200_000;
-
-/// The chance of a run, shared by all that it happens to.
-#[derive(Clone)]
-pub struct Dice(Rc<RefCell<Chance>>);
-
-impl Dice {
-    /// Takes over a chance.
-    pub fn new(chance: Chance) -> Dice {
-        Dice(Rc::new(RefCell::new(chance)))
-    }
-
-    /// Gives it back; what is shared after that has a spent one.
-    pub fn into_chance(self) -> Chance {
-        self.0.replace(Chance::new(0))
-    }
-
-    pub fn within(&self, range: std::ops::Range<u64>) -> u64 {
-        self.0.borrow_mut().within(range)
-    }
-
-    pub fn len(&self, max: usize) -> usize {
-        self.0.borrow_mut().len(max)
-    }
-
-    pub fn happens(&self, of: u32, times: u32) -> bool {
-        self.0.borrow_mut().happens(of, times)
-    }
-
-    pub fn pick<'a, T>(&self, choices: &'a [T]) -> &'a T {
-        self.0.borrow_mut().pick(choices)
-    }
-
-    pub fn fault(&self, kind: &'static str, of: u32, times: u32) -> bool {
-        self.0.borrow_mut().fault(kind, of, times)
-    }
-
-    pub fn count(&self, kind: &'static str) {
-        self.0.borrow_mut().count(kind);
-    }
-
-    pub fn step(&self, step: impl FnOnce() -> String) {
-        let mut chance = self.0.borrow_mut();
-        if chance.is_watched() {
-            chance.step(step());
-        }
-    }
-}
 
 /// The machine.
 pub struct Machine {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
 use std::time::{Duration, Instant};
 
-use super::machine::Dice;
 use crate::net::{Closed, Io};
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 use crate::proto::v2::{self, Asked, ErrorCode};
 use crate::proto::{Mtime, Request, Version, Wanted, base_name, v1};
+use crate::simulation::Dice;
 
 /// Bytes of a DATA frame at most; a block of the client has 256.
 const FRAME_MAX: usize = 700;

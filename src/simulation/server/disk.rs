@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::Dice;
 use crate::file::{ServedFile, Source, Stamp};
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 use crate::proto::{Mtime, Version};
 use crate::root::{Directory, Found, Refusal};
+use crate::simulation::Dice;
 
 /// Sizes around which something in the server changes: a page, what is gathered, a stride, a chunk that is hashed, a
 /// window, and some of them.

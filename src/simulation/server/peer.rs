@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::Dice;
 use super::disk::Disk;
 use super::model::Model;
 use crate::file::ServedFile;
 use crate::net::{Closed, Io, Transport};
 use crate::proto::digest::Algorithm;
 use crate::proto::{NAME_MAX, Request, Version, Wanted, v1, v2};
+use crate::simulation::Dice;
 
 /// Bytes that fit on the way to a peer at first, at most.
 const ROOM_MAX: u64 = 300_000;
