@@ -17,6 +17,7 @@ mod progress;
 mod receive;
 mod retry;
 mod scale;
+mod sink;
 mod target;
 mod v1;
 mod v2;

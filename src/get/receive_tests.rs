@@ -1,13 +1,16 @@
 //! Disks that fail or hang, where no file system can be brought to it: a device that cannot be synced, a pipe that is full.
 
 use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::thread::sleep;
 use std::time::Instant;
 
 use signal_hook::consts::SIGINT;
 
 use super::*;
+use crate::error::ExitCode;
 
 /// Long beside what a test does meanwhile: a wait that is left out is seen.
 const LATE: Duration = Duration::from_millis(100);

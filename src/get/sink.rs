@@ -1,0 +1,105 @@
+//! Where received bytes are written: a file, or something that takes each byte once.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use super::disk::File;
+use super::wait::Stop;
+use crate::error::{Error, ExitCode, reason};
+
+/// Where blocks are written.
+#[derive(Clone)]
+pub enum Sink {
+    /// A file, each byte at its place.
+    File {
+        /// The file.
+        file: Arc<File>,
+        /// Whether its bytes need not stay in the page cache; turned off by a file system that knows no such writes.
+        passes_cache: Arc<AtomicBool>,
+        /// What error lines call it.
+        shown: String,
+    },
+    /// Something that takes each byte once.
+    Stream {
+        /// It.
+        file: Arc<std::fs::File>,
+        /// Bytes it has taken.
+        written: Arc<AtomicU64>,
+        /// What error lines call it.
+        shown: String,
+    },
+}
+
+impl Sink {
+    /// Writes all of this, which belongs there.
+    pub fn write(&self, mut bytes: &[u8], offset: u64) -> io::Result<()> {
+        match self {
+            Sink::File { file, passes_cache, .. } => write_at(file, passes_cache, bytes, offset),
+            Sink::Stream { file, written, .. } => {
+                let skip = written.load(Ordering::Acquire).saturating_sub(offset);
+                bytes = usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)).unwrap_or_default();
+                while !bytes.is_empty() {
+                    match (&**file).write(bytes) {
+                        Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                        Ok(n) => {
+                            written.fetch_add(n as u64, Ordering::AcqRel);
+                            bytes = bytes.get(n..).unwrap_or_default();
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        // Somebody has made it non-blocking. This thread has nothing else to do.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            rustix::event::poll(&mut [PollFd::new(&**file, PollFlags::OUT)], None)?;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What a failed write means for the user.
+    pub fn failure(&self, error: &io::Error) -> Stop {
+        let (Sink::File { shown, .. } | Sink::Stream { shown, .. }) = self;
+        match (Errno::from_io_error(error), self) {
+            (Some(Errno::PIPE), Sink::Stream { .. }) => {
+                Stop::Final(Error::new(ExitCode::ClosedPipe, format!("{shown} was closed")))
+            }
+            (Some(Errno::NOSPC | Errno::DQUOT), Sink::Stream { .. }) => {
+                Stop::local(format!("cannot write to {shown}: the disk is full"))
+            }
+            (Some(Errno::NOSPC | Errno::DQUOT), Sink::File { .. }) => {
+                Stop::local(format!("cannot write {shown}: the disk is full; make room, or save elsewhere with -d"))
+            }
+            (Some(Errno::FBIG), _) => Stop::local(format!(
+                "cannot write {shown}: it would exceed a limit on the size of files (see ulimit -f)"
+            )),
+            _ => Stop::local(format!("cannot write {shown}: {}", reason(error))),
+        }
+    }
+}
+
+/// Writes all of this, if possible past the page cache (pwritev2(2), RWF_DONTCACHE): the disk begins at once, so that
+/// the last sync finds nothing to do, and the pages are used again, so that a download takes nobody's cache. A GiB to
+/// ext4 then took 0.4 s of CPU every time, in place of 0.3 to 3.4 s.
+fn write_at(file: &File, passes_cache: &AtomicBool, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while passes_cache.load(Ordering::Relaxed) && !bytes.is_empty() {
+        match file.write_past_cache(bytes, offset) {
+            // Not again with the same outcome: the plain write below says what is wrong.
+            Ok(0) => break,
+            Ok(n) => {
+                bytes = bytes.get(n..).unwrap_or_default();
+                offset += n as u64;
+            }
+            Err(Errno::INTR) => {}
+            // Before Linux 6.14, and on many file systems.
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => passes_cache.store(false, Ordering::Relaxed),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    file.write_all_at(bytes, offset)
+}
