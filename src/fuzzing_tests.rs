@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
-use crate::get::journal::About;
+use crate::get::slot::{About, Checkpoint};
+use crate::proto::tree::Prefix;
 
 /// Writes the seeds instead of comparing them.
 const WRITE: &str = "XFER_WRITE_SEEDS";
@@ -157,26 +158,32 @@ fn journal_seeds() -> Vec<(&'static str, Vec<u8>)> {
         version: Version([7; 16]),
         algorithm: Algorithm::Md5,
     };
-    let entry = |sequence, state: Option<(u64, [u8; 88])>, closed| {
-        let (about, is_synced, boot) = (about.clone(), state.is_some(), b"a-boot".to_vec());
-        let mut bytes = Entry { about, offset: 1 << 20, state, sequence, is_synced, closed, boot }.encode();
+    let entry = |sequence, checkpoint: Option<Checkpoint>| {
+        let (about, is_synced, boot) = (about.clone(), checkpoint.is_some(), b"a-boot".to_vec());
+        let mut bytes = Entry { about, offset: 33 << 20, checkpoint, sequence, is_synced, boot }.encode();
         bytes.truncate(bytes.len() - blake3::OUT_LEN);
         bytes
     };
-    let passing = entry(2, None, Some((5, 6)));
-    let synced = entry(1, Some((1 << 19, [0; 88])), None);
+    let passing = entry(2, None);
+    let prefix = Prefix { len: 32 << 20, subtrees: vec![[3; 32]] };
+    let synced = entry(1, Some(Checkpoint { prefix, md5: Some([0; 88]) }));
     let mut other_format = passing.clone();
-    other_format[9] = 2;
+    other_format[9] = 3;
     let mut unknown_flag = passing.clone();
     unknown_flag[11] |= 8;
     let mut without_state = synced.clone();
     without_state[11] &= !2;
     let with_checksum = [&synced[..], blake3::hash(&synced).as_bytes()].concat();
+    // As version 0.2.0 wrote it.
+    let format_1 = include_bytes!("../tests/fuzz/corpus/journal/format-1").to_vec();
+    let unsealed_1 = format_1[..format_1.len() - blake3::OUT_LEN].to_vec();
     vec![
         ("two-slots", [&synced[..], &synced].concat()),
+        ("two-formats", [&synced[..], &unsealed_1].concat()),
         ("passing", passing),
         ("synced", synced),
         ("whole", with_checksum),
+        ("format-1", format_1),
         ("other-format", other_format),
         ("unknown-flag", unknown_flag),
         ("without-state", without_state),

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use super::commits::{Committed, Folder};
 use super::disk::{self, File};
+use super::flow::Digested;
 use super::held::HELD_MAX;
 use super::journal::{self, Found, Journal};
 use super::part::{Attributes, Part, folder_of};
-use super::receive::{Digested, rewrite};
+use super::receive::{PrefixCheck, Resumable, Start};
 use super::scale::scaled;
+use super::slot::Checkpoint;
 use super::target::{Offer, Resume};
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::reason;
-use crate::proto::digest::Algorithm;
 use crate::text;
 
 /// Smaller files have no journal: they are sent again sooner than anybody types the command again.
@@ -28,7 +29,7 @@ pub enum Beside {
     Earlier {
         /// The part.
         part: Part,
-        /// What can be gone on with, and where that is written.
+        /// What can be resumed, and where that is written.
         found: Option<Box<(Found, Resume)>>,
     },
     /// Locked, and what lies in it came in this run, or is gone on with by it.
@@ -38,18 +39,43 @@ pub enum Beside {
         /// If the file is large enough for one.
         journal: Option<Arc<Journal>>,
         /// What is known of the part.
-        kept: Kept,
+        kept: Box<Kept>,
     },
 }
 
 /// What is known of a part of ours between two attempts.
 pub enum Kept {
-    /// It is good, and can be gone on with.
-    Good(Resume),
+    /// It is good, and can be resumed.
+    Good(Resume, Restart),
     /// Its journal knows; so also while an attempt is under way.
     Unknown,
-    /// Nothing in it can be gone on with.
+    /// Nothing in it can be resumed.
     Worthless,
+}
+
+/// What the next attempt needs to know of a part of ours to resume it.
+pub struct Restart {
+    /// The digests of its first bytes.
+    pub checkpoint: Option<Checkpoint>,
+    /// What is still to be compared of what an earlier run has left.
+    pub check: PrefixCheck,
+}
+
+impl Restart {
+    /// Behind what an attempt has left.
+    pub fn behind(resumable: Resumable) -> Restart {
+        Restart { checkpoint: resumable.checkpoint, check: resumable.check }
+    }
+
+    /// Where the digests start: behind the checkpoint, if there is one, and what follows is read again.
+    fn start(self, offset: u64, rewritten_from: u64, offer: &Offer) -> Start {
+        let (algorithm, size) = (offer.about.algorithm, offer.about.size);
+        let digested = self.checkpoint.as_ref().and_then(|checkpoint| {
+            Some(Digested { offset: checkpoint.len(), hasher: checkpoint.hasher(algorithm, size)? })
+        });
+        let digested = digested.unwrap_or_else(|| Digested::nothing(algorithm));
+        Start { offset, digested, checkpoint: self.checkpoint, rewritten_from, check: self.check }
+    }
 }
 
 /// What a look has found.
@@ -66,7 +92,7 @@ pub struct Begun {
     /// Where they go.
     pub file: Arc<File>,
     /// What is there already.
-    pub there: Digested,
+    pub start: Start,
     /// What is to be told how far the part is good.
     pub journal: Option<Arc<Journal>>,
 }
@@ -81,11 +107,11 @@ pub struct Left {
 
 impl Beside {
     /// Takes what an earlier run has left of the file of this name, if there is anything.
-    pub fn find(&mut self, target: &Path, name: &[u8], algorithm: Algorithm) -> Result<Look, Stop> {
+    pub fn find(&mut self, target: &Path, name: &[u8]) -> Result<Look, Stop> {
         let Beside::Unseen = self else { return Ok(Look::default()) };
         let Some(part) = Part::open_existing(target)? else { return Ok(Look::default()) };
         let mut look = Look::default();
-        let found = match Found::open(&part.journal_path(), part.changed()) {
+        let found = match Found::open(&part.journal_path(), part.len().unwrap_or(0)) {
             Ok(found) => found,
             Err(why) => {
                 look.useless = Some(why.to_string());
@@ -93,53 +119,53 @@ impl Beside {
             }
         };
         let found = found.and_then(|found| {
-            let (entry, len) = (&found.entry, part.len().unwrap_or(0));
+            let entry = &found.entry;
             if entry.about.name != name {
                 look.useless = Some(format!("it is of {}", text::quoted(&entry.about.name)));
                 return None;
             }
             look.origin = Some(entry.about.origin.clone());
-            if entry.offset > len {
-                look.useless = Some(String::from("it is shorter than its journal says"));
-            }
-            if !(1..=len).contains(&entry.offset) {
-                return None;
-            }
-            let resume = Resume {
-                version: entry.about.version,
-                size: entry.about.size,
-                offset: entry.offset,
-                digested: found.digested(algorithm),
-            };
-            Some(Box::new((found, resume)))
+            let resume = Resume { version: entry.about.version, size: entry.about.size, offset: entry.offset };
+            (entry.offset > 0).then(|| Box::new((found, resume)))
         });
         *self = Beside::Earlier { part, found };
         Ok(look)
     }
 
-    /// What can be gone on with.
+    /// What can be resumed.
     pub fn resume(&self) -> Option<&Resume> {
         match self {
             Beside::Earlier { found: Some(found), .. } => Some(&found.1),
-            Beside::Ours { kept: Kept::Good(resume), .. } => Some(resume),
+            Beside::Ours { kept, .. } => match &**kept {
+                Kept::Good(resume, _) => Some(resume),
+                Kept::Unknown | Kept::Worthless => None,
+            },
             _ => None,
         }
     }
 
-    /// Takes the digest of what is there, once it has been read; without one, it cannot be gone on with.
-    pub fn set_digested(&mut self, digested: Option<Digested>) {
-        match (self, digested) {
-            (Beside::Earlier { found: Some(found), .. }, Some(digested)) => found.1.digested = digested,
-            (Beside::Earlier { found, .. }, None) => *found = None,
-            _ => {}
+    /// Resumes nothing of what an earlier run has left.
+    pub fn forget(&mut self) {
+        if let Beside::Earlier { found, .. } = self {
+            *found = None;
         }
     }
 
     /// What an attempt has left in the part.
     pub fn keep(&mut self, now: Kept) {
         if let Beside::Ours { kept, .. } = self {
-            *kept = now;
+            **kept = now;
         }
+    }
+
+    /// Keeps what was synced of the part, after a failure that puts the rest in doubt.
+    pub fn go_back(&mut self, offer: &Offer, check: PrefixCheck) {
+        let Beside::Ours { part, journal, kept } = self else { return };
+        let (version, size) = (offer.about.version, offer.about.size);
+        **kept = match back_to_synced(part, journal.as_deref()) {
+            Some((offset, checkpoint)) => Kept::Good(Resume { version, size, offset }, Restart { checkpoint, check }),
+            None => Kept::Worthless,
+        };
     }
 
     fn part(&self) -> Option<&Part> {
@@ -147,11 +173,6 @@ impl Beside {
             Beside::Unseen => None,
             Beside::Earlier { part, .. } | Beside::Ours { part, .. } => Some(part),
         }
-    }
-
-    /// The part, to be read.
-    pub fn file(&self) -> Option<Arc<File>> {
-        self.part().map(|part| Arc::clone(part.file()))
     }
 
     /// Gets ready for the bytes of a file, from the offer's offset on.
@@ -162,7 +183,7 @@ impl Beside {
             let part = Part::open(target)?;
             is_fresh = part.is_new();
             *self = match is_fresh {
-                true => Beside::Ours { part, journal: None, kept: Kept::Worthless },
+                true => Beside::Ours { part, journal: None, kept: Box::new(Kept::Worthless) },
                 false => Beside::Earlier { part, found: None },
             };
         }
@@ -176,39 +197,37 @@ impl Beside {
                 self.start_clean(worker, waits)?;
             }
         }
-        let nothing = || Digested::nothing(offer.about.algorithm);
-        let mut unsynced = None;
-        let (part, journal, there) = match std::mem::replace(self, Beside::Unseen) {
+        let (part, journal, start) = match std::mem::replace(self, Beside::Unseen) {
             Beside::Earlier { part, found: Some(found) } if goes_on => {
-                let (found, resume) = *found;
-                unsynced = found.unsynced();
+                let found = found.0;
+                let checkpoint = found.checkpoint(offer.about.algorithm);
+                let check = checkpoint.clone().map_or(PrefixCheck::None, PrefixCheck::Due);
+                let start = Restart { checkpoint, check }.start(offer.offset, found.rewritten_from(), offer);
                 let journal = found.resume(&part.journal_path(), offer.about.clone());
-                (part, Some(Arc::new(journal)), resume.digested)
+                (part, Some(Arc::new(journal)), start)
             }
-            Beside::Ours { part, journal, kept: Kept::Good(resume) } if goes_on => (part, journal, resume.digested),
+            Beside::Ours { part, journal, kept } if goes_on => {
+                let restart = match *kept {
+                    Kept::Good(_, restart) => restart,
+                    // Nothing else is gone on with.
+                    Kept::Unknown | Kept::Worthless => Restart { checkpoint: None, check: PrefixCheck::None },
+                };
+                (part, journal, restart.start(offer.offset, offer.offset, offer))
+            }
             Beside::Earlier { part, .. } | Beside::Ours { part, .. } => {
                 let journal = new_journal(&part, offer);
-                (part, journal, nothing())
+                (part, journal, Start::behind(Digested::nothing(offer.about.algorithm)))
             }
             // Put there above.
             Beside::Unseen => return Err(Stop::local(format!("the part of {shown} is gone"))),
         };
-        if let Some(journal) = journal.as_ref().filter(|_| goes_on) {
-            // No run has ended in order any more: what changes the part from here on is no stranger's doing.
-            journal.record_passing(offer.offset);
-        }
         let file = Arc::clone(part.file());
         // Not where there is nothing to cut: ext4 then writes back at the close (ext4(5), auto_da_alloc), which took
         // longer than all else that is done with a file of 4 KiB.
-        let cut = if is_fresh { Ok(()) } else { part.truncate(there.offset) };
-        *self = Beside::Ours { part, journal: journal.clone(), kept: Kept::Unknown };
+        let cut = if is_fresh { Ok(()) } else { part.truncate(start.offset) };
+        *self = Beside::Ours { part, journal: journal.clone(), kept: Box::new(Kept::Unknown) };
         cut.map_err(|error| Stop::local(format!("cannot cut the part of {shown}: {}", reason(&error))))?;
-        if let Some(unsynced) = unsynced {
-            let file = Arc::clone(&file);
-            let rewritten = worker.run(move || rewrite(&file, unsynced)).wait(waits)?;
-            rewritten.map_err(|error| Stop::local(format!("cannot write the part of {shown}: {}", reason(&error))))?;
-        }
-        Ok(Begun { file, there, journal })
+        Ok(Begun { file, start, journal })
     }
 
     /// Takes a part without a name for bytes that are all here, if nothing lies beside the target.
@@ -219,7 +238,7 @@ impl Beside {
         }
         let part = Part::unnamed(target)?;
         let file = Arc::clone(part.file());
-        *self = Beside::Ours { part, journal: None, kept: Kept::Worthless };
+        *self = Beside::Ours { part, journal: None, kept: Box::new(Kept::Worthless) };
         Some(file)
     }
 
@@ -248,7 +267,7 @@ impl Beside {
         // A server has proved it useless: from here on it is ours to remove.
         *self = match std::mem::replace(self, Beside::Unseen) {
             Beside::Earlier { part, .. } | Beside::Ours { part, .. } => {
-                Beside::Ours { part, journal: None, kept: Kept::Worthless }
+                Beside::Ours { part, journal: None, kept: Box::new(Kept::Worthless) }
             }
             Beside::Unseen => Beside::Unseen,
         };
@@ -279,10 +298,6 @@ impl Beside {
                 }
                 Ok(is_target)
             }
-            Err(failure) if failure.is_in_doubt || journal.is_none() => {
-                part.discard();
-                Err(failure.message)
-            }
             // It has its name, or is nobody's any more.
             Err(failure) if !part.is_at_its_path() => {
                 if let Some(journal) = journal {
@@ -290,9 +305,25 @@ impl Beside {
                 }
                 Err(failure.message)
             }
+            Err(failure) if failure.is_in_doubt => match back_to_synced(&part, journal.as_deref()) {
+                Some((offset, _)) => Err(format!(
+                    "{}; {} are kept in {}: the same command resumes there",
+                    failure.message,
+                    text::size(offset),
+                    text::path(part.path())
+                )),
+                None => {
+                    part.discard();
+                    Err(failure.message)
+                }
+            },
+            Err(failure) if journal.is_none() => {
+                part.discard();
+                Err(failure.message)
+            }
             // Whole and good, and only its name cannot be had.
             Err(failure) => Err(format!(
-                "{}; all of it is kept in {}: the same command goes on from there",
+                "{}; all of it is kept in {}: the same command resumes there",
                 failure.message,
                 text::path(part.path())
             )),
@@ -313,25 +344,35 @@ impl Beside {
         *self = Beside::Unseen;
     }
 
-    /// Lets go of it, and leaves nothing behind but what a later run can go on with.
+    /// Lets go of it, and leaves nothing behind but what a later run can resume.
     pub fn abandon(&mut self) -> Option<Left> {
         match std::mem::replace(self, Beside::Unseen) {
             Beside::Earlier { part, found: Some(found) } => Some(Left::good(&part, &found.1)),
-            // Nothing of ours is there any more.
-            Beside::Ours { part, .. } if !part.is_at_its_path() => None,
             // Nothing, or of no use as far as we can see, and no server has been asked.
             Beside::Unseen | Beside::Earlier { found: None, .. } => None,
-            Beside::Ours { part, journal: Some(_), kept: Kept::Good(resume) } => Some(Left::good(&part, &resume)),
-            // The disk has not said in time how far it came.
-            Beside::Ours { part, journal: Some(_), kept: Kept::Unknown } => {
-                Some(Left { path: part.path().to_path_buf(), progress: None })
-            }
-            Beside::Ours { part, .. } => {
-                part.discard();
-                None
-            }
+            // Nothing of ours is there any more.
+            Beside::Ours { part, .. } if !part.is_at_its_path() => None,
+            Beside::Ours { part, journal, kept } => match (journal, *kept) {
+                (Some(_), Kept::Good(resume, _)) => Some(Left::good(&part, &resume)),
+                // The disk has not said in time how far it came.
+                (Some(_), Kept::Unknown) => Some(Left { path: part.path().to_path_buf(), progress: None }),
+                _ => {
+                    part.discard();
+                    None
+                }
+            },
         }
     }
+}
+
+/// Cuts a part back to what was synced of it, and says so in its journal: how much that is, with its digests.
+///
+/// What was written behind it may not be on the disk, and a later sync would not tell (fsync(2)).
+fn back_to_synced(part: &Part, journal: Option<&Journal>) -> Option<(u64, Option<Checkpoint>)> {
+    let (offset, checkpoint) = journal?.go_back()?;
+    // What cannot be cut is cut when the part is resumed.
+    let _ = part.truncate(offset);
+    Some((offset, checkpoint))
 }
 
 impl Left {

@@ -6,10 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::Output;
-use super::super::journal::About;
-use super::super::receive::{Resumable, Stopped};
+use super::super::receive::Stopped;
+use super::super::slot::{About, PIECE};
 use super::super::target::Target;
 use super::*;
+use crate::proto::digest::{Algorithm, Hasher};
+use crate::proto::tree::Tree;
 use crate::proto::{Mtime, Version};
 
 const MIB: u64 = 1 << 20;
@@ -69,7 +71,7 @@ impl Bench {
         let begun = self.begin(&mut beside, &offer(size, 0));
         begun.file.write_all_at(b"come", HALF - 4).expect("the part can be written");
         if let Some(journal) = begun.journal {
-            journal.record_last(half().offset, None);
+            journal.record(HALF, None);
         }
         beside.keep(kept);
         beside
@@ -83,7 +85,7 @@ impl Bench {
 
     fn find(&self) -> Beside {
         let mut beside = Beside::Unseen;
-        beside.find(&self.target(), b"dir/a", Algorithm::Md5).unwrap_or_else(|stop| panic!("{stop:?}"));
+        beside.find(&self.target(), b"dir/a").unwrap_or_else(|stop| panic!("{stop:?}"));
         beside
     }
 }
@@ -107,17 +109,21 @@ fn offer(size: u64, offset: u64) -> Offer {
     Offer { about, offset, attributes: Some(attributes) }
 }
 
-fn half() -> Resumable {
-    Resumable { offset: HALF, digested: Some(digested()) }
-}
-
-/// As if the first bytes had been digested.
-fn digested() -> Digested {
-    Digested { offset: HALF, ..Digested::nothing(Algorithm::Md5) }
+fn resumable(offset: u64) -> Resumable {
+    let digested = Digested { offset, ..Digested::nothing(Algorithm::Md5) };
+    Resumable { offset, digested, checkpoint: None, check: PrefixCheck::None }
 }
 
 fn good(size: u64) -> Kept {
-    Kept::Good(Resume { version: Version([7; 16]), size, offset: HALF, digested: digested() })
+    let resume = Resume { version: Version([7; 16]), size, offset: HALF };
+    Kept::Good(resume, Restart::behind(resumable(HALF)))
+}
+
+/// The digests of the first piece of a part.
+fn checkpoint() -> Checkpoint {
+    let mut tree = Tree::new(PIECE);
+    tree.update(&vec![0; PIECE as usize]);
+    Checkpoint { prefix: tree.prefix().expect("a whole piece"), md5: Hasher::new(Algorithm::Md5).save() }
 }
 
 /// What is told of what is left: how much, as far as that is known.
@@ -185,11 +191,13 @@ fn of_ours_what_is_of_use_stays() {
 /// What came is there, though the disk has not said so in time.
 #[test]
 fn an_attempt_that_ends_unknown_or_in_doubt() {
-    let cases: [(Stopped, &[&str]); 4] = [
-        (Stopped::Good(half()), &[PART, JOURNAL]),
-        (Stopped::Good(Resumable { offset: 0, digested: None }), &[]),
+    let cases: [(Stopped, &[&str]); 5] = [
+        (Stopped::Good(resumable(HALF)), &[PART, JOURNAL]),
+        (Stopped::Good(resumable(0)), &[]),
         (Stopped::Unknown, &[PART, JOURNAL]),
-        (Stopped::InDoubt, &[]),
+        // Nothing was synced.
+        (Stopped::InDoubt(PrefixCheck::None), &[]),
+        (Stopped::Useless, &[]),
     ];
     for (stopped, names) in cases {
         let mut bench = Bench::new();
@@ -225,11 +233,11 @@ fn a_clean_target_has_nothing_beside_it() {
 fn an_offer_of_the_rest_goes_on() {
     let mut bench = Bench::new();
     let mut beside = bench.earlier();
-    beside.set_digested(Some(digested()));
     let (part, journal) = (inode(&bench.path(PART)), inode(&bench.path(JOURNAL)));
-    beside.file().expect("the part").set_len(HALF + MIB).expect("it can be longer");
+    beside.part().expect("the part").file().set_len(HALF + MIB).expect("it can be longer");
     let begun = bench.begin(&mut beside, &offer(LARGE, HALF));
-    assert_eq!((begun.there.offset, begun.journal.is_some()), (HALF, true));
+    assert_eq!((begun.start.offset, begun.journal.is_some()), (HALF, true));
+    assert_eq!(begun.start.digested.offset, 0, "all of it is read again");
     assert_eq!((inode(&bench.path(PART)), inode(&bench.path(JOURNAL))), (part, journal));
     assert_eq!(begun.file.stat().expect("the part").len, HALF, "nothing behind what is good");
     assert_eq!(told(beside.abandon()), Some(None), "and more may have come");
@@ -258,7 +266,7 @@ fn an_offer_of_another_offset_starts_clean() {
             // Its number would be given again, once it is gone.
             let old = fs::File::open(bench.path(JOURNAL)).expect("the old journal");
             let begun = bench.begin(&mut beside, &offer);
-            assert_eq!((begun.there.offset, begun.file.stat().expect("the part").len), (0, 0));
+            assert_eq!((begun.start.offset, begun.file.stat().expect("the part").len), (0, 0));
             assert_eq!(begun.journal.is_some(), has_journal);
             assert_eq!(old.metadata().expect("open").nlink(), 0, "the old journal is gone");
             let names: &[&str] = if has_journal { &[PART, JOURNAL] } else { &[PART] };
@@ -344,4 +352,44 @@ fn a_journal_without_a_part_goes() {
     assert!(beside.begin_unnamed(&bench.target()).is_none(), "nothing would look at what lies there");
     bench.begin(&mut beside, &offer(1, 0));
     assert_eq!(bench.names(), [PART, "a"]);
+}
+
+/// A size whose file has a checkpoint, and behind it something that is not synced.
+const TWO_PIECES: u64 = 2 * PIECE;
+
+/// A part of ours, the first piece of which was synced.
+fn with_a_synced_piece(bench: &mut Bench) -> Beside {
+    let mut beside = Beside::Unseen;
+    let begun = bench.begin(&mut beside, &offer(TWO_PIECES, 0));
+    begun.file.write_all_at(&[0; PIECE as usize + 9], 0).expect("the part can be written");
+    let journal = begun.journal.expect("a file of this size has one");
+    journal.record_synced(checkpoint());
+    journal.record(PIECE + 9, Some(checkpoint()));
+    beside
+}
+
+/// After a failed write or sync of what came later, what was synced stays, and is what a later run resumes behind.
+#[test]
+fn what_was_synced_outlives_a_failure() {
+    let mut bench = Bench::new();
+    let mut beside = with_a_synced_piece(&mut bench);
+    beside.go_back(&offer(TWO_PIECES, 0), PrefixCheck::None);
+    assert_eq!(fs::metadata(bench.path(PART)).expect("the part").len(), PIECE, "nothing that is in doubt");
+    assert_eq!(told(beside.abandon()), Some(Some((PIECE, TWO_PIECES))));
+    let mut found = bench.find();
+    assert_eq!(found.resume().map(|resume| resume.offset), Some(PIECE));
+    let begun = bench.begin(&mut found, &offer(TWO_PIECES, PIECE));
+    assert_eq!((begun.start.offset, begun.start.digested.offset), (PIECE, PIECE), "nothing is read before more comes");
+    assert!(matches!(begun.start.check, PrefixCheck::Due(of) if of == checkpoint()), "and it is compared meanwhile");
+}
+
+/// What is behind the checkpoint is read again, and written again.
+#[test]
+fn digests_continue_behind_the_checkpoint() {
+    let mut bench = Bench::new();
+    drop(with_a_synced_piece(&mut bench));
+    let mut found = bench.find();
+    let begun = bench.begin(&mut found, &offer(TWO_PIECES, PIECE + 9));
+    let start = begun.start;
+    assert_eq!((start.offset, start.digested.offset, start.rewritten_from), (PIECE + 9, PIECE, PIECE));
 }

@@ -461,7 +461,20 @@ impl<'a> Fetcher<'a> {
 
     /// When to try a file again, if `stop` is worth another attempt and there is one.
     fn next_attempt(&mut self, item: &mut Item<'a>, stop: Stop) -> Result<Instant, Stop> {
-        let Stop::Again { why, connected } = stop else { return Err(stop) };
+        let (why, connected) = match stop {
+            Stop::Again { why, connected } => (why, connected),
+            // At once, and not counted: it is no failure of the server, and happens once.
+            Stop::PartUnusable(why) => {
+                let line = match item.target.resume() {
+                    Some(resume) => format!("resuming at {}", text::size(resume.offset)),
+                    None => String::from("starting again"),
+                };
+                let shown = item.target.shown();
+                self.tools.progress.note(Some(item.name), &format!("cannot use the part of {shown}: {why}: {line}"));
+                return Ok(clock::now());
+            }
+            stop => return Err(stop),
+        };
         self.tools.progress.end();
         item.end_attempt();
         let Some(pause) = item.backoff.next_pause() else {

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 use super::disk;
+use super::flow::Digested;
 use super::ledger::Ledger;
 use super::progress::{Activity, Progress};
-use super::receive::{Body, Digested, Receiver, Room, Stopped};
+use super::receive::{Body, PrefixCheck, Receiver, Room, Stopped};
+use super::reread::Check;
 use super::retry::Backoff;
 use super::scale::scaled;
 use super::target::{Offer, Resume, Target, There};
@@ -141,43 +143,19 @@ impl<'a> Item<'a> {
     /// Takes what an earlier run has left; whether that says that our server speaks version 2.
     pub fn find(&mut self, tools: &mut Tools<'_>) -> Result<bool, Stop> {
         let config = tools.config;
-        let look = self.target.find(self.name, config.algorithm)?;
+        let look = self.target.find(self.name)?;
         if !config.resume {
-            self.target.set_digested(None);
+            self.target.forget();
         } else if let Some(why) = look.useless {
             let shown = self.target.shown();
             tools
                 .progress
                 .note(Some(self.name), &format!("cannot go on with the part of {shown}: {why}: starting again"));
         }
-        if let Some(resume) = self.target.resume().cloned() {
+        if let Some(resume) = self.target.resume() {
             self.furthest = Furthest::Of(resume.version, resume.offset);
-            self.digest_part(resume, tools)?;
         }
         Ok(look.origin.as_deref() == Some(&tools.server))
-    }
-
-    /// Digests again what is there, from where its digest was saved.
-    fn digest_part(&mut self, resume: Resume, tools: &mut Tools<'_>) -> Result<(), Stop> {
-        if resume.digested.offset == resume.offset {
-            return Ok(());
-        }
-        let Some(file) = self.target.part_file() else { return Ok(()) };
-        let done = Arc::new(AtomicU64::new(resume.digested.offset));
-        let end = resume.offset;
-        let pending = tools.receiver.digest_file(file, resume.digested.clone(), end, Arc::clone(&done));
-        match self.watch(&pending, &done, Activity::Checking, end, tools)? {
-            Ok(digested) => self.target.set_digested(Some(digested)),
-            Err(error) => {
-                let shown = self.target.shown();
-                let why = reason(&error);
-                tools
-                    .progress
-                    .note(Some(self.name), &format!("cannot go on with the part of {shown}: {why}: starting again"));
-                self.target.set_digested(None);
-            }
-        }
-        Ok(())
     }
 
     /// All bytes came, and their digest is wrong: a flipped bit on the way, or a server that trusts an old digest. Once
@@ -238,7 +216,8 @@ impl<'a> Item<'a> {
             Comparison::Known(digest) => return Ok(digest),
             Comparison::Running { pending, done, size } => (pending, done, size),
         };
-        match self.watch(&pending, &done, Activity::Comparing, size, tools)? {
+        let look = || Ok(pending.poll()?.ok_or_else(|| done.load(Ordering::Relaxed)));
+        match self.watch(look, Activity::Comparing, size, tools)? {
             Ok(digested) => {
                 let digest = digested.hasher.finish();
                 self.target.hashed(digest);
@@ -252,21 +231,30 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Waits for the digest of a local file, with a bar while it takes time.
+    /// Waits until what an earlier run has left is compared with its journal, with a bar while it takes time.
+    pub fn end_check(&self, body: &mut Body<'_>, tools: &mut Tools<'_>) -> Result<(), Stop> {
+        let Some(len) = body.poll_check()?.map(Check::len) else { return Ok(()) };
+        let look = || Ok(body.poll_check()?.map_or(Ok(()), |check| Err(check.done())));
+        self.watch(look, Activity::Checking, len, tools)
+    }
+
+    /// Waits for the reading of a local file, with a bar while it takes time. `look` says what came of it, or how many
+    /// bytes are read.
     fn watch<T>(
         &self,
-        pending: &Pending<T>,
-        done: &AtomicU64,
+        mut look: impl FnMut() -> Result<Result<T, u64>, Stop>,
         activity: Activity,
         total: u64,
         tools: &mut Tools<'_>,
     ) -> Result<T, Stop> {
         loop {
-            if let Some(result) = pending.poll()? {
-                tools.progress.end();
-                return Ok(result);
-            }
-            let done = done.load(Ordering::Relaxed);
+            let done = match look()? {
+                Ok(result) => {
+                    tools.progress.end();
+                    return Ok(result);
+                }
+                Err(done) => done,
+            };
             match tools.progress.is_about(activity) {
                 true => tools.progress.advance(done),
                 false => tools.progress.begin(activity, self.name, total, done),
@@ -328,7 +316,7 @@ impl<'a> Item<'a> {
             receiver.put_hashing_first();
         }
         let ready = self.target.begin(offer, receiver.writer(), &mut tools.waits)?;
-        Ok(receiver.begin(ready.sink, ready.there, ready.journal, tools.config.sync))
+        receiver.begin(ready.sink, ready.start, ready.journal, tools.config.sync)
     }
 
     /// Takes a small file that came whole: once it is verified, its part is written.
@@ -375,11 +363,15 @@ impl<'a> Item<'a> {
         self.received += body.received().saturating_sub(offer.offset);
         match body.stop(&mut tools.waits) {
             Ok(stopped) => {
+                if matches!(stopped, Stopped::Useless | Stopped::InDoubt(_)) {
+                    // What it reached is lost, and no measure of what the next attempts reach.
+                    self.furthest = Furthest::Nowhere;
+                }
                 self.target.keep(offer, stopped);
                 stop
             }
             Err(other) => {
-                self.target.keep(offer, Stopped::InDoubt);
+                self.target.keep(offer, Stopped::InDoubt(PrefixCheck::None));
                 other
             }
         }

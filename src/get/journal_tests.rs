@@ -3,7 +3,11 @@
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::slot::{BOOT_MAX, ORIGIN_MAX, PIECE};
 use super::*;
+use crate::proto::digest::{Hasher, STATE_LEN};
+use crate::proto::tree::{Prefix, SUBTREE_LEN, Tree};
+use crate::proto::{NAME_MAX, SIZE_MAX, VERSION_LEN, Version};
 
 /// A folder for one test.
 struct Folder(PathBuf);
@@ -38,18 +42,26 @@ fn about() -> About {
     }
 }
 
-fn at(offset: u64) -> Resumable {
+/// A checkpoint behind so many pieces of a file, with an MD5 state of its own.
+fn at(pieces: u64) -> Checkpoint {
+    let mut tree = Tree::new(PIECE);
+    tree.update(&vec![7; (pieces * PIECE) as usize]);
     let mut hasher = Hasher::new(Algorithm::Md5);
-    hasher.update(&offset.to_be_bytes());
-    Resumable { offset, digested: Some(Digested { offset: offset / 2, hasher }) }
+    hasher.update(&pieces.to_be_bytes());
+    Checkpoint { prefix: tree.prefix().expect("whole pieces"), md5: hasher.save() }
 }
 
 fn found(path: &Path) -> Option<Found> {
-    Found::open(path, None).unwrap_or(None)
+    Found::open(path, u64::MAX).unwrap_or(None)
 }
 
 fn offset_found(path: &Path) -> Option<u64> {
     found(path).map(|found| found.entry.offset)
+}
+
+/// How far the checkpoint reaches from which this algorithm can continue.
+fn covered(path: &Path, algorithm: Algorithm) -> u64 {
+    found(path).expect("a slot").checkpoint(algorithm).map_or(0, |checkpoint| checkpoint.len())
 }
 
 /// The journal as another boot of the machine would find it.
@@ -75,61 +87,65 @@ fn what_was_recorded_is_found() {
     assert_eq!(offset_found(&path), None);
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     assert_eq!(offset_found(&path), None, "nothing recorded yet");
-    for offset in [5 << 20, 10 << 20, 15 << 20] {
-        journal.record_last(offset, None);
+    for offset in [1000, 10_000, SYNCED_BY] {
+        journal.record(offset, None);
         let found = found(&path).expect("a slot");
         assert_eq!((found.entry.offset, &found.entry.about), (offset, &about()));
-        assert_eq!(found.digested(Algorithm::Md5).offset, 0, "what was not synced is read again");
+        assert_eq!(found.rewritten_from(), 0, "nothing of it may be on the disk");
     }
     assert_eq!(after_a_reboot(&path), None, "nothing was synced");
+    // Nobody has tried in all that (--no-sync).
+    journal.record(SYNCED_BY + 1, Some(at(3)));
+    assert_eq!(found(&path).expect("a slot").rewritten_from(), SYNCED_BY + 1);
+    assert_eq!(covered(&path, Algorithm::Md5), 3 * PIECE);
 }
 
 #[test]
-fn only_what_was_synced_is_not_read_again() {
+fn digests_continue_behind_what_was_synced() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_synced(&at(8 << 20));
-    journal.record_last(20 << 20, None);
+    journal.record(2 * PIECE, Some(at(1)));
+    assert_eq!(covered(&path, Algorithm::Md5), 0, "all of it is written again, and read for that");
+    journal.record_synced(at(3));
+    journal.record(5 * PIECE + 7, Some(at(5)));
     let found = found(&path).expect("a slot");
-    let digested = found.digested(Algorithm::Md5);
-    assert_eq!((found.entry.offset, digested.offset), (20 << 20, 4 << 20));
-    let expected = at(8 << 20).digested.expect("put there by at");
-    assert_eq!(digested.hasher.finish(), expected.hasher.finish());
-    // The digest of another algorithm begins at the beginning.
-    assert_eq!(found.digested(Algorithm::Blake3).offset, 0);
+    assert_eq!((found.entry.offset, found.rewritten_from()), (5 * PIECE + 7, 3 * PIECE));
+    assert_eq!(found.checkpoint(Algorithm::Md5), Some(at(3)));
+    assert_eq!(found.checkpoint(Algorithm::Blake3), Some(at(3)));
+    // What only BLAKE3 has brought has no state of MD5.
+    journal.record_synced(Checkpoint { md5: None, ..at(6) });
+    assert_eq!((covered(&path, Algorithm::Md5), covered(&path, Algorithm::Blake3)), (0, 6 * PIECE));
 }
 
+/// A part may have been cut, or its last bytes lost: what the other slot says is still there.
 #[test]
-fn a_part_that_somebody_has_touched_is_read_again() {
+fn a_part_that_is_shorter_than_the_last_slot_says() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_synced(&at(8 << 20));
-    journal.record_last(20 << 20, Some((5, 6)));
-    let open = |changed| Found::open(&path, changed).expect("readable").expect("a slot");
-    let untouched = open(Some((5, 6)));
-    assert_eq!((untouched.entry.offset, untouched.digested(Algorithm::Md5).offset), (20 << 20, 4 << 20));
-    for touched in [Some((5, 7)), Some((6, 6)), None] {
-        assert_eq!(open(touched).digested(Algorithm::Md5).offset, 0, "{touched:?}");
-    }
-    // A run that goes on with it and is killed does not forget it.
-    open(Some((5, 7))).resume(&path, about()).record_now_and_then(30 << 20);
-    let killed = open(Some((7, 0)));
-    assert_eq!((killed.entry.offset, killed.digested(Algorithm::Md5).offset), (30 << 20, 0));
+    journal.record_synced(at(2));
+    journal.record(3 * PIECE, Some(at(2)));
+    let open = |len| Found::open(&path, len).map(|found| found.expect("a slot").entry.offset);
+    assert_eq!(open(3 * PIECE), Ok(3 * PIECE));
+    assert_eq!(open(3 * PIECE - 1), Ok(2 * PIECE));
+    assert_eq!(open(2 * PIECE - 1), Err("it is shorter than its journal says"));
 }
 
 #[test]
-fn after_a_kill_what_was_synced_is_not_read_again() {
+fn after_a_failure_what_was_synced_is_gone_back_to() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_synced(&at(8 << 20));
-    journal.record_last(20 << 20, Some((5, 6)));
-    let untouched = Found::open(&path, Some((5, 6))).expect("readable").expect("a slot");
-    untouched.resume(&path, about()).record_now_and_then(30 << 20);
-    let killed = Found::open(&path, Some((7, 0))).expect("readable").expect("a slot");
-    assert_eq!((killed.entry.offset, killed.digested(Algorithm::Md5).offset), (30 << 20, 4 << 20));
+    journal.record(PIECE, None);
+    assert_eq!(journal.go_back(), None, "nothing was synced");
+    journal.record_synced(at(2));
+    journal.record(3 * PIECE, Some(at(2)));
+    assert_eq!(journal.go_back(), Some((2 * PIECE, Some(at(2)))));
+    assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(2 * PIECE), Some(2 * PIECE)));
+    // And from there on it goes as ever.
+    journal.record_now_and_then(2 * PIECE + RECORD_EVERY, || None);
+    assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(2 * PIECE + RECORD_EVERY), Some(2 * PIECE)));
 }
 
 #[test]
@@ -137,24 +153,44 @@ fn a_synced_slot_outlives_those_that_are_not() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_last(4 << 20, None);
-    journal.record_synced(&at(8 << 20));
-    for offset in [12 << 20, 16 << 20, 20 << 20] {
-        journal.record_last(offset, None);
-        assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(offset), Some(8 << 20)));
+    journal.record(PIECE, None);
+    journal.record_synced(at(2));
+    for offset in [3 * PIECE, 4 * PIECE, 5 * PIECE] {
+        journal.record(offset, None);
+        assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(offset), Some(2 * PIECE)));
     }
     // One that took its time knows less than the slot beside it.
-    journal.record_synced(&at(18 << 20));
-    assert_eq!(after_a_reboot(&path), Some(18 << 20));
-    journal.record_last(30 << 20, None);
-    assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(30 << 20), Some(18 << 20)));
-    // A later run goes on in the same journal, and spares the synced slot.
+    journal.record_synced(at(4));
+    assert_eq!(after_a_reboot(&path), Some(4 * PIECE));
+    journal.record(6 * PIECE, None);
+    assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(6 * PIECE), Some(4 * PIECE)));
+    // A later run continues in the same journal, and spares the synced slot, whichever server it asks.
     let journal = found(&path).expect("a slot").resume(&path, About { origin: "mirror:9999".to_string(), ..about() });
-    for offset in [31 << 20, 32 << 20] {
-        journal.record_last(offset, None);
-        assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(offset), Some(18 << 20)));
+    for offset in [7 * PIECE, 8 * PIECE] {
+        journal.record(offset, None);
+        assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(offset), Some(4 * PIECE)));
+        assert_eq!(covered(&path, Algorithm::Md5), 4 * PIECE);
     }
     assert_eq!(found(&path).expect("a slot").entry.about.origin, "mirror:9999");
+}
+
+/// The journal of version 0.2.0, as its tests have it: what it says of the part counts, and its MD5 state does not.
+#[test]
+fn a_slot_of_the_format_before() {
+    let folder = Folder::new();
+    let path = folder.journal();
+    let old = include_bytes!("../../tests/fuzz/corpus/journal/format-1");
+    fs::write(&path, old).expect("the journal can be written");
+    let found = found(&path).expect("a slot");
+    assert_eq!(found.entry.about.name, b"dir/\xff.bin");
+    assert_eq!((found.entry.offset, found.entry.is_synced, found.rewritten_from()), (1 << 20, true, 1 << 20));
+    assert_eq!(found.entry.checkpoint, None);
+    // The two slots of a file may differ in format.
+    let about = found.entry.about.clone();
+    let journal = found.resume(&path, about);
+    journal.record((1 << 20) + 1, None);
+    assert_eq!(fs::read(&path).expect("the journal")[..old.len()], old[..], "the synced slot is spared");
+    assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some((1 << 20) + 1), Some(1 << 20)));
 }
 
 #[test]
@@ -162,10 +198,10 @@ fn small_steps_are_not_worth_a_slot() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_now_and_then(RECORD_EVERY - 1);
+    journal.record_now_and_then(RECORD_EVERY - 1, || None);
     assert_eq!(offset_found(&path), None);
-    journal.record_now_and_then(RECORD_EVERY);
-    journal.record_now_and_then(2 * RECORD_EVERY - 1);
+    journal.record_now_and_then(RECORD_EVERY, || None);
+    journal.record_now_and_then(2 * RECORD_EVERY - 1, || None);
     assert_eq!(offset_found(&path), Some(RECORD_EVERY));
 }
 
@@ -174,7 +210,7 @@ fn no_flipped_bit_and_no_cut_is_believed() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_synced(&at(5 << 20));
+    journal.record_synced(at(5));
     let good = fs::read(&path).expect("the journal is there");
     for bit in 0..good.len() * 8 {
         let mut bytes = good.clone();
@@ -186,31 +222,35 @@ fn no_flipped_bit_and_no_cut_is_believed() {
     }
     // With a checksum that is right, and numbers that cannot be.
     let entry = Entry::decode(&good).expect("good");
+    let checkpoint = |prefix, md5| Some(Checkpoint { prefix, md5 });
+    let prefix = at(5).prefix;
     let lies = [
         Entry { offset: entry.about.size + 1, ..entry.clone() },
-        Entry { state: Some((entry.offset + 1, [0; STATE_LEN])), ..entry.clone() },
+        Entry { offset: 5 * PIECE - 1, ..entry.clone() },
+        Entry { checkpoint: checkpoint(Prefix { len: 4 * PIECE, ..prefix.clone() }, None), ..entry.clone() },
+        Entry { checkpoint: checkpoint(Prefix { len: 5 * PIECE - 1, ..prefix.clone() }, None), ..entry.clone() },
+        Entry { checkpoint: checkpoint(Prefix { len: 0, ..prefix }, at(5).md5), ..entry.clone() },
+        // Nothing is left to be resumed.
+        Entry { about: About { size: 5 * PIECE, ..about() }, ..entry.clone() },
     ];
     for lie in lies {
-        assert_eq!(Entry::decode(&lie.encode()), None);
+        assert_eq!(Entry::decode(&lie.encode()), None, "{lie:?}");
     }
-    // A digest that can be none costs time, and nothing else.
-    let forged = Entry { state: Some((3, [0xff; STATE_LEN])), ..entry };
+    // An MD5 state that can be none costs time, and nothing else.
+    let forged = Entry { checkpoint: Some(Checkpoint { md5: Some([0xff; STATE_LEN]), ..at(5) }), ..entry };
     fs::write(&path, forged.encode()).expect("it can be written");
-    assert_eq!(found(&path).expect("a slot").digested(Algorithm::Md5).offset, 0);
+    assert_eq!(covered(&path, Algorithm::Md5), 0);
 }
 
 #[test]
 fn the_longest_names_fit() {
-    let long = About { name: vec![b'n'; NAME_MAX], origin: "o".repeat(2 * ORIGIN_MAX), ..about() };
-    let entry = Entry {
-        about: long,
-        offset: 1,
-        state: None,
-        sequence: 1,
-        is_synced: false,
-        closed: None,
-        boot: vec![b'b'; BOOT_MAX],
-    };
+    let long = About { name: vec![b'n'; NAME_MAX], origin: "o".repeat(2 * ORIGIN_MAX), size: SIZE_MAX, ..about() };
+    // As many subtrees as a size can ask for: each piece of the largest one but the last.
+    let len = long.size / PIECE * PIECE;
+    let prefix = Prefix { len, subtrees: vec![[9; SUBTREE_LEN]; (len / PIECE).count_ones() as usize] };
+    let checkpoint = Some(Checkpoint { prefix, md5: at(1).md5 });
+    let boot = vec![b'b'; BOOT_MAX];
+    let entry = Entry { about: long, offset: len, checkpoint, sequence: 1, is_synced: false, boot };
     let bytes = entry.encode();
     assert!(bytes.len() <= SLOT_LEN, "{} bytes", bytes.len());
     assert_eq!(Entry::decode(&bytes).expect("a slot").about.origin.len(), ORIGIN_MAX);
@@ -220,7 +260,7 @@ fn the_longest_names_fit() {
 fn what_is_no_journal_of_ours_is_none() {
     let folder = Folder::new();
     let path = folder.journal();
-    Journal::create(&path, about()).expect("a journal can be made").record_last(5 << 20, None);
+    Journal::create(&path, about()).expect("a journal can be made").record(5 << 20, None);
     let other = folder.0.join("other");
     fs::rename(&path, &other).expect("it can be renamed");
     std::os::unix::fs::symlink(&other, &path).expect("a link can be made");
@@ -229,7 +269,7 @@ fn what_is_no_journal_of_ours_is_none() {
     fs::hard_link(&other, &path).expect("a link can be made");
     assert_eq!(offset_found(&path), None, "a second name");
     // A new one takes the name, and leaves what had it alone.
-    Journal::create(&path, about()).expect("a journal can be made").record_last(6 << 20, None);
+    Journal::create(&path, about()).expect("a journal can be made").record(6 << 20, None);
     assert_eq!((offset_found(&path), offset_found(&other)), (Some(6 << 20), Some(5 << 20)));
     fs::remove_file(&path).expect("it can be removed");
     fs::create_dir(&path).expect("a folder can be made");

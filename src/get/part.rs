@@ -10,7 +10,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::commits::Folder;
-use super::disk::{self, File, Stat, Time};
+use super::disk::{self, File, Stat};
 use super::journal;
 use super::wait::Stop;
 use crate::error::reason;
@@ -39,8 +39,6 @@ pub struct Part {
     is_new: bool,
     /// Whether it has no name, and gets the target's at once.
     is_unnamed: bool,
-    /// When it had changed last as it was opened.
-    changed: Option<Time>,
 }
 
 /// The part file's path: `.NAME.xfer-part` beside the target; a name too long for that is shortened with its digest.
@@ -121,7 +119,7 @@ impl Part {
             return None;
         }
         let (file, target) = (file.ok()?, target.to_path_buf());
-        Some(Part { file: Arc::new(file), path, target, is_new: true, is_unnamed: true, changed: None })
+        Some(Part { file: Arc::new(file), path, target, is_new: true, is_unnamed: true })
     }
 
     /// Between opening and locking, its owner may have renamed it over the target, and a lock on it would be a lock on
@@ -162,9 +160,8 @@ impl Part {
                 // It may have been about to get its name. Where modes cannot be set, they mean nothing.
                 let _ = file.set_mode(PART_MODE);
             }
-            let changed = Some(ours.changed);
             let (file, target) = (Arc::new(file), target.to_path_buf());
-            return Ok(Some(Part { file, path, target, is_new, is_unnamed: false, changed }));
+            return Ok(Some(Part { file, path, target, is_new, is_unnamed: false }));
         }
         Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
     }
@@ -192,11 +189,6 @@ impl Part {
     /// Whether nothing of an earlier run is in it.
     pub fn is_new(&self) -> bool {
         self.is_new
-    }
-
-    /// When it had changed last as it was opened.
-    pub fn changed(&self) -> Option<Time> {
-        self.changed
     }
 
     /// Where it lies.

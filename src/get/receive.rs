@@ -1,37 +1,37 @@
 //! The way of received bytes: while the network brings the next block, one thread hashes the last and one writes it.
 
-use std::cell::Cell;
-use std::collections::VecDeque;
+use std::cell::{Cell, OnceCell};
 use std::io;
-use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Returns, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::Waker;
-use rustix::io::Errno;
 use rustix::process::{getpriority_process, setpriority_process};
 
-use super::clock;
 use super::disk::File;
+use super::flow::{Digested, Flow};
 use super::journal::Journal;
+use super::reread::{Check, each_block};
 use super::scale::scaled;
 use super::sink::Sink;
+use super::slot::{Checkpoint, PIECE};
 use super::wait::{SIGNAL_GRACE, Stop, Waits};
 use super::workers::{Pending, Worker, wake};
 use crate::pages::Pages;
-use crate::proto::digest::{Algorithm, Digest, Hasher};
+use crate::proto::digest::Digest;
 
 /// Bytes of a block: small writes cost twice as much CPU on ext4.
-const BLOCK_LEN: usize = scaled(1 << 20) as usize;
+pub const BLOCK_LEN: usize = scaled(1 << 20) as usize;
 
 /// Blocks between network, digest and disk at most; with all of them under way, the network waits. A kill loses what is
 /// in them: with that, and what is behind the last slot of the journal, it stays below 8 MiB.
 const BLOCKS_MAX: usize = 6;
 
-/// Bytes after which those written so far are synced, so that the last sync is short.
-pub const SYNC_EVERY: u64 = scaled(32 << 20);
+/// Bytes after which those written so far are synced, so that the last sync is short, and the journal has a checkpoint on
+/// the disk.
+pub const SYNC_EVERY: u64 = PIECE;
 
 /// With so many cores, nobody has to wait for one.
 const CORES_ENOUGH: usize = 4;
@@ -40,25 +40,31 @@ const CORES_ENOUGH: usize = 4;
 const GIVES_WAY: i32 = 10;
 
 /// Room for the next bytes of a file, and then these bytes; its buffer goes home when the last thread lets go of it.
-struct Block {
+pub struct Block {
     buffer: Pages,
     len: usize,
     /// Where in the file it begins.
     offset: u64,
     /// Where in it the last whole frame ends, if one does.
-    border: Option<usize>,
+    frame_end: Option<usize>,
     home: Sender<Pages>,
     waker: Arc<Waker>,
 }
 
 impl Block {
-    /// The bytes up to the end of the last whole frame, where that lies in the file, and the bytes behind it.
-    fn split(&self) -> (Option<(&[u8], u64)>, &[u8]) {
-        let bytes = self.buffer.get(..self.len).unwrap_or_default();
-        match self.border.and_then(|border| Some((border, bytes.split_at_checked(border)?))) {
-            Some((border, (whole, rest))) => (Some((whole, self.offset + border as u64)), rest),
-            None => (None, bytes),
-        }
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+
+    /// Where in the file they begin.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Where in the file the last whole frame in it ends, if one does.
+    pub fn frame_end(&self) -> Option<u64> {
+        self.frame_end.map(|end| self.offset + end as u64)
     }
 }
 
@@ -75,6 +81,8 @@ pub struct Receiver {
     hasher: Worker,
     writer: Worker,
     syncer: Worker,
+    /// Compares what was there before a run; started when the first part is resumed.
+    checker: OnceCell<Worker>,
     home: Sender<Pages>,
     returns: Returns<Pages>,
     /// Buffers made; at most [`BLOCKS_MAX`].
@@ -93,6 +101,7 @@ impl Receiver {
             hasher: Worker::start("hash", Arc::clone(&waker))?,
             writer: Worker::start("write", Arc::clone(&waker))?,
             syncer: Worker::start("sync", Arc::clone(&waker))?,
+            checker: OnceCell::new(),
             home,
             returns,
             made: Cell::new(0),
@@ -112,10 +121,11 @@ impl Receiver {
         if self.hashing_first.replace(true) {
             return;
         }
-        if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < CORES_ENOUGH) {
+        if has_few_cores() {
             give_way();
-            self.writer.post(give_way);
-            self.syncer.post(give_way);
+            [Some(&self.writer), Some(&self.syncer), self.checker.get()].into_iter().flatten().for_each(|worker| {
+                worker.post(give_way);
+            });
         }
     }
 
@@ -137,29 +147,54 @@ impl Receiver {
     }
 
     /// Begins a file behind the bytes that are there. Nothing of it counts as synced unless `sync`.
-    pub fn begin(&self, sink: Sink, there: Digested, journal: Option<Arc<Journal>>, sync: bool) -> Body<'_> {
+    pub fn begin(&self, sink: Sink, start: Start, journal: Option<Arc<Journal>>, sync: bool) -> Result<Body<'_>, Stop> {
+        let Start { offset, digested, checkpoint, rewritten_from, check } = start;
         let syncs = sync && matches!(sink, Sink::File { .. });
-        let offset = there.offset;
-        Body {
+        let again = digested.offset..offset;
+        let flow = Arc::new(Flow::new(sink, journal, digested, checkpoint, offset));
+        let mut body = Body {
             receiver: self,
-            flow: Arc::new(Flow {
-                sink,
-                journal,
-                hasher: Mutex::new(there.hasher.clone()),
-                borders: Mutex::new(VecDeque::from([there])),
-                written: AtomicU64::new(offset),
-                hashing_nanos: AtomicU64::new(0),
-                failure: Mutex::new(None),
-            }),
+            flow,
             open: None,
             taken: offset,
             syncs,
-            sync_at: offset.saturating_add(SYNC_EVERY),
+            sync_at: next_sync(offset),
             syncing: None,
+            check: None,
+            replaying: None,
+            held: Vec::new(),
+            is_useless: false,
+        };
+        if let Sink::File { file, .. } = &body.flow.sink {
+            body.check = match check {
+                PrefixCheck::None => None,
+                PrefixCheck::Running(check) => Some(check),
+                PrefixCheck::Due(checkpoint) => {
+                    Some(Check::start(self.checker()?, Arc::clone(file), checkpoint.prefix))
+                }
+            };
+            if !again.is_empty() {
+                let (flow, file) = (Arc::clone(&body.flow), Arc::clone(file));
+                body.replaying = Some(self.hasher.run(move || flow.replay(&file, again, rewritten_from)));
+            }
         }
+        Ok(body)
     }
 
-    /// Goes on digesting with bytes of a local file, up to `end`; `done` is where it is. A file that ends before is an error.
+    fn checker(&self) -> Result<&Worker, Stop> {
+        if let Some(checker) = self.checker.get() {
+            return Ok(checker);
+        }
+        let checker = Worker::start("check", Arc::clone(&self.waker))?;
+        // It moves bytes like the others, and hashes many times as fast as MD5.
+        if self.hashing_first.get() && has_few_cores() {
+            checker.post(give_way);
+        }
+        Ok(self.checker.get_or_init(|| checker))
+    }
+
+    /// Continues a digest with the bytes of a local file, up to `end`; `done` is where it is. A file that ends before is an
+    /// error.
     pub fn digest_file(
         &self,
         file: Arc<File>,
@@ -184,31 +219,13 @@ impl Receiver {
     }
 }
 
-/// Writes again what a file holds there, where it lies.
-///
-/// Of a sync that failed the kernel tells once, and calls clean what is not on the disk (fsync(2)): after that, only what
-/// is written again is synced again.
-pub fn rewrite(file: &File, range: Range<u64>) -> io::Result<()> {
-    each_block(file, range, |bytes, offset| file.write_all_at(bytes, offset))
+fn has_few_cores() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() < CORES_ENOUGH)
 }
 
-/// Reads what a file holds there, a block at a time, with its place. A file that ends before is an error.
-fn each_block(file: &File, range: Range<u64>, mut take: impl FnMut(&[u8], u64) -> io::Result<()>) -> io::Result<()> {
-    let mut buffer = Pages::new(BLOCK_LEN);
-    let mut offset = range.start;
-    while offset < range.end {
-        let len = usize::try_from(range.end - offset).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
-        match file.read_at(buffer.get_mut(..len).unwrap_or_default(), offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                take(buffer.get(..n).unwrap_or_default(), offset)?;
-                offset += n as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// Where the next sync is due: behind whole pieces, so that the journal can have a checkpoint there.
+fn next_sync(offset: u64) -> u64 {
+    (offset / SYNC_EVERY + 1).saturating_mul(SYNC_EVERY)
 }
 
 /// Makes the calling thread, and on Linux only that one, nicer by [`GIVES_WAY`].
@@ -217,123 +234,48 @@ fn give_way() {
     let _ = getpriority_process(None).and_then(|nice| setpriority_process(None, nice + GIVES_WAY));
 }
 
-/// What two threads share here is whole after every statement.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The first bytes of a file, as a digest has them.
-#[derive(Clone, Debug)]
-pub struct Digested {
-    /// How many they are.
+/// What is there of a file when more of it begins to arrive.
+pub struct Start {
+    /// Bytes there; the next ones follow them.
     pub offset: u64,
-    /// The digest of them, to go on with.
-    pub hasher: Hasher,
+    /// The digest of them, or of fewer: the others are read again.
+    pub digested: Digested,
+    /// Of what is there, if the journal has one.
+    pub checkpoint: Option<Checkpoint>,
+    /// From where on what is read again is written again, too.
+    pub rewritten_from: u64,
+    /// What is still to be compared of it.
+    pub check: PrefixCheck,
 }
 
-impl Digested {
-    /// No byte.
-    pub fn nothing(algorithm: Algorithm) -> Digested {
-        Digested { offset: 0, hasher: Hasher::new(algorithm) }
-    }
-}
-
-/// What the threads know of one file.
-struct Flow {
-    sink: Sink,
-    journal: Option<Arc<Journal>>,
-    hasher: Mutex<Hasher>,
-    /// The digest at the ends of frames: the last few of them, since hashing may be ahead of writing.
-    borders: Mutex<VecDeque<Digested>>,
-    /// Where the last whole frame ends that is written.
-    written: AtomicU64,
-    hashing_nanos: AtomicU64,
-    failure: Mutex<Option<io::Error>>,
-}
-
-impl Flow {
-    fn hash(&self, block: &Block) {
-        let started = clock::now();
-        let mut hasher = lock(&self.hasher);
-        let (whole, rest) = block.split();
-        if let Some((bytes, end)) = whole {
-            hasher.update(bytes);
-            let mut borders = lock(&self.borders);
-            borders.push_back(Digested { offset: end, hasher: hasher.clone() });
-            // One for each block that may still wait for the disk, and the one before them.
-            while borders.len() > BLOCKS_MAX + 1 {
-                borders.pop_front();
-            }
-        }
-        hasher.update(rest);
-        let nanos = u64::try_from(clock::since(started).as_nanos()).unwrap_or(u64::MAX);
-        self.hashing_nanos.fetch_add(nanos, Ordering::Relaxed);
-    }
-
-    fn write(&self, block: &Block) {
-        // After a failed write the rest has no place.
-        if lock(&self.failure).is_some() {
-            return;
-        }
-        let bytes = block.buffer.get(..block.len).unwrap_or_default();
-        if let Err(error) = self.sink.write(bytes, block.offset) {
-            *lock(&self.failure) = Some(error);
-            return;
-        }
-        if let (Some((_, end)), _) = block.split() {
-            self.written.store(end, Ordering::Release);
-        }
-        if let Some(journal) = &self.journal {
-            journal.record_now_and_then(self.written.load(Ordering::Acquire));
-        }
-    }
-
-    /// Syncs what is written, and then says so in the journal.
-    fn sync(&self, file: &File) {
-        let resumable = self.resumable();
-        match file.sync_data() {
-            Ok(()) => {
-                if let Some(journal) = &self.journal {
-                    journal.record_synced(&resumable);
-                    journal.record_passing(self.written.load(Ordering::Acquire));
-                }
-            }
-            // A failed writeback is told once (fsync(2)): the last sync might succeed.
-            Err(error) => *lock(&self.failure) = Some(error),
-        }
-    }
-
-    /// Says in the journal how far the part is good in the end.
-    fn record_last(&self) {
-        if let (Some(journal), Sink::File { file, .. }, false) = (&self.journal, &self.sink, self.is_in_doubt()) {
-            let changed = file.stat().ok().map(|stat| stat.changed);
-            journal.record_last(self.written.load(Ordering::Acquire), changed);
-        }
-    }
-
-    /// Whether what is written may not be what will be read: not after an error that only says that there is no room.
-    fn is_in_doubt(&self) -> bool {
-        let failure = lock(&self.failure);
-        let errno = failure.as_ref().map(Errno::from_io_error);
-        errno.is_some_and(|errno| !matches!(errno, Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG)))
-    }
-
-    /// How far this file could be resumed now, with the digest as far as it goes.
-    fn resumable(&self) -> Resumable {
-        let offset = self.written.load(Ordering::Acquire);
-        let borders = lock(&self.borders);
-        let digested = borders.iter().rev().find(|border| border.offset <= offset).cloned();
-        Resumable { offset, digested }
+impl Start {
+    /// With these first bytes, all of them digested.
+    pub fn behind(digested: Digested) -> Start {
+        let offset = digested.offset;
+        Start { offset, digested, checkpoint: None, rewritten_from: offset, check: PrefixCheck::None }
     }
 }
 
-/// How far a part is good.
-#[derive(Clone, Debug)]
+/// What is to be compared of a part with its journal before it can be trusted.
+pub enum PrefixCheck {
+    /// Nothing, or nothing more.
+    None,
+    /// The bytes of this checkpoint, which an earlier run has left.
+    Due(Checkpoint),
+    /// It is under way.
+    Running(Check),
+}
+
+/// How far what came is good.
 pub struct Resumable {
     /// Bytes of it that are written, up to the end of a frame.
     pub offset: u64,
-    /// The digest of them or of fewer, to go on with; without it, they are digested again.
-    pub digested: Option<Digested>,
+    /// The digest of all that came.
+    pub digested: Digested,
+    /// The last checkpoint within them.
+    pub checkpoint: Option<Checkpoint>,
+    /// What is still to be compared of what was there before.
+    pub check: PrefixCheck,
 }
 
 /// Where the bytes of a reply are put.
@@ -359,9 +301,17 @@ pub struct Body<'a> {
     /// Bytes of the file in the blocks before it, and in what was there at the beginning.
     taken: u64,
     syncs: bool,
-    /// When this many bytes have been taken, those before are synced.
+    /// When this many bytes are written and hashed, they are synced.
     sync_at: u64,
     syncing: Option<Pending<()>>,
+    /// The comparison of what was there before.
+    check: Option<Check>,
+    /// What is read again of that, before anything that follows is hashed or written.
+    replaying: Option<Pending<()>>,
+    /// Blocks that wait for this.
+    held: Vec<Arc<Block>>,
+    /// Whether what was there before proved to be something else.
+    is_useless: bool,
 }
 
 impl Body<'_> {
@@ -371,7 +321,7 @@ impl Body<'_> {
 
     /// Time spent on hashing so far.
     pub fn hashing(&self) -> Duration {
-        Duration::from_nanos(self.flow.hashing_nanos.load(Ordering::Relaxed))
+        self.flow.hashing()
     }
 
     /// An empty block.
@@ -382,18 +332,38 @@ impl Body<'_> {
             self.check()?;
             if let Some(buffer) = self.receiver.buffer() {
                 let (home, waker) = (self.receiver.home.clone(), Arc::clone(&self.receiver.waker));
-                return Ok(Block { buffer, len: 0, offset: self.taken, border: None, home, waker });
+                return Ok(Block { buffer, len: 0, offset: self.taken, frame_end: None, home, waker });
             }
             waits.wait(None)?;
         }
     }
 
-    /// Fails if a write has failed.
-    fn check(&self) -> Result<(), Stop> {
-        match &*lock(&self.flow.failure) {
-            Some(error) => Err(self.flow.sink.failure(error)),
-            None => Ok(()),
+    /// Fails if a write has failed, or what was there before is not what was written. Lets the threads have what has waited
+    /// for that to be read.
+    fn check(&mut self) -> Result<(), Stop> {
+        if self.replaying.as_ref().is_some_and(|replaying| !matches!(replaying.poll(), Ok(None))) {
+            self.let_go();
         }
+        if let Some(stop) = self.flow.failure() {
+            return Err(stop);
+        }
+        self.poll_check()?;
+        Ok(())
+    }
+
+    /// Whether what was there before is compared by now; fails if it differs.
+    pub fn poll_check(&mut self) -> Result<Option<&Check>, Stop> {
+        let Some(check) = &self.check else { return Ok(None) };
+        match check.poll()? {
+            None => {}
+            Some(Ok(())) => self.check = None,
+            Some(Err(why)) => {
+                self.check = None;
+                self.is_useless = true;
+                return Err(Stop::PartUnusable(why));
+            }
+        }
+        Ok(self.check.as_ref())
     }
 
     /// Lets the threads have the bytes that have come, though they fill no block.
@@ -401,50 +371,75 @@ impl Body<'_> {
         let Some(mut block) = self.open.take() else { return };
         // A stream cannot take a byte back, wherever a frame ends.
         if self.is_stream() {
-            block.border = Some(block.len);
+            block.frame_end = Some(block.len);
         }
         self.taken += block.len as u64;
         let block = Arc::new(block);
+        match self.replaying {
+            Some(_) => self.held.push(block),
+            None => self.post(block),
+        }
+        self.sync_early();
+    }
+
+    /// Lets the threads have what has waited for the bytes before it.
+    fn let_go(&mut self) {
+        self.replaying = None;
+        std::mem::take(&mut self.held).into_iter().for_each(|block| self.post(block));
+    }
+
+    fn post(&self, block: Arc<Block>) {
         let (flow, hashed) = (Arc::clone(&self.flow), Arc::clone(&block));
         self.receiver.hasher.post(move || flow.hash(&hashed));
         let flow = Arc::clone(&self.flow);
         self.receiver.writer.post(move || flow.write(&block));
-        self.sync_early();
     }
 
     /// Every now and then, lets the disk have what is written, while more comes in.
     fn sync_early(&mut self) {
-        if !self.syncs || self.taken < self.sync_at {
+        let settled = self.flow.settled();
+        if !self.syncs || settled < self.sync_at {
             return;
         }
         if self.syncing.as_ref().is_some_and(|syncing| matches!(syncing.poll(), Ok(None))) {
             return;
         }
-        self.sync_at = self.taken.saturating_add(SYNC_EVERY);
+        self.sync_at = next_sync(settled);
         if let Sink::File { file, .. } = &self.flow.sink {
             let (flow, file) = (Arc::clone(&self.flow), Arc::clone(file));
             self.syncing = Some(self.receiver.syncer.run(move || flow.sync(&file)));
         }
     }
 
+    /// Waits until what is read again is read, and whatever waits for that is on its way.
+    fn end_replay(&mut self, waits: &mut Waits) -> Result<(), Stop> {
+        if let Some(replaying) = &self.replaying {
+            replaying.wait(waits)?;
+        }
+        self.let_go();
+        Ok(())
+    }
+
     /// The digest of all that has come so far.
     pub fn digest(&mut self, waits: &mut Waits) -> Result<Digest, Stop> {
         self.flush();
+        self.end_replay(waits)?;
         let flow = Arc::clone(&self.flow);
-        self.receiver.hasher.run(move || lock(&flow.hasher).clone().finish()).wait(waits)
+        self.receiver.hasher.run(move || flow.digest()).wait(waits)
     }
 
     /// Waits until all that has come is hashed, written and, as far as it was begun, synced; the digest.
     pub fn finish(&mut self, waits: &mut Waits) -> Result<Digest, Stop> {
-        self.flush();
-        let written = self.receiver.writer.run(|| ());
         let digest = self.digest(waits)?;
-        written.wait(waits)?;
+        self.receiver.writer.run(|| ()).wait(waits)?;
         // It may have been told of a failure that the last sync is not told of.
         if let Some(syncing) = &self.syncing {
             syncing.wait(waits)?;
         }
         self.syncing = None;
+        while self.poll_check()?.is_some() {
+            waits.wait(None)?;
+        }
         self.check()?;
         Ok(digest)
     }
@@ -453,6 +448,12 @@ impl Body<'_> {
     /// time that a signal leaves.
     pub fn stop(mut self, waits: &mut Waits) -> Result<Stopped, Stop> {
         self.flush();
+        if let Some(replaying) = self.replaying.take()
+            && !replaying.ends_through_signal(waits, SIGNAL_GRACE)?
+        {
+            return Ok(Stopped::Unknown);
+        }
+        self.let_go();
         let under_way = [
             Some(self.receiver.hasher.run(|| ())),
             Some(self.receiver.writer.run(|| ())),
@@ -468,10 +469,15 @@ impl Body<'_> {
         if !self.receiver.writer.run(move || flow.record_last()).ends_through_signal(waits, SIGNAL_GRACE)? {
             return Ok(Stopped::Unknown);
         }
-        Ok(match self.flow.is_in_doubt() {
-            true => Stopped::InDoubt,
-            false => Stopped::Good(self.flow.resumable()),
-        })
+        if self.is_useless {
+            return Ok(Stopped::Useless);
+        }
+        let check = self.check.map_or(PrefixCheck::None, PrefixCheck::Running);
+        if self.flow.is_in_doubt() {
+            return Ok(Stopped::InDoubt(check));
+        }
+        let (offset, digested) = (self.flow.written(), self.flow.digested());
+        Ok(Stopped::Good(Resumable { offset, digested, checkpoint: self.flow.checkpoint(offset), check }))
     }
 }
 
@@ -503,7 +509,7 @@ impl Room for Body<'_> {
 
     fn end_frame(&mut self) {
         if let Some(block) = &mut self.open {
-            block.border = Some(block.len);
+            block.frame_end = Some(block.len);
         }
     }
 
@@ -517,12 +523,14 @@ impl Room for Body<'_> {
 
 /// What an attempt that did not come to its end has left.
 pub enum Stopped {
-    /// Bytes to go on with.
+    /// Bytes to resume behind.
     Good(Resumable),
     /// The disk did not say in time.
     Unknown,
-    /// Bytes that may not be what was written.
-    InDoubt,
+    /// Bytes that may not be what was written, but for those that were synced before.
+    InDoubt(PrefixCheck),
+    /// Bytes that are not what an earlier run has written.
+    Useless,
 }
 
 #[cfg(test)]

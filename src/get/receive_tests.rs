@@ -11,6 +11,7 @@ use signal_hook::consts::SIGINT;
 
 use super::*;
 use crate::error::ExitCode;
+use crate::proto::digest::Algorithm;
 
 /// Long beside what a test does meanwhile: a wait that is left out is seen.
 const LATE: Duration = Duration::from_millis(100);
@@ -27,9 +28,23 @@ fn file(path: &str) -> Sink {
 /// Takes writes at any place, and answers every sync with EINVAL (fsync(2)).
 const UNSYNCABLE: &str = "/dev/null";
 
+/// The beginning of a file, with bytes behind a piece that is written and hashed: those are synced early.
+fn receive_a_piece<'a>(receiver: &'a Receiver, sink: Sink, waits: &mut Waits) -> Body<'a> {
+    let mut body = receive(receiver, sink, SYNC_EVERY, waits);
+    body.flush();
+    for worker in [&receiver.hasher, &receiver.writer] {
+        worker.run(|| ()).wait(waits).expect("it ends");
+    }
+    body.room(1, waits).expect("there is room");
+    body.add(1);
+    body.flush();
+    body
+}
+
 /// The beginning of a file, of so many bytes in frames of a block.
 fn receive<'a>(receiver: &'a Receiver, sink: Sink, len: u64, waits: &mut Waits) -> Body<'a> {
-    let mut body = receiver.begin(sink, Digested::nothing(Algorithm::Md5), None, true);
+    let start = Start::behind(Digested::nothing(Algorithm::Md5));
+    let mut body = receiver.begin(sink, start, None, true).expect("no thread is missing");
     while body.received() < len {
         let room = body.room(len - body.received(), waits).expect("there is room").len();
         body.add(room);
@@ -50,7 +65,7 @@ fn a_failed_early_sync_fails_the_file() {
     // As far as no sync is due before the last one.
     let mut body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY - 1, &mut waits);
     assert!(body.finish(&mut waits).is_ok());
-    let mut body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
+    let mut body = receive_a_piece(&receiver, file(UNSYNCABLE), &mut waits);
     match body.finish(&mut waits) {
         Err(Stop::Final(error)) => assert_eq!(error.exit, ExitCode::Local, "{error}"),
         other => panic!("{other:?}"),
@@ -62,11 +77,11 @@ fn a_failed_early_sync_fails_the_file() {
 fn the_end_of_an_early_sync_is_waited_for() {
     let (mut waits, receiver) = start();
     receiver.syncer.post(|| sleep(LATE));
-    let mut body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
+    let mut body = receive_a_piece(&receiver, file(UNSYNCABLE), &mut waits);
     assert!(body.finish(&mut waits).is_err());
     receiver.syncer.post(|| sleep(LATE));
-    let body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
-    assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt)));
+    let body = receive_a_piece(&receiver, file(UNSYNCABLE), &mut waits);
+    assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt(_))));
 }
 
 #[test]
@@ -76,8 +91,8 @@ fn what_an_attempt_leaves() {
         Ok(Stopped::Good(resumable)) => Some(resumable.offset),
         _ => None,
     };
-    let body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
-    assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt)), "not on the disk");
+    let body = receive_a_piece(&receiver, file(UNSYNCABLE), &mut waits);
+    assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt(_))), "not on the disk");
     let body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY - 1, &mut waits);
     assert_eq!(good(body.stop(&mut waits)), Some(SYNC_EVERY - 1), "nobody has asked");
     // What was written before the disk was full is what was written.

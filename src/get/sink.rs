@@ -62,6 +62,11 @@ impl Sink {
         }
     }
 
+    /// What it means that bytes of an earlier attempt cannot be read again.
+    pub fn unreadable(&self, error: &io::Error) -> Stop {
+        Stop::PartUnusable(format!("it cannot be read: {}", reason(error)))
+    }
+
     /// What a failed write means for the user.
     pub fn failure(&self, error: &io::Error) -> Stop {
         let (Sink::File { shown, .. } | Sink::Stream { shown, .. }) = self;

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Output;
-use super::beside::{Begun, Beside, Kept, Left, Look};
+use super::beside::{Begun, Beside, Kept, Left, Look, Restart};
 use super::commits::{Committed, Folder};
 use super::disk::{self, Time};
+use super::flow::Digested;
 use super::held::HELD_MAX;
-use super::journal::{About, Journal};
+use super::journal::Journal;
 use super::part::{Attributes, Part, folder_of, is_directory};
-use super::receive::{Digested, Resumable, Stopped};
+use super::receive::{Start, Stopped};
 use super::scale::scaled;
 use super::sink::Sink;
+use super::slot::About;
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, reason};
@@ -55,8 +57,8 @@ pub struct Offer {
     pub attributes: Option<Attributes>,
 }
 
-/// What is there of a file, and can be gone on with.
-#[derive(Clone, Debug)]
+/// What is there of a file, and can be resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
     /// Of which content it is.
     pub version: Version,
@@ -64,8 +66,6 @@ pub struct Resume {
     pub size: u64,
     /// Bytes that are there.
     pub offset: u64,
-    /// The digest of them or, until they have been read again, of fewer.
-    pub digested: Digested,
 }
 
 /// All that receiving needs.
@@ -73,7 +73,7 @@ pub struct Ready {
     /// Where the bytes go.
     pub sink: Sink,
     /// What is there already.
-    pub there: Digested,
+    pub start: Start,
     /// What is to be told how far the part is good.
     pub journal: Option<Arc<Journal>>,
 }
@@ -96,8 +96,8 @@ pub struct StreamTarget {
     written: Arc<AtomicU64>,
     /// Of what they are: a later attempt must bring the same.
     promised: Option<About>,
-    /// What version 2 can go on with.
-    resume: Option<Resume>,
+    /// What version 2 can resume, and the digest of it.
+    resume: Option<(Resume, Digested)>,
     /// What version 1 has brought, all of it written, and has to bring again.
     brought: Option<Digested>,
 }
@@ -197,18 +197,18 @@ impl Target {
     }
 
     /// Takes what an earlier run has left of the file of this name, if there is anything.
-    pub fn find(&mut self, name: &[u8], algorithm: Algorithm) -> Result<Look, Stop> {
+    pub fn find(&mut self, name: &[u8]) -> Result<Look, Stop> {
         match self {
-            Target::File(target) => target.beside.find(&target.path, name, algorithm),
+            Target::File(target) => target.beside.find(&target.path, name),
             Target::Stream(_) => Ok(Look::default()),
         }
     }
 
-    /// What can be gone on with.
+    /// What can be resumed.
     pub fn resume(&self) -> Option<&Resume> {
         match self {
             Target::File(target) => target.beside.resume(),
-            Target::Stream(target) => target.resume.as_ref(),
+            Target::Stream(target) => target.resume.as_ref().map(|(resume, _)| resume),
         }
     }
 
@@ -220,43 +220,39 @@ impl Target {
         }
     }
 
-    /// The file to digest what is there from.
-    pub fn part_file(&self) -> Option<Arc<disk::File>> {
-        match self {
-            Target::File(target) => target.beside.file(),
-            Target::Stream(_) => None,
-        }
-    }
-
-    /// Takes the digest of what is there, once it has been read; without one, it cannot be gone on with.
-    pub fn set_digested(&mut self, digested: Option<Digested>) {
+    /// Resumes nothing of what an earlier run has left.
+    pub fn forget(&mut self) {
         if let Target::File(target) = self {
-            target.beside.set_digested(digested);
+            target.beside.forget();
         }
     }
 
-    /// What an attempt leaves to go on with.
+    /// What an attempt leaves to be resumed.
     pub fn keep(&mut self, offer: &Offer, stopped: Stopped) {
-        let resume_from = |resumable: Resumable| Resume {
-            version: offer.about.version,
-            size: offer.about.size,
-            offset: resumable.offset,
-            digested: resumable.digested.unwrap_or_else(|| Digested::nothing(offer.about.algorithm)),
-        };
+        let About { version, size, .. } = offer.about;
         match (self, stopped) {
             (Target::File(target), Stopped::Good(resumable)) if resumable.offset > 0 && offer.attributes.is_some() => {
-                target.beside.keep(Kept::Good(resume_from(resumable)));
+                let resume = Resume { version, size, offset: resumable.offset };
+                target.beside.keep(Kept::Good(resume, Restart::behind(resumable)));
             }
             (Target::File(target), Stopped::Unknown) => target.beside.keep(Kept::Unknown),
-            (Target::File(target), _) => target.beside.keep(Kept::Worthless),
-            (Target::Stream(target), Stopped::Good(resumable)) => match offer.attributes {
-                Some(_) => target.resume = (resumable.offset > 0).then(|| resume_from(resumable)),
-                // An attempt may bring less than one before it, of which all has gone out.
-                None => {
-                    let before = target.brought.as_ref().map_or(0, |brought| brought.offset);
-                    target.brought = resumable.digested.filter(|now| now.offset > before).or(target.brought.take());
+            (Target::File(target), Stopped::InDoubt(check)) => target.beside.go_back(offer, check),
+            (Target::File(target), Stopped::Good(_) | Stopped::Useless) => target.beside.keep(Kept::Worthless),
+            (Target::Stream(target), Stopped::Good(resumable)) => {
+                let (offset, digested) = (resumable.offset, resumable.digested);
+                match offer.attributes {
+                    Some(_) => {
+                        target.resume = (offset > 0).then_some((Resume { version, size, offset }, digested));
+                    }
+                    // An attempt may bring less than one before it, of which all has gone out.
+                    None => {
+                        let before = target.brought.as_ref().map_or(0, |brought| brought.offset);
+                        if offset > before {
+                            target.brought = Some(digested);
+                        }
+                    }
                 }
-            },
+            }
             (Target::Stream(_), _) => {}
         }
     }
@@ -390,14 +386,14 @@ impl FileTarget {
             // Most often the folder is there, and what else may be wrong comes up again.
             begun = self.beside.begin(&self.path, offer, worker, waits).ok();
         }
-        let Begun { file, there, journal } = match begun {
+        let Begun { file, start, journal } = match begun {
             Some(begun) => begun,
             None => {
                 self.make_folder()?;
                 self.beside.begin(&self.path, offer, worker, waits)?
             }
         };
-        Ok(Ready { sink: self.sink(file, offer), there, journal })
+        Ok(Ready { sink: self.sink(file, offer), start, journal })
     }
 
     fn sink(&self, file: Arc<disk::File>, offer: &Offer) -> Sink {
@@ -428,10 +424,10 @@ impl StreamTarget {
         }
         self.promised = Some(offer.about.clone());
         let there = match &self.resume {
-            Some(resume) if offer.offset > 0 => resume.digested.clone(),
+            Some((_, digested)) if offer.offset > 0 => digested.clone(),
             _ => Digested::nothing(offer.about.algorithm),
         };
         let (file, written, shown) = (Arc::clone(&self.file), Arc::clone(&self.written), self.shown.clone());
-        Ok(Ready { sink: Sink::Stream { file, written, shown }, there, journal: None })
+        Ok(Ready { sink: Sink::Stream { file, written, shown }, start: Start::behind(there), journal: None })
     }
 }

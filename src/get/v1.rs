@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::clock;
 use super::item::{Item, Outcome, Received, Tools, not_now, refused};
-use super::journal::About;
 use super::link::{Link, Lost, Read};
 use super::receive::{Body, Room};
+use super::slot::About;
 use super::target::Offer;
 use super::wait::Stop;
 use crate::error::{Error, ExitCode};

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use super::clock;
 use super::held::{HELD_MAX, Held};
 use super::item::{Comparison, Item, Outcome, Received, Stage, Tools, not_now, refused};
-use super::journal::About;
 use super::link::{Link, Lost, Read};
 use super::part::Attributes;
 use super::progress::Activity;
 use super::receive::Room;
+use super::slot::About;
 use super::target::Offer;
 use super::wait::Stop;
 use crate::proto::digest::{Algorithm, Digest};
@@ -269,7 +269,9 @@ impl Session {
         let began = clock::now();
         let mut body = item.begin(&offer, tools)?;
         let result = self.body(&mut body, item.name, file, tools).and_then(|(theirs, waited)| {
-            let ours = body.finish(&mut tools.waits)?;
+            // All of the reply is here: what follows on the connection is good, whatever comes of it.
+            item.end_check(&mut body, tools).map_err(Failed::Reply)?;
+            let ours = body.finish(&mut tools.waits).map_err(Failed::Reply)?;
             Ok((theirs, ours, waited))
         });
         let (theirs, ours, waited) = match result {

@@ -35,6 +35,8 @@ pub enum Stop {
     },
     /// All bytes came, and their digest is wrong; the middle of an error line.
     Mismatch(String),
+    /// What an earlier attempt has left on this disk cannot be used, and why; without it the next one may succeed.
+    PartUnusable(String),
     /// Nothing that another attempt would change.
     Final(Error),
     /// A signal asks us to end.
@@ -62,7 +64,7 @@ impl Stop {
         match self {
             Stop::Again { connected, .. } => !connected,
             Stop::Final(error) => error.exit == ExitCode::Network,
-            Stop::Mismatch(_) | Stop::Signal(_) => false,
+            Stop::Mismatch(_) | Stop::PartUnusable(_) | Stop::Signal(_) => false,
         }
     }
 
@@ -71,6 +73,7 @@ impl Stop {
         match self {
             Stop::Again { why, .. } => Error::new(ExitCode::Network, why),
             Stop::Mismatch(why) => Error::new(ExitCode::Integrity, why),
+            Stop::PartUnusable(why) => Error::new(ExitCode::Local, why),
             Stop::Final(error) => error,
             Stop::Signal(signal) => Error::new(ExitCode::Signal(signal), format!("stopped by {}", signal_name(signal))),
         }

@@ -5,6 +5,8 @@ use std::fmt;
 use md5::digest::common::hazmat::{SerializableState, SerializedState};
 use md5::{Digest as _, Md5};
 
+use super::tree::{PIECE_LEN, Prefix, Tree};
+
 /// Hexadecimal digits of a digest on the version 1 wire.
 pub const HEX_LEN: usize = 32;
 
@@ -128,15 +130,20 @@ pub enum Hasher {
     /// MD5.
     Md5(Md5),
     /// BLAKE3, whose state has some 2 KB.
-    Blake3(Box<blake3::Hasher>),
+    Blake3(Box<Tree>),
 }
 
 impl Hasher {
     /// A digest of nothing yet.
     pub fn new(algorithm: Algorithm) -> Hasher {
+        Hasher::in_pieces(algorithm, PIECE_LEN)
+    }
+
+    /// A digest of nothing yet; BLAKE3 in pieces of so many bytes, which changes nothing but [`Hasher::prefix`].
+    pub fn in_pieces(algorithm: Algorithm, piece_len: u64) -> Hasher {
         match algorithm {
             Algorithm::Md5 => Hasher::Md5(Md5::new()),
-            Algorithm::Blake3 => Hasher::Blake3(Box::default()),
+            Algorithm::Blake3 => Hasher::Blake3(Box::new(Tree::new(piece_len))),
         }
     }
 
@@ -144,9 +151,7 @@ impl Hasher {
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Md5(state) => state.update(bytes),
-            Hasher::Blake3(state) => {
-                state.update(bytes);
-            }
+            Hasher::Blake3(tree) => tree.update(bytes),
         }
     }
 
@@ -154,11 +159,11 @@ impl Hasher {
     pub fn finish(self) -> Digest {
         match self {
             Hasher::Md5(state) => Digest::Md5(state.finalize().into()),
-            Hasher::Blake3(state) => Digest::Blake3(state.finalize().into()),
+            Hasher::Blake3(tree) => Digest::Blake3(tree.finish()),
         }
     }
 
-    /// The state, to go on with in another process. BLAKE3 has none that can be saved, and is fast enough without.
+    /// The state of MD5, to continue with in another process; BLAKE3 has its [`Hasher::prefix`] for that.
     pub fn save(&self) -> Option<[u8; STATE_LEN]> {
         match self {
             Hasher::Md5(state) => state.serialize().as_slice().try_into().ok(),
@@ -166,7 +171,15 @@ impl Hasher {
         }
     }
 
-    /// Goes on with a saved MD5 state; `None` if it can be none.
+    /// The digest of the bytes taken that BLAKE3 can continue with, if they are whole pieces.
+    pub fn prefix(&self) -> Option<Prefix> {
+        match self {
+            Hasher::Md5(_) => None,
+            Hasher::Blake3(tree) => tree.prefix(),
+        }
+    }
+
+    /// Continues with a saved MD5 state; `None` if it can be none.
     pub fn restore(state: &[u8; STATE_LEN]) -> Option<Hasher> {
         let state = SerializedState::<Md5>::try_from(state.as_slice()).ok()?;
         Md5::deserialize(&state).ok().map(Hasher::Md5)

@@ -5,6 +5,7 @@
 //! comments here repeat.
 
 pub mod digest;
+pub mod tree;
 pub mod v1;
 pub mod v2;
 

@@ -194,14 +194,7 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
         End::Returned(exit) => {
             dice.step(|| format!("returned {exit:?}: {}", String::from_utf8_lossy(&machine.printed)));
             check_end(&machine, setting, exit, existing);
-            // Seen by the next run only if the last one that received something of it has ended in order.
-            let name = any_of(setting, dice);
-            if !past.has_failed && is_closed(&machine, name) && dice.happens(3, 1) {
-                if machine.disk.scribble(&beside(name)) {
-                    past.has_been_written_to = true;
-                    dice.count("somebody else wrote to a part");
-                }
-            } else if setting.sync && dice.happens(6, 1) {
+            if setting.sync && dice.happens(6, 1) {
                 cut_power(&mut machine, setting, past, dice);
                 if exit == ExitCode::Done && existing != Existing::Keep {
                     check_whole(&machine, setting, "after a power cut");
@@ -220,6 +213,9 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
                 }
             }
         }
+    }
+    if dice.happens(4, 1) {
+        damage(&mut machine, setting, past, dice);
     }
     machine.disk.capacity = u64::MAX;
     machine.disk.thief = None;
@@ -246,10 +242,14 @@ fn check_promises(machine: &Machine, setting: &Setting, past: &mut Past, keeps: 
     }
 }
 
-/// Whether the journal of a part says when the part changed last.
-fn is_closed(machine: &Machine, name: &[u8]) -> bool {
-    let entries = machine.disk.content(&journal_of(name)).map(slots).unwrap_or_default();
-    entries.iter().max_by_key(|entry| entry.sequence).is_some_and(|entry| entry.closed.is_some())
+/// A bit of a part or of its journal is not what it was: below the file system, or by somebody else's hand.
+fn damage(machine: &mut Machine, setting: &Setting, past: &mut Past, dice: &Dice) {
+    let name = any_of(setting, dice);
+    let path = if dice.happens(4, 1) { journal_of(name) } else { beside(name) };
+    if machine.disk.scribble(&path) {
+        past.has_been_written_to = true;
+        dice.count("a bit of a part or its journal was damaged");
+    }
 }
 
 fn any_of<'a>(setting: &'a Setting, dice: &Dice) -> &'a [u8] {
@@ -345,7 +345,6 @@ fn saved(machine: &Machine, name: &[u8]) -> Option<u64> {
     let counts = entries.iter().filter(|entry| entry.is_synced || entry.boot == boot);
     let best = counts.max_by_key(|entry| entry.offset)?;
     let is_present = best.about.version == present.version() && best.about.size == present.bytes.len() as u64;
-    // Whether somebody changed it between runs is known from the time of the change.
     (is_present && best.offset > 0 && best.offset <= part.len() as u64).then_some(best.offset)
 }
 
