@@ -111,7 +111,8 @@ impl Beside {
         let Beside::Unseen = self else { return Ok(Look::default()) };
         let Some(part) = Part::open_existing(target)? else { return Ok(Look::default()) };
         let mut look = Look::default();
-        let found = match Found::open(&part.journal_path(), part.len().unwrap_or(0)) {
+        let len = part.len().unwrap_or(0);
+        let found = match Found::open(&part.journal_path(), len) {
             Ok(found) => found,
             Err(why) => {
                 look.useless = Some(why.to_string());
@@ -125,6 +126,10 @@ impl Beside {
                 return None;
             }
             look.origin = Some(entry.about.origin.clone());
+            if entry.offset > len {
+                look.useless = Some(String::from("it is shorter than its journal says"));
+                return None;
+            }
             let resume = Resume { version: entry.about.version, size: entry.about.size, offset: entry.offset };
             (entry.offset > 0).then(|| Box::new((found, resume)))
         });

@@ -73,7 +73,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// Looks for the journal of a part of `len` bytes; `None` if there is none, and why it means nothing if it does not.
+    /// Looks for the journal of a part of `len` bytes; `None` if there is none, and why it means nothing if it does not. It
+    /// may say more than there is of the part.
     pub fn open(path: &Path, len: u64) -> Result<Option<Found>, &'static str> {
         let file = match open_part(path, false) {
             Ok(file) => file,
@@ -104,12 +105,10 @@ impl Found {
         // All speak of the same bytes: a transfer from the beginning has a journal of its own. A slot that took its
         // time for a sync may be the later one and know less; one that says more than there is was not written with it.
         let counting: Vec<&Entry> = entries.iter().map(|(_, entry)| entry).filter(counts).collect();
-        if counting.is_empty() {
+        // Where none of them is right, the best one still says of what the part is.
+        let best = |entry: &&&Entry| (entry.offset <= len, entry.offset, entry.sequence);
+        let Some(entry) = counting.iter().max_by_key(best).map(|entry| (*entry).clone()) else {
             return Err("it was not on the disk yet when this machine went down");
-        }
-        let reached = counting.into_iter().filter(|entry| entry.offset <= len);
-        let Some(entry) = reached.max_by_key(|entry| (entry.offset, entry.sequence)).cloned() else {
-            return Err("it is shorter than its journal says");
         };
         let slots = Slots { sequence: last.1.sequence, synced, last: last.0, recorded: entry.offset };
         Ok(Some(Found { file, slots, entry }))
