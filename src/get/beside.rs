@@ -1,5 +1,6 @@
 //! What lies beside a target while it is fetched: the part file and its journal, whose they are, and what stays of them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use super::commits::{Committed, Folder};
 use super::disk::{self, File};
 use super::flow::Digested;
 use super::held::HELD_MAX;
-use super::journal::{self, Found, Journal};
+use super::journal::{self, Found, Journal, Unusable};
 use super::part::{Attributes, Part, folder_of};
 use super::receive::{PrefixCheck, Resumable, Start};
 use super::scale::scaled;
@@ -111,12 +112,19 @@ impl Beside {
         let Beside::Unseen = self else { return Ok(Look::default()) };
         let Some(part) = Part::open_existing(target)? else { return Ok(Look::default()) };
         let mut look = Look::default();
-        let len = part.len().unwrap_or(0);
+        let unreadable = |path: &Path, error: &io::Error| {
+            Stop::local(format!("cannot read {}: {}; try again, or remove it", text::path(path), reason(error)))
+        };
+        let len = part.len().map_err(|error| unreadable(part.path(), &error))?;
         let found = match Found::open(&part.journal_path(), len) {
             Ok(found) => found,
-            Err(why) => {
+            Err(Unusable::Useless(why)) => {
                 look.useless = Some(why.to_string());
                 None
+            }
+            // Not a reason to throw away what it may speak of.
+            Err(Unusable::Unreadable(error)) => {
+                return Err(unreadable(&part.journal_path(), &error));
             }
         };
         let found = found.and_then(|found| {

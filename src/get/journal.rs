@@ -13,6 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
+use rustix::io::Errno;
+
 use super::disk::{self, File};
 use super::part::{folder_of, lies_at, open_part};
 use super::receive::SYNC_EVERY;
@@ -72,29 +74,46 @@ pub struct Found {
     pub entry: Entry,
 }
 
+/// Why what lies in the place of a journal cannot be used.
+pub enum Unusable {
+    /// It says nothing of the part, for this reason.
+    Useless(&'static str),
+    /// It may say something, and cannot be read now.
+    Unreadable(io::Error),
+}
+
+/// Whether an open failed for a reason that says nothing of the file.
+fn is_of_this_machine(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR))
+}
+
 impl Found {
     /// Looks for the journal of a part of `len` bytes; `None` if there is none, and why it means nothing if it does not. It
     /// may say more than there is of the part.
-    pub fn open(path: &Path, len: u64) -> Result<Option<Found>, &'static str> {
+    pub fn open(path: &Path, len: u64) -> Result<Option<Found>, Unusable> {
         let file = match open_part(path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(_) => return Err("its journal cannot be opened"),
+            Err(error) if is_of_this_machine(&error) => return Err(Unusable::Unreadable(error)),
+            Err(_) => return Err(Unusable::Useless("its journal cannot be opened")),
         };
-        let is_ours = file
-            .stat()
-            .is_ok_and(|stat| stat.is_file && stat.links == 1 && stat.owner == rustix::process::geteuid().as_raw());
-        if !is_ours {
-            return Err("its journal is none of ours");
+        let stat = file.stat().map_err(Unusable::Unreadable)?;
+        if !(stat.is_file && stat.links == 1 && stat.owner == rustix::process::geteuid().as_raw()) {
+            return Err(Unusable::Useless("its journal is none of ours"));
         }
-        let entries: Vec<(usize, Entry)> = (0..2).filter_map(|index| Some((index, read_slot(&file, index)?))).collect();
+        let mut entries: Vec<(usize, Entry)> = Vec::new();
+        for index in 0..2 {
+            entries.extend(read_slot(&file, index).map_err(Unusable::Unreadable)?.map(|entry| (index, entry)));
+        }
         let Some(last) = entries.iter().max_by_key(|(_, entry)| entry.sequence) else {
-            return Err("its journal is damaged");
+            return Err(Unusable::Useless("its journal is damaged"));
         };
-        // Whoever wrote a synced slot may have been ended before it was on the disk; one that cannot be synced may be
-        // lost by a power cut, and is as good as the other until then.
-        let is_durable = entries.iter().any(|(_, entry)| entry.is_synced) && file.sync_data().is_ok();
-        let synced = entries.iter().filter(|(_, entry)| entry.is_synced && is_durable);
+        let synced = entries.iter().filter(|(_, entry)| entry.is_synced);
+        if synced.clone().next().is_some() {
+            // Whoever wrote it may have been ended before it was on the disk. Where that cannot be helped, only a power
+            // cut could tell.
+            let _ = file.sync_data();
+        }
         let synced = synced.max_by_key(|(_, entry)| entry.sequence).map(|(index, entry)| Synced {
             index: *index,
             offset: entry.offset,
@@ -108,7 +127,7 @@ impl Found {
         // Where none of them is right, the best one still says of what the part is.
         let best = |entry: &&&Entry| (entry.offset <= len, entry.offset, entry.sequence);
         let Some(entry) = counting.iter().max_by_key(best).map(|entry| (*entry).clone()) else {
-            return Err("it was not on the disk yet when this machine went down");
+            return Err(Unusable::Useless("it was not on the disk yet when this machine went down"));
         };
         let slots = Slots { sequence: last.1.sequence, synced, last: last.0, recorded: entry.offset };
         Ok(Some(Found { file, slots, entry }))
@@ -143,7 +162,8 @@ impl Found {
     }
 }
 
-fn read_slot(file: &File, index: usize) -> Option<Entry> {
+/// Reads a slot; `None` if it is none.
+fn read_slot(file: &File, index: usize) -> io::Result<Option<Entry>> {
     let mut slot = vec![0; SLOT_LEN];
     let mut len = 0;
     while let Some(room) = slot.get_mut(len..).filter(|room| !room.is_empty()) {
@@ -151,10 +171,10 @@ fn read_slot(file: &File, index: usize) -> Option<Entry> {
             Ok(0) => break,
             Ok(n) => len += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
+            Err(error) => return Err(error),
         }
     }
-    Entry::decode(slot.get(..len)?)
+    Ok(slot.get(..len).and_then(Entry::decode))
 }
 
 fn position(index: usize) -> u64 {

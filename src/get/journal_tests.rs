@@ -126,10 +126,10 @@ fn a_part_that_is_shorter_than_the_last_slot_says() {
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     journal.record_synced(at(2));
     journal.record(3 * PIECE, Some(at(2)));
-    let open = |len| Found::open(&path, len).map(|found| found.expect("a slot").entry.offset);
-    assert_eq!(open(3 * PIECE), Ok(3 * PIECE));
-    assert_eq!(open(3 * PIECE - 1), Ok(2 * PIECE));
-    assert_eq!(open(2 * PIECE - 1), Ok(3 * PIECE), "more than there is");
+    let open = |len| Found::open(&path, len).ok().flatten().map(|found| found.entry.offset);
+    assert_eq!(open(3 * PIECE), Some(3 * PIECE));
+    assert_eq!(open(3 * PIECE - 1), Some(2 * PIECE));
+    assert_eq!(open(2 * PIECE - 1), Some(3 * PIECE), "more than there is");
 }
 
 #[test]

@@ -47,6 +47,8 @@ struct Setting {
 struct Past {
     /// Calls of its file system failed, or somebody took files of ours away.
     has_failed: bool,
+    /// Somebody may have taken files of ours away.
+    was_robbed: bool,
     /// Somebody else wrote to a part.
     has_been_written_to: bool,
     /// Its power was cut.
@@ -122,10 +124,13 @@ fn begin(dice: &Dice) -> (Setting, Machine) {
     dice.step(|| format!("{kind:?}, {:?}, sync {}, resume {}", setting.algorithm, setting.sync, setting.resume));
     let machine = Machine::new(dice.clone(), disk, origin, watch);
     SETTING.set(Some(setting.clone()));
+    SEEN.take();
     (setting, machine)
 }
 
 thread_local! {
+    /// What each part was promised in this life.
+    static SEEN: std::cell::RefCell<BTreeMap<Vec<u8>, (Version, u64)>> = const { std::cell::RefCell::new(BTreeMap::new()) };
     /// For the checks after every step.
     static SETTING: std::cell::RefCell<Option<Setting>> = const { std::cell::RefCell::new(None) };
 }
@@ -162,11 +167,13 @@ fn config(setting: &Setting, attempts: u32, existing: Existing) -> GetConfig {
 /// Runs `xfer get` on the machine.
 fn get(mut machine: Machine, config: &GetConfig) -> (Machine, End<ExitCode>) {
     machine.printed.clear();
-    machine.run(|| {
+    let (machine, end) = machine.run(|| {
         let logs =
             Logs::start("client", &config.log, config.verbosity, OnConsole::DebugOnly).expect("no log is opened");
         fetch_all(config, &logs).unwrap_or_else(|error| error.exit)
-    })
+    });
+    assert!(!machine.disk.has_read_early, "a part was read before the rest of it was asked for");
+    (machine, end)
 }
 
 /// A life in which things fail, as this machine has it.
@@ -180,6 +187,7 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
     if dice.happens(20, 1) {
         machine.disk.thief = Some((beside(any_of(setting, dice)), dice.within(0..60)));
     }
+    past.was_robbed |= machine.disk.thief.is_some();
     past.has_failed |= machine.disk.failing != 0 || machine.disk.capacity != u64::MAX || machine.disk.thief.is_some();
     match dice.within(0..5) {
         0 | 1 => machine.disk.ends_after = Some(dice.within(0..400)),
@@ -228,18 +236,31 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
 /// What was once synced stays so: as long as the server has this content, nobody else touches the part, and the disk
 /// works, its journal says no less from one life to the next, until the file has its name.
 fn check_promises(machine: &Machine, setting: &Setting, past: &mut Past, keeps: bool) {
+    let printed = String::from_utf8_lossy(&machine.printed);
     for name in &setting.names {
         let present = machine.origin.present(name).expect("the server has it");
-        let entries = machine.disk.synced_content(&journal_of(name)).map(slots).unwrap_or_default();
-        let synced = entries.iter().filter(|entry| entry.is_synced && entry.about.version == present.version());
-        let now = synced.map(|entry| entry.offset).max().unwrap_or(0);
-        let before =
-            past.promised.get(name).filter(|(version, _)| *version == present.version()).map(|(_, offset)| *offset);
+        let now = promised(machine, name).map_or(0, |(_, offset)| offset);
+        let in_this_life = SEEN.with_borrow_mut(|seen| seen.remove(name));
+        let before = [past.promised.get(name).copied(), in_this_life].into_iter().flatten();
+        let before = before.filter(|(version, _)| *version == present.version()).map(|(_, offset)| offset).max();
         let is_saved = machine.disk.content(&target(name)) == Some(&present.bytes);
-        let is_held = keeps && !past.has_failed && !past.has_been_written_to && !is_saved;
-        assert!(!is_held || before.is_none_or(|before| now >= before), "{before:?} bytes were synced, {now} are left");
+        // One error does not throw away what was synced, unless it cannot be read: then all of it comes again.
+        let is_lost = past.has_been_written_to || printed.contains("cannot use the part") || past.was_robbed;
+        let is_held = keeps && !is_lost && !is_saved;
+        assert!(
+            !is_held || before.is_none_or(|before| now >= before),
+            "{before:?} bytes were synced, {now} are left: {printed}"
+        );
         past.promised.insert(name.clone(), (present.version(), now));
     }
+}
+
+/// How much of a part is synced, and said to be so by what was synced of its journal, if that is of what the server has.
+fn promised(machine: &Machine, name: &[u8]) -> Option<(Version, u64)> {
+    let version = machine.origin.present(name)?.version();
+    let entries = slots(machine.disk.synced_content(&journal_of(name))?);
+    let synced = entries.iter().filter(|entry| entry.is_synced && entry.about.version == version);
+    Some((version, synced.map(|entry| entry.offset).max()?))
 }
 
 /// A bit of a part or of its journal is not what it was: below the file system, or by somebody else's hand.
@@ -378,6 +399,13 @@ fn watch(machine: &Machine) {
             let path = target(name);
             let now = machine.disk.content(&path);
             check_content(machine, setting, name, now, "now");
+            if let Some(promised) = promised(machine, name) {
+                SEEN.with_borrow_mut(|seen| {
+                    let best = seen.entry(name.clone()).or_insert(promised);
+                    let is_more = best.0 != promised.0 || best.1 < promised.1;
+                    *best = if is_more { promised } else { *best };
+                });
+            }
             if setting.sync {
                 let survives = any_of_what_survives(machine.dice());
                 let then = machine.disk.content_after_power_cut(&path, survives);

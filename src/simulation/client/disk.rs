@@ -41,6 +41,10 @@ pub struct Disk {
     pub ends_after: Option<u64>,
     /// Whether that has happened: nothing that the program does any more has an effect.
     pub has_ended: bool,
+    /// Whether the program has asked the server for something.
+    pub has_asked: bool,
+    /// Whether it has read a part before it did.
+    pub has_read_early: bool,
 }
 
 #[derive(Clone, Default)]
@@ -90,6 +94,8 @@ impl Disk {
             failing: 0,
             ends_after: None,
             has_ended: false,
+            has_asked: false,
+            has_read_early: false,
         }
     }
 
@@ -147,6 +153,7 @@ impl Disk {
         self.inodes.values_mut().for_each(|file| file.locked_by = None);
         self.has_ended = false;
         self.ends_after = None;
+        self.has_asked = false;
         self.sweep();
     }
 
@@ -341,6 +348,11 @@ impl Disk {
 
     pub fn read_at(&mut self, handle: &Handle, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.call("read", &[Errno::IO, Errno::INTR])?;
+        let inode = self.open.get(&handle.0);
+        let is_part = |(path, other): (&PathBuf, &u64)| {
+            Some(other) == inode && path.extension().is_some_and(|suffix| suffix == "xfer-part")
+        };
+        self.has_read_early |= !self.has_asked && self.names.iter().any(is_part);
         let dice = self.dice.clone();
         let file = self.file(handle)?;
         let rest = usize::try_from(offset).ok().and_then(|offset| file.bytes.get(offset..)).unwrap_or_default();

@@ -269,7 +269,10 @@ impl Socket {
 
     /// Writes what fits.
     pub fn write(&mut self, bytes: &[u8]) -> Io {
-        with(|machine| machine.origin.write(self.0, bytes))
+        with(|machine| {
+            machine.disk.has_asked = true;
+            machine.origin.write(self.0, bytes)
+        })
     }
 }
 
