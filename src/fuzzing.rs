@@ -153,7 +153,7 @@ fn found(bytes: &[u8]) {
     assert!(slots.iter().any(|slot| Entry::decode(slot).as_ref() == Some(&found.entry)), "found what is not there");
     assert!(found.entry.offset <= found.entry.about.size, "more than there is of the file");
     for algorithm in [Algorithm::Md5, Algorithm::Blake3] {
-        let covered = found.checkpoint(algorithm).map_or(0, |checkpoint| checkpoint.len());
+        let covered = found.checkpoint(algorithm).map_or(0, |checkpoint| checkpoint.end());
         assert!(covered <= found.rewritten_from(), "what is written again is not read again");
         assert!(found.rewritten_from() <= found.entry.offset, "more is written again than there is");
     }

@@ -40,14 +40,14 @@ pub enum Beside {
         /// If the file is large enough for one.
         journal: Option<Arc<Journal>>,
         /// What is known of the part.
-        kept: Box<Kept>,
+        kept: Kept,
     },
 }
 
 /// What is known of a part of ours between two attempts.
 pub enum Kept {
     /// It is good, and can be resumed.
-    Good(Resume, Restart),
+    Good(Resume, Box<Restart>),
     /// Its journal knows; so also while an attempt is under way.
     Unknown,
     /// Nothing in it can be resumed.
@@ -72,7 +72,7 @@ impl Restart {
     fn start(self, offset: u64, rewritten_from: u64, offer: &Offer) -> Start {
         let (algorithm, size) = (offer.about.algorithm, offer.about.size);
         let digested = self.checkpoint.as_ref().and_then(|checkpoint| {
-            Some(Digested { offset: checkpoint.len(), hasher: checkpoint.hasher(algorithm, size)? })
+            Some(Digested { offset: checkpoint.end(), hasher: checkpoint.hasher(algorithm, size)? })
         });
         let digested = digested.unwrap_or_else(|| Digested::nothing(algorithm));
         Start { offset, digested, checkpoint: self.checkpoint, rewritten_from, check: self.check }
@@ -149,7 +149,7 @@ impl Beside {
     pub fn resume(&self) -> Option<&Resume> {
         match self {
             Beside::Earlier { found: Some(found), .. } => Some(&found.1),
-            Beside::Ours { kept, .. } => match &**kept {
+            Beside::Ours { kept, .. } => match kept {
                 Kept::Good(resume, _) => Some(resume),
                 Kept::Unknown | Kept::Worthless => None,
             },
@@ -167,7 +167,7 @@ impl Beside {
     /// What an attempt has left in the part.
     pub fn keep(&mut self, now: Kept) {
         if let Beside::Ours { kept, .. } = self {
-            **kept = now;
+            *kept = now;
         }
     }
 
@@ -175,8 +175,10 @@ impl Beside {
     pub fn go_back(&mut self, offer: &Offer, check: PrefixCheck) {
         let Beside::Ours { part, journal, kept } = self else { return };
         let (version, size) = (offer.about.version, offer.about.size);
-        **kept = match back_to_synced(part, journal.as_deref()) {
-            Some((offset, checkpoint)) => Kept::Good(Resume { version, size, offset }, Restart { checkpoint, check }),
+        *kept = match back_to_synced(part, journal.as_deref()) {
+            Some((offset, checkpoint)) => {
+                Kept::Good(Resume { version, size, offset }, Box::new(Restart { checkpoint, check }))
+            }
             None => Kept::Worthless,
         };
     }
@@ -196,7 +198,7 @@ impl Beside {
             let part = Part::open(target)?;
             is_fresh = part.is_new();
             *self = match is_fresh {
-                true => Beside::Ours { part, journal: None, kept: Box::new(Kept::Worthless) },
+                true => Beside::Ours { part, journal: None, kept: Kept::Worthless },
                 false => Beside::Earlier { part, found: None },
             };
         }
@@ -220,8 +222,8 @@ impl Beside {
                 (part, Some(Arc::new(journal)), start)
             }
             Beside::Ours { part, journal, kept } if goes_on => {
-                let restart = match *kept {
-                    Kept::Good(_, restart) => restart,
+                let restart = match kept {
+                    Kept::Good(_, restart) => *restart,
                     // Nothing else is gone on with.
                     Kept::Unknown | Kept::Worthless => Restart { checkpoint: None, check: PrefixCheck::None },
                 };
@@ -238,7 +240,7 @@ impl Beside {
         // Not where there is nothing to cut: ext4 then writes back at the close (ext4(5), auto_da_alloc), which took
         // longer than all else that is done with a file of 4 KiB.
         let cut = if is_fresh { Ok(()) } else { part.truncate(start.offset) };
-        *self = Beside::Ours { part, journal: journal.clone(), kept: Box::new(Kept::Unknown) };
+        *self = Beside::Ours { part, journal: journal.clone(), kept: Kept::Unknown };
         cut.map_err(|error| Stop::local(format!("cannot cut the part of {shown}: {}", reason(&error))))?;
         Ok(Begun { file, start, journal })
     }
@@ -251,7 +253,7 @@ impl Beside {
         }
         let part = Part::unnamed(target)?;
         let file = Arc::clone(part.file());
-        *self = Beside::Ours { part, journal: None, kept: Box::new(Kept::Worthless) };
+        *self = Beside::Ours { part, journal: None, kept: Kept::Worthless };
         Some(file)
     }
 
@@ -280,7 +282,7 @@ impl Beside {
         // A server has proved it useless: from here on it is ours to remove.
         *self = match std::mem::replace(self, Beside::Unseen) {
             Beside::Earlier { part, .. } | Beside::Ours { part, .. } => {
-                Beside::Ours { part, journal: None, kept: Box::new(Kept::Worthless) }
+                Beside::Ours { part, journal: None, kept: Kept::Worthless }
             }
             Beside::Unseen => Beside::Unseen,
         };
@@ -365,7 +367,7 @@ impl Beside {
             Beside::Unseen | Beside::Earlier { found: None, .. } => None,
             // Nothing of ours is there any more.
             Beside::Ours { part, .. } if !part.is_at_its_path() => None,
-            Beside::Ours { part, journal, kept } => match (journal, *kept) {
+            Beside::Ours { part, journal, kept } => match (journal, kept) {
                 (Some(_), Kept::Good(resume, _)) => Some(Left::good(&part, &resume)),
                 // The disk has not said in time how far it came.
                 (Some(_), Kept::Unknown) => Some(Left { path: part.path().to_path_buf(), progress: None }),

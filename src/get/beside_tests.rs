@@ -116,7 +116,7 @@ fn resumable(offset: u64) -> Resumable {
 
 fn good(size: u64) -> Kept {
     let resume = Resume { version: Version([7; 16]), size, offset: HALF };
-    Kept::Good(resume, Restart::behind(resumable(HALF)))
+    Kept::Good(resume, Box::new(Restart::behind(resumable(HALF))))
 }
 
 /// The digests of the first piece of a part.
@@ -192,8 +192,8 @@ fn of_ours_what_is_of_use_stays() {
 #[test]
 fn an_attempt_that_ends_unknown_or_in_doubt() {
     let cases: [(Stopped, &[&str]); 5] = [
-        (Stopped::Good(resumable(HALF)), &[PART, JOURNAL]),
-        (Stopped::Good(resumable(0)), &[]),
+        (Stopped::Good(Box::new(resumable(HALF))), &[PART, JOURNAL]),
+        (Stopped::Good(Box::new(resumable(0))), &[]),
         (Stopped::Unknown, &[PART, JOURNAL]),
         // Nothing was synced.
         (Stopped::InDoubt(PrefixCheck::None), &[]),
@@ -363,7 +363,7 @@ fn with_a_synced_piece(bench: &mut Bench) -> Beside {
     let begun = bench.begin(&mut beside, &offer(TWO_PIECES, 0));
     begun.file.write_all_at(&[0; PIECE as usize + 9], 0).expect("the part can be written");
     let journal = begun.journal.expect("a file of this size has one");
-    journal.record_synced(checkpoint());
+    journal.record_synced(PIECE, Some(checkpoint()));
     journal.record(PIECE + 9, Some(checkpoint()));
     beside
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use super::receive::Block;
 use super::reread::each_block;
 use super::sink::Sink;
 use super::slot::{Checkpoint, PIECE};
+use super::wait::Stop;
+use super::workers::Worker;
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 use crate::proto::tree::{Prefix, Tree};
 
@@ -52,7 +54,17 @@ pub struct Flow {
     /// Where the last whole frame ends that is written.
     written: AtomicU64,
     hashing_nanos: AtomicU64,
+    early_syncs: Option<EarlySyncs>,
     failure: Mutex<Option<Failure>>,
+}
+
+/// Syncs of what is written and hashed, while more comes in.
+struct EarlySyncs {
+    worker: Arc<Worker>,
+    /// How far both must be for the next one.
+    due_at: AtomicU64,
+    /// Whether one is under way.
+    is_running: AtomicBool,
 }
 
 /// What checkpoints are made of: the digests at the ends of the last few pieces.
@@ -79,6 +91,7 @@ impl Flow {
         digested: Digested,
         checkpoint: Option<Checkpoint>,
         written: u64,
+        syncer: Option<Arc<Worker>>,
     ) -> Flow {
         let tree = match (&journal, &digested.hasher) {
             (Some(journal), Hasher::Md5(_)) => Some(match &checkpoint {
@@ -99,16 +112,22 @@ impl Flow {
             marks: Mutex::new(Marks { hashed: VecDeque::new(), written: VecDeque::new(), checkpoint }),
             written: AtomicU64::new(written),
             hashing_nanos: AtomicU64::new(0),
+            early_syncs: syncer.map(|worker| EarlySyncs {
+                worker,
+                due_at: AtomicU64::new(next_sync(written)),
+                is_running: AtomicBool::new(false),
+            }),
             failure: Mutex::new(None),
         }
     }
 
     /// Hashes a block.
-    pub fn hash(&self, block: &Block) {
+    pub fn hash(self: &Arc<Flow>, block: &Block) {
         let started = clock::now();
         self.hash_bytes(block.bytes(), block.offset());
         let nanos = u64::try_from(clock::since(started).as_nanos()).unwrap_or(u64::MAX);
         self.hashing_nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.sync_if_due();
     }
 
     fn hash_bytes(&self, bytes: &[u8], offset: u64) {
@@ -123,7 +142,7 @@ impl Flow {
     }
 
     /// Writes a block.
-    pub fn write(&self, block: &Block) {
+    pub fn write(self: &Arc<Flow>, block: &Block) {
         // After a failure the rest has no place.
         if lock(&self.failure).is_some() {
             return;
@@ -139,6 +158,7 @@ impl Flow {
             let written = self.written();
             journal.record_now_and_then(written, || self.checkpoint(written));
         }
+        self.sync_if_due();
     }
 
     fn digest_written(&self, bytes: &[u8], offset: u64) {
@@ -156,7 +176,7 @@ impl Flow {
 
     /// Whether a checkpoint can be here: not at the end, where nothing is left to be resumed.
     fn is_mark(&self, end: u64) -> bool {
-        end % PIECE == 0 && self.journal.as_ref().is_some_and(|journal| end < journal.about().size)
+        end.is_multiple_of(PIECE) && self.journal.as_ref().is_some_and(|journal| end < journal.about().size)
     }
 
     fn with_marks<T>(&self, change: impl FnOnce(&mut Marks) -> T) -> T {
@@ -192,15 +212,31 @@ impl Flow {
         }
     }
 
+    /// Lets the disk have what is written, when whole pieces are written and hashed since the last time: so the journal can
+    /// have a checkpoint there. Whichever thread is the later one sees it, also while nothing more comes in.
+    fn sync_if_due(self: &Arc<Flow>) {
+        let (Some(syncs), Sink::File { file, .. }) = (&self.early_syncs, &self.sink) else { return };
+        let settled = self.written().min(self.hashed.load(Ordering::Acquire));
+        if settled < syncs.due_at.load(Ordering::Acquire) || syncs.is_running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        syncs.due_at.store(next_sync(settled), Ordering::Release);
+        let (flow, file) = (Arc::clone(self), Arc::clone(file));
+        syncs.worker.post(move || {
+            flow.sync(&file);
+            if let Some(syncs) = &flow.early_syncs {
+                syncs.is_running.store(false, Ordering::Release);
+            }
+        });
+    }
+
     /// Syncs what is written, and then says so in the journal.
-    pub fn sync(&self, file: &File) {
+    fn sync(&self, file: &File) {
         let written = self.written();
         match file.sync_data() {
             Ok(()) => {
                 let Some(journal) = &self.journal else { return };
-                if let Some(checkpoint) = self.checkpoint(written) {
-                    journal.record_synced(checkpoint);
-                }
+                journal.record_synced(written, self.checkpoint(written));
                 let written = self.written();
                 journal.record(written, self.checkpoint(written));
             }
@@ -228,18 +264,13 @@ impl Flow {
             if let Some(made) = made {
                 marks.checkpoint = Some(made);
             }
-            marks.checkpoint.clone().filter(|checkpoint| checkpoint.len() <= limit)
+            marks.checkpoint.clone().filter(|checkpoint| checkpoint.end() <= limit)
         })
     }
 
     /// Bytes written, up to the end of the last whole frame.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
-    }
-
-    /// Bytes that are both written and hashed.
-    pub fn settled(&self) -> u64 {
-        self.written().min(self.hashed.load(Ordering::Acquire))
     }
 
     /// Time spent on hashing so far.
@@ -264,7 +295,7 @@ impl Flow {
     }
 
     /// What a failure means, if there has been one.
-    pub fn failure(&self) -> Option<super::wait::Stop> {
+    pub fn failure(&self) -> Option<Stop> {
         lock(&self.failure).as_ref().map(|failure| match failure {
             Failure::Disk(error) => self.sink.failure(error),
             Failure::Unreadable(error) => self.sink.unreadable(error),
@@ -281,6 +312,11 @@ impl Flow {
             }
         }
     }
+}
+
+/// Where the next early sync is due.
+fn next_sync(offset: u64) -> u64 {
+    (offset / PIECE + 1).saturating_mul(PIECE)
 }
 
 /// Cuts bytes that lie at `offset` at the ends of pieces; each with where it ends.

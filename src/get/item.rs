@@ -68,6 +68,10 @@ pub struct Item<'a> {
     is_logged: bool,
     /// The furthest byte from which it could ever be resumed.
     furthest: Furthest,
+    /// Whether its first bytes are of an earlier run.
+    resumes_earlier_run: bool,
+    /// Whether an attempt has ended since its part could not be used.
+    was_unusable: bool,
 }
 
 /// The furthest byte from which a file could ever be resumed.
@@ -117,6 +121,8 @@ impl<'a> Item<'a> {
             received: 0,
             is_logged: false,
             furthest: Furthest::Nowhere,
+            resumes_earlier_run: false,
+            was_unusable: false,
         }
     }
 
@@ -154,6 +160,7 @@ impl<'a> Item<'a> {
         }
         if let Some(resume) = self.target.resume() {
             self.furthest = Furthest::Of(resume.version, resume.offset);
+            self.resumes_earlier_run = true;
         }
         Ok(look.origin.as_deref() == Some(&tools.server))
     }
@@ -167,10 +174,17 @@ impl<'a> Item<'a> {
             text::quoted(self.name),
             ours.algorithm()
         );
-        if self.stage == Stage::Refetching || !self.target.can_start_again() || !self.backoff.has_next() {
+        if self.stage == Stage::Refetching || !self.target.can_start_again() {
             return Stop::Mismatch(why);
         }
         self.stage = Stage::Refetching;
+        if std::mem::take(&mut self.resumes_earlier_run) {
+            // It may be this disk, and not the server or the way from it.
+            return Stop::PartUnusable(why);
+        }
+        if !self.backoff.has_next() {
+            return Stop::Mismatch(why);
+        }
         Stop::again(why)
     }
 
@@ -288,6 +302,7 @@ impl<'a> Item<'a> {
         let asked = self.target.resume().map(|resume| resume.offset);
         let body = self.open(offer, tools)?;
         let size = offer.about.size;
+        self.resumes_earlier_run &= offer.offset > 0;
         match (offer.offset, asked) {
             (0, Some(offset)) if !self.target.is_stream() => {
                 let why = match offer.attributes {
@@ -368,6 +383,10 @@ impl<'a> Item<'a> {
                     self.furthest = Furthest::Nowhere;
                 }
                 self.target.keep(offer, stopped);
+                // The next attempt is not counted, so there is one: with what was synced, or, after that, with nothing.
+                if matches!(stop, Stop::PartUnusable(_)) && std::mem::replace(&mut self.was_unusable, true) {
+                    self.target.spoil();
+                }
                 stop
             }
             Err(other) => {

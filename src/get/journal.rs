@@ -150,10 +150,10 @@ impl Found {
         let limit = self.rewritten_from();
         let synced = self.slots.synced.as_ref().and_then(|synced| synced.checkpoint.as_ref());
         let usable = |checkpoint: &&Checkpoint| {
-            checkpoint.len() <= limit && checkpoint.hasher(algorithm, self.entry.about.size).is_some()
+            checkpoint.end() <= limit && checkpoint.hasher(algorithm, self.entry.about.size).is_some()
         };
         let candidates = [synced, self.entry.checkpoint.as_ref()].into_iter().flatten().filter(usable);
-        candidates.max_by_key(|checkpoint| checkpoint.len()).cloned()
+        candidates.max_by_key(|checkpoint| checkpoint.end()).cloned()
     }
 
     /// Continues it, for the same content, maybe from another server.
@@ -230,9 +230,9 @@ impl Journal {
         self.write(self.lock(), offset, checkpoint, false);
     }
 
-    /// Says that the part is on the disk up to this checkpoint, and waits until this is on the disk as well.
-    pub fn record_synced(&self, checkpoint: Checkpoint) {
-        self.write(self.lock(), checkpoint.len(), Some(checkpoint), true);
+    /// Says how far the part is on the disk, and waits until this is on the disk as well.
+    pub fn record_synced(&self, offset: u64, checkpoint: Option<Checkpoint>) {
+        self.write(self.lock(), offset, checkpoint, true);
     }
 
     /// Forgets what is behind the last synced slot; what that says.

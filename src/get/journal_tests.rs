@@ -61,7 +61,7 @@ fn offset_found(path: &Path) -> Option<u64> {
 
 /// How far the checkpoint reaches from which this algorithm can continue.
 fn covered(path: &Path, algorithm: Algorithm) -> u64 {
-    found(path).expect("a slot").checkpoint(algorithm).map_or(0, |checkpoint| checkpoint.len())
+    found(path).expect("a slot").checkpoint(algorithm).map_or(0, |checkpoint| checkpoint.end())
 }
 
 /// The journal as another boot of the machine would find it.
@@ -107,14 +107,14 @@ fn digests_continue_behind_what_was_synced() {
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     journal.record(2 * PIECE, Some(at(1)));
     assert_eq!(covered(&path, Algorithm::Md5), 0, "all of it is written again, and read for that");
-    journal.record_synced(at(3));
+    journal.record_synced(3 * PIECE, Some(at(3)));
     journal.record(5 * PIECE + 7, Some(at(5)));
     let found = found(&path).expect("a slot");
     assert_eq!((found.entry.offset, found.rewritten_from()), (5 * PIECE + 7, 3 * PIECE));
     assert_eq!(found.checkpoint(Algorithm::Md5), Some(at(3)));
     assert_eq!(found.checkpoint(Algorithm::Blake3), Some(at(3)));
     // What only BLAKE3 has brought has no state of MD5.
-    journal.record_synced(Checkpoint { md5: None, ..at(6) });
+    journal.record_synced(6 * PIECE, Some(Checkpoint { md5: None, ..at(6) }));
     assert_eq!((covered(&path, Algorithm::Md5), covered(&path, Algorithm::Blake3)), (0, 6 * PIECE));
 }
 
@@ -124,7 +124,7 @@ fn a_part_that_is_shorter_than_the_last_slot_says() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_synced(at(2));
+    journal.record_synced(2 * PIECE, Some(at(2)));
     journal.record(3 * PIECE, Some(at(2)));
     let open = |len| Found::open(&path, len).ok().flatten().map(|found| found.entry.offset);
     assert_eq!(open(3 * PIECE), Some(3 * PIECE));
@@ -139,7 +139,7 @@ fn after_a_failure_what_was_synced_is_gone_back_to() {
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     journal.record(PIECE, None);
     assert_eq!(journal.go_back(), None, "nothing was synced");
-    journal.record_synced(at(2));
+    journal.record_synced(2 * PIECE, Some(at(2)));
     journal.record(3 * PIECE, Some(at(2)));
     assert_eq!(journal.go_back(), Some((2 * PIECE, Some(at(2)))));
     assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(2 * PIECE), Some(2 * PIECE)));
@@ -154,13 +154,13 @@ fn a_synced_slot_outlives_those_that_are_not() {
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
     journal.record(PIECE, None);
-    journal.record_synced(at(2));
+    journal.record_synced(2 * PIECE, Some(at(2)));
     for offset in [3 * PIECE, 4 * PIECE, 5 * PIECE] {
         journal.record(offset, None);
         assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(offset), Some(2 * PIECE)));
     }
     // One that took its time knows less than the slot beside it.
-    journal.record_synced(at(4));
+    journal.record_synced(4 * PIECE, Some(at(4)));
     assert_eq!(after_a_reboot(&path), Some(4 * PIECE));
     journal.record(6 * PIECE, None);
     assert_eq!((offset_found(&path), after_a_reboot(&path)), (Some(6 * PIECE), Some(4 * PIECE)));
@@ -210,7 +210,7 @@ fn no_flipped_bit_and_no_cut_is_believed() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_synced(at(5));
+    journal.record_synced(5 * PIECE, Some(at(5)));
     let good = fs::read(&path).expect("the journal is there");
     for bit in 0..good.len() * 8 {
         let mut bytes = good.clone();

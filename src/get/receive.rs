@@ -29,8 +29,7 @@ pub const BLOCK_LEN: usize = scaled(1 << 20) as usize;
 /// in them: with that, and what is behind the last slot of the journal, it stays below 8 MiB.
 const BLOCKS_MAX: usize = 6;
 
-/// Bytes after which those written so far are synced, so that the last sync is short, and the journal has a checkpoint on
-/// the disk.
+/// Bytes after which those written so far are synced, so that the last sync is short.
 pub const SYNC_EVERY: u64 = PIECE;
 
 /// With so many cores, nobody has to wait for one.
@@ -80,7 +79,7 @@ impl Drop for Block {
 pub struct Receiver {
     hasher: Worker,
     writer: Worker,
-    syncer: Worker,
+    syncer: Arc<Worker>,
     /// Compares what was there before a run; started when the first part is resumed.
     checker: OnceCell<Worker>,
     home: Sender<Pages>,
@@ -100,7 +99,7 @@ impl Receiver {
         Ok(Receiver {
             hasher: Worker::start("hash", Arc::clone(&waker))?,
             writer: Worker::start("write", Arc::clone(&waker))?,
-            syncer: Worker::start("sync", Arc::clone(&waker))?,
+            syncer: Arc::new(Worker::start("sync", Arc::clone(&waker))?),
             checker: OnceCell::new(),
             home,
             returns,
@@ -123,7 +122,7 @@ impl Receiver {
         }
         if has_few_cores() {
             give_way();
-            [Some(&self.writer), Some(&self.syncer), self.checker.get()].into_iter().flatten().for_each(|worker| {
+            [Some(&self.writer), Some(&*self.syncer), self.checker.get()].into_iter().flatten().for_each(|worker| {
                 worker.post(give_way);
             });
         }
@@ -149,17 +148,14 @@ impl Receiver {
     /// Begins a file behind the bytes that are there. Nothing of it counts as synced unless `sync`.
     pub fn begin(&self, sink: Sink, start: Start, journal: Option<Arc<Journal>>, sync: bool) -> Result<Body<'_>, Stop> {
         let Start { offset, digested, checkpoint, rewritten_from, check } = start;
-        let syncs = sync && matches!(sink, Sink::File { .. });
+        let syncer = sync.then(|| Arc::clone(&self.syncer));
         let again = digested.offset..offset;
-        let flow = Arc::new(Flow::new(sink, journal, digested, checkpoint, offset));
+        let flow = Arc::new(Flow::new(sink, journal, digested, checkpoint, offset, syncer));
         let mut body = Body {
             receiver: self,
             flow,
             open: None,
             taken: offset,
-            syncs,
-            sync_at: next_sync(offset),
-            syncing: None,
             check: None,
             replaying: None,
             held: Vec::new(),
@@ -221,11 +217,6 @@ impl Receiver {
 
 fn has_few_cores() -> bool {
     std::thread::available_parallelism().is_ok_and(|cores| cores.get() < CORES_ENOUGH)
-}
-
-/// Where the next sync is due: behind whole pieces, so that the journal can have a checkpoint there.
-fn next_sync(offset: u64) -> u64 {
-    (offset / SYNC_EVERY + 1).saturating_mul(SYNC_EVERY)
 }
 
 /// Makes the calling thread, and on Linux only that one, nicer by [`GIVES_WAY`].
@@ -300,10 +291,6 @@ pub struct Body<'a> {
     open: Option<Block>,
     /// Bytes of the file in the blocks before it, and in what was there at the beginning.
     taken: u64,
-    syncs: bool,
-    /// When this many bytes are written and hashed, they are synced.
-    sync_at: u64,
-    syncing: Option<Pending<()>>,
     /// The comparison of what was there before.
     check: Option<Check>,
     /// What is read again of that, before anything that follows is hashed or written.
@@ -379,7 +366,6 @@ impl Body<'_> {
             Some(_) => self.held.push(block),
             None => self.post(block),
         }
-        self.sync_early();
     }
 
     /// Lets the threads have what has waited for the bytes before it.
@@ -393,22 +379,6 @@ impl Body<'_> {
         self.receiver.hasher.post(move || flow.hash(&hashed));
         let flow = Arc::clone(&self.flow);
         self.receiver.writer.post(move || flow.write(&block));
-    }
-
-    /// Every now and then, lets the disk have what is written, while more comes in.
-    fn sync_early(&mut self) {
-        let settled = self.flow.settled();
-        if !self.syncs || settled < self.sync_at {
-            return;
-        }
-        if self.syncing.as_ref().is_some_and(|syncing| matches!(syncing.poll(), Ok(None))) {
-            return;
-        }
-        self.sync_at = next_sync(settled);
-        if let Sink::File { file, .. } = &self.flow.sink {
-            let (flow, file) = (Arc::clone(&self.flow), Arc::clone(file));
-            self.syncing = Some(self.receiver.syncer.run(move || flow.sync(&file)));
-        }
     }
 
     /// Waits until what is read again is read, and whatever waits for that is on its way.
@@ -432,11 +402,8 @@ impl Body<'_> {
     pub fn finish(&mut self, waits: &mut Waits) -> Result<Digest, Stop> {
         let digest = self.digest(waits)?;
         self.receiver.writer.run(|| ()).wait(waits)?;
-        // It may have been told of a failure that the last sync is not told of.
-        if let Some(syncing) = &self.syncing {
-            syncing.wait(waits)?;
-        }
-        self.syncing = None;
+        // An early one may have been told of a failure that the last sync is not told of.
+        self.receiver.syncer.run(|| ()).wait(waits)?;
         while self.poll_check()?.is_some() {
             waits.wait(None)?;
         }
@@ -454,14 +421,9 @@ impl Body<'_> {
             return Ok(Stopped::Unknown);
         }
         self.let_go();
-        let under_way = [
-            Some(self.receiver.hasher.run(|| ())),
-            Some(self.receiver.writer.run(|| ())),
-            // What a sync says in the journal is older than what is said in the end.
-            self.syncing.take(),
-        ];
-        for pending in under_way.iter().flatten() {
-            if !pending.ends_through_signal(waits, SIGNAL_GRACE)? {
+        // The syncs last: what they say in the journal is older than what is said in the end.
+        for worker in [&self.receiver.hasher, &self.receiver.writer, &*self.receiver.syncer] {
+            if !worker.run(|| ()).ends_through_signal(waits, SIGNAL_GRACE)? {
                 return Ok(Stopped::Unknown);
             }
         }
@@ -477,7 +439,8 @@ impl Body<'_> {
             return Ok(Stopped::InDoubt(check));
         }
         let (offset, digested) = (self.flow.written(), self.flow.digested());
-        Ok(Stopped::Good(Resumable { offset, digested, checkpoint: self.flow.checkpoint(offset), check }))
+        let checkpoint = self.flow.checkpoint(offset);
+        Ok(Stopped::Good(Box::new(Resumable { offset, digested, checkpoint, check })))
     }
 }
 
@@ -524,7 +487,7 @@ impl Room for Body<'_> {
 /// What an attempt that did not come to its end has left.
 pub enum Stopped {
     /// Bytes to resume behind.
-    Good(Resumable),
+    Good(Box<Resumable>),
     /// The disk did not say in time.
     Unknown,
     /// Bytes that may not be what was written, but for those that were synced before.

@@ -28,19 +28,6 @@ fn file(path: &str) -> Sink {
 /// Takes writes at any place, and answers every sync with EINVAL (fsync(2)).
 const UNSYNCABLE: &str = "/dev/null";
 
-/// The beginning of a file, with bytes behind a piece that is written and hashed: those are synced early.
-fn receive_a_piece<'a>(receiver: &'a Receiver, sink: Sink, waits: &mut Waits) -> Body<'a> {
-    let mut body = receive(receiver, sink, SYNC_EVERY, waits);
-    body.flush();
-    for worker in [&receiver.hasher, &receiver.writer] {
-        worker.run(|| ()).wait(waits).expect("it ends");
-    }
-    body.room(1, waits).expect("there is room");
-    body.add(1);
-    body.flush();
-    body
-}
-
 /// The beginning of a file, of so many bytes in frames of a block.
 fn receive<'a>(receiver: &'a Receiver, sink: Sink, len: u64, waits: &mut Waits) -> Body<'a> {
     let start = Start::behind(Digested::nothing(Algorithm::Md5));
@@ -65,7 +52,7 @@ fn a_failed_early_sync_fails_the_file() {
     // As far as no sync is due before the last one.
     let mut body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY - 1, &mut waits);
     assert!(body.finish(&mut waits).is_ok());
-    let mut body = receive_a_piece(&receiver, file(UNSYNCABLE), &mut waits);
+    let mut body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
     match body.finish(&mut waits) {
         Err(Stop::Final(error)) => assert_eq!(error.exit, ExitCode::Local, "{error}"),
         other => panic!("{other:?}"),
@@ -77,10 +64,10 @@ fn a_failed_early_sync_fails_the_file() {
 fn the_end_of_an_early_sync_is_waited_for() {
     let (mut waits, receiver) = start();
     receiver.syncer.post(|| sleep(LATE));
-    let mut body = receive_a_piece(&receiver, file(UNSYNCABLE), &mut waits);
+    let mut body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
     assert!(body.finish(&mut waits).is_err());
     receiver.syncer.post(|| sleep(LATE));
-    let body = receive_a_piece(&receiver, file(UNSYNCABLE), &mut waits);
+    let body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
     assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt(_))));
 }
 
@@ -91,7 +78,7 @@ fn what_an_attempt_leaves() {
         Ok(Stopped::Good(resumable)) => Some(resumable.offset),
         _ => None,
     };
-    let body = receive_a_piece(&receiver, file(UNSYNCABLE), &mut waits);
+    let body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
     assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt(_))), "not on the disk");
     let body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY - 1, &mut waits);
     assert_eq!(good(body.stop(&mut waits)), Some(SYNC_EVERY - 1), "nobody has asked");

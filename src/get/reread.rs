@@ -57,7 +57,7 @@ impl Check {
                     return Err(io::ErrorKind::Interrupted.into());
                 }
                 tree.update(bytes);
-                progress.store(tree.len(), Ordering::Relaxed);
+                progress.store(tree.taken(), Ordering::Relaxed);
                 Ok(())
             })?;
             Ok(tree.prefix().is_some_and(|read| read == prefix))

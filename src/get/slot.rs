@@ -67,8 +67,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Bytes that it covers.
-    pub fn len(&self) -> u64 {
+    /// Bytes that it covers: the part can be resumed behind them without reading them before.
+    pub fn end(&self) -> u64 {
         self.prefix.len
     }
 

@@ -233,7 +233,7 @@ impl Target {
         match (self, stopped) {
             (Target::File(target), Stopped::Good(resumable)) if resumable.offset > 0 && offer.attributes.is_some() => {
                 let resume = Resume { version, size, offset: resumable.offset };
-                target.beside.keep(Kept::Good(resume, Restart::behind(resumable)));
+                target.beside.keep(Kept::Good(resume, Box::new(Restart::behind(*resumable))));
             }
             (Target::File(target), Stopped::Unknown) => target.beside.keep(Kept::Unknown),
             (Target::File(target), Stopped::InDoubt(check)) => target.beside.go_back(offer, check),

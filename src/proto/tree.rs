@@ -80,7 +80,7 @@ impl Tree {
     }
 
     /// Bytes taken.
-    pub fn len(&self) -> u64 {
+    pub fn taken(&self) -> u64 {
         self.pieces * self.piece_len + self.filled
     }
 
@@ -91,7 +91,7 @@ impl Tree {
             whole.end_piece();
         }
         let is_whole = whole.filled == 0 && whole.pieces > 0;
-        is_whole.then(|| Prefix { len: whole.len(), subtrees: whole.subtrees })
+        is_whole.then(|| Prefix { len: whole.taken(), subtrees: whole.subtrees })
     }
 
     /// The BLAKE3 digest of all bytes taken. Behind a prefix that was resumed, at least one byte must have been.
@@ -157,7 +157,7 @@ mod tests {
                 assert_eq!(tree_of(&bytes).finish(), expected, "{size} bytes at once");
                 let mut by_parts = Tree::new(PIECE);
                 bytes.chunks(700).for_each(|part| by_parts.update(part));
-                assert_eq!((by_parts.len(), by_parts.finish()), (size, expected), "{size} bytes in parts");
+                assert_eq!((by_parts.taken(), by_parts.finish()), (size, expected), "{size} bytes in parts");
                 for at in 1..=size / PIECE {
                     let (before, behind) = bytes.split_at((at * PIECE) as usize);
                     let prefix = tree_of(before).prefix().expect("whole pieces");

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::Dice;
 use crate::error::ExitCode;
 use crate::get::journal::{SUFFIX, slots};
+use crate::get::slot::Entry;
 use crate::get::{Existing, GetConfig, Output, ProgressMode, fetch_all};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::proto::digest::Algorithm;
@@ -245,11 +246,14 @@ fn check_promises(machine: &Machine, setting: &Setting, past: &mut Past, keeps: 
         let before = before.filter(|(version, _)| *version == present.version()).map(|(_, offset)| offset).max();
         let is_saved = machine.disk.content(&target(name)) == Some(&present.bytes);
         // One error does not throw away what was synced, unless it cannot be read: then all of it comes again.
-        let is_lost = past.has_been_written_to || printed.contains("cannot use the part") || past.was_robbed;
+        let is_unreadable =
+            ["cannot use the part", "its journal cannot be opened"].iter().any(|why| printed.contains(why));
+        let is_lost = past.has_been_written_to || is_unreadable || past.was_robbed;
         let is_held = keeps && !is_lost && !is_saved;
         assert!(
             !is_held || before.is_none_or(|before| now >= before),
-            "{before:?} bytes were synced, {now} are left: {printed}"
+            "{before:?} bytes of {} were synced, {now} are left: {printed}",
+            String::from_utf8_lossy(name)
         );
         past.promised.insert(name.clone(), (present.version(), now));
     }
@@ -259,7 +263,10 @@ fn check_promises(machine: &Machine, setting: &Setting, past: &mut Past, keeps: 
 fn promised(machine: &Machine, name: &[u8]) -> Option<(Version, u64)> {
     let version = machine.origin.present(name)?.version();
     let entries = slots(machine.disk.synced_content(&journal_of(name))?);
-    let synced = entries.iter().filter(|entry| entry.is_synced && entry.about.version == version);
+    // Somebody may have taken the part away, and left its journal.
+    let len = machine.disk.content(&beside(name))?.len() as u64;
+    let counts = |entry: &&Entry| entry.is_synced && entry.about.version == version && entry.offset <= len;
+    let synced = entries.iter().filter(counts);
     Some((version, synced.map(|entry| entry.offset).max()?))
 }
 

@@ -1,19 +1,21 @@
 //! The slots of a client's journal, as they lie on the disk; not a line of it is the code under test.
 
 /// Bytes between the beginnings of the two slots.
-const SLOT_LEN: usize = 8192;
+pub const SLOT_LEN: usize = 8192;
 
 const MAGIC: &[u8] = b"xferpart";
 
 /// The only form that is known here.
-const FORMAT: [u8; 2] = [0, 1];
+const FORMAT: [u8; 2] = [0, 2];
 
 /// Where fields lie in a slot, all of them big-endian.
 const FLAGS: usize = 11;
 const SEQUENCE: usize = 12;
 const OFFSET: usize = 28;
-/// Of three texts, each behind its length in two bytes: boot id, name, origin. The checksum is behind the last.
-const TEXTS: usize = 164;
+/// How many subtrees follow, each of so many bytes. Behind them are three texts, each behind its length in two bytes: boot
+/// id, name, origin; and behind the last the checksum.
+const SUBTREES: usize = 148;
+const SUBTREE_LEN: usize = 32;
 
 /// The bit of the flags that says that the slot was synced, and before it the bytes that it speaks of.
 const SYNCED: u8 = 1;
@@ -41,7 +43,7 @@ pub fn synced(journal: &[u8]) -> Option<u64> {
 pub fn after_a_reboot(journal: &[u8]) -> Vec<u8> {
     let mut changed = journal.to_vec();
     for (start, end) in whole(journal) {
-        let boot = start + TEXTS + 2;
+        let boot = start + texts(&changed[start..]) + 2;
         let len = usize::from(u16::from_be_bytes([changed[boot - 2], changed[boot - 1]]));
         changed[boot..boot + len].fill(b'0');
         let sum = *blake3::hash(&changed[start..end]).as_bytes();
@@ -60,11 +62,17 @@ fn end_of(journal: &[u8], start: usize) -> Option<usize> {
     if !slot.starts_with(MAGIC) || slot.get(8..10)? != FORMAT {
         return None;
     }
-    let mut end = TEXTS;
+    slot.get(SUBTREES)?;
+    let mut end = texts(slot);
     for _ in 0..3 {
         end += 2 + usize::from(u16::from_be_bytes(*slot.get(end..)?.first_chunk()?));
     }
     (slot.get(end..end + 32)? == blake3::hash(&slot[..end]).as_bytes()).then_some(start + end)
+}
+
+/// Where the texts of a slot begin.
+fn texts(slot: &[u8]) -> usize {
+    SUBTREES + 1 + usize::from(slot[SUBTREES]) * SUBTREE_LEN
 }
 
 fn read(slot: &[u8]) -> Slot {

@@ -25,6 +25,8 @@ pub struct Machine {
     dice: Dice,
     now: Instant,
     threads: Vec<VecDeque<Job>>,
+    /// Whether a thread does a job: whatever that gives to another begins later.
+    is_in_job: bool,
     /// Its disk.
     pub disk: Disk,
     /// The server at the other end of its network.
@@ -62,6 +64,7 @@ impl Machine {
             dice,
             now: Instant::now(),
             threads: Vec::new(),
+            is_in_job: false,
             disk,
             origin,
             printed: Vec::new(),
@@ -90,6 +93,7 @@ impl Machine {
         machine.origin.hang_up();
         (machine.signal, machine.signal_after, machine.waits) = (None, None, 0);
         machine.links_unnamed = None;
+        machine.is_in_job = false;
         match result {
             Ok(value) => (machine, End::Returned(value)),
             Err(panic) if panic.is::<Ended>() => (machine, End::Killed),
@@ -165,7 +169,7 @@ pub fn start_thread() -> Option<io::Result<usize>> {
 pub fn post(thread: usize, job: Job) {
     let runs = with(|machine| {
         machine.threads[thread].push_back(job);
-        machine.dice.happens(4, 1)
+        !machine.is_in_job && machine.dice.happens(4, 1)
     });
     if runs {
         run_one_job();
@@ -184,7 +188,9 @@ fn run_one_job() -> bool {
     });
     match job {
         Some(job) => {
+            with(|machine| machine.is_in_job = true);
             job();
+            with(|machine| machine.is_in_job = false);
             true
         }
         None => false,

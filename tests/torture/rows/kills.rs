@@ -1,7 +1,8 @@
-//! Both ends killed and stopped at random moments: what is under the target's name is never wrong, what was synced is not
-//! fetched again, and a last run finishes the file.
+//! Both ends killed and stopped at random moments, and a bit damaged of what a killed client has left: what is under the
+//! target's name is never wrong, what was synced is not fetched again, and a last run finishes the file.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -19,7 +20,7 @@ use crate::trial::{Verdict, again, attempt, or_lost, safe};
 use crate::{lanes, slots};
 
 /// Kills of clients in a full run.
-const KILLS: u64 = 1000;
+const KILLS: u64 = 2000;
 
 /// Bytes of a file, at least and at most.
 const SIZES: std::ops::Range<u64> = 1_000_000..100_000_001;
@@ -59,9 +60,24 @@ const FAULTS: [(Blow, &str); 4] = [
     (Blow::PauseServer, "the server stopped and continued"),
 ];
 
+/// Where a bit is damaged after every second kill: at rest, as a disk does it, or by somebody else's hand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    Synced,
+    Tail,
+    Journal,
+}
+
+const DAMAGES: [(Damage, &str); 3] = [
+    (Damage::Synced, "one bit damaged in what was synced of a part"),
+    (Damage::Tail, "one bit damaged in the rest of a part"),
+    (Damage::Journal, "one bit damaged in a journal"),
+];
+
 /// How many blows of each kind fell, and what came of the files.
 struct Counts {
     blows: [AtomicU64; 4],
+    damages: [AtomicU64; 3],
     verdicts: Mutex<Vec<Verdict>>,
     again: AtomicU64,
 }
@@ -78,8 +94,12 @@ impl Counts {
 }
 
 pub fn run(torture: &Torture) -> Vec<Line> {
-    let counts =
-        Counts { blows: [const { AtomicU64::new(0) }; 4], verdicts: Mutex::default(), again: AtomicU64::new(0) };
+    let counts = Counts {
+        blows: [const { AtomicU64::new(0) }; 4],
+        damages: [const { AtomicU64::new(0) }; 3],
+        verdicts: Mutex::default(),
+        again: AtomicU64::new(0),
+    };
     let body = content(torture.seed, usize::try_from(SIZES.end).expect("memory for the largest file"));
     // Each file has its own seed, so that one can be seen again alone.
     let seeds: Vec<u64> = (0..KILLS).map(|number| torture.seed.wrapping_mul(1_000_003).wrapping_add(number)).collect();
@@ -104,16 +124,16 @@ pub fn run(torture: &Torture) -> Vec<Line> {
 
 fn lines(counts: &Counts) -> Vec<Line> {
     let verdicts = counts.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut lines: Vec<Line> = FAULTS
-        .iter()
-        .zip(&counts.blows)
-        .map(|((_, fault), blows)| Line { tried: blows.load(Ordering::Relaxed), ..Line::of(*fault) })
-        .collect();
+    let blows = FAULTS.iter().map(|(_, fault)| *fault).zip(&counts.blows);
+    let damages = DAMAGES.iter().map(|(_, fault)| *fault).zip(&counts.damages);
+    let line =
+        |(fault, tried): (&'static str, &AtomicU64)| Line { tried: tried.load(Ordering::Relaxed), ..Line::of(fault) };
+    let mut lines: Vec<Line> = blows.chain(damages).map(line).collect();
     // A file that suffers all kinds: what goes wrong with it stands in the first line.
     lines[0].lost = verdicts.iter().filter(|verdict| **verdict == Verdict::Lost).count() as u64;
     lines[0].wrong = verdicts.iter().filter(|verdict| **verdict == Verdict::Wrong).count() as u64;
     let note = format!(
-        "{} files of 1 to 100 MB, with all four kinds of blows mixed; lost and wrong are counted here for all of them. \
+        "{} files of 1 to 100 MB, with all kinds of blows and damage mixed; lost and wrong are counted here for all of them. \
          At most {} bytes that the part already held were fetched again after a kill.",
         verdicts.len(),
         crate::table::number(counts.again.load(Ordering::Relaxed)),
@@ -130,6 +150,8 @@ struct File<'a> {
     body: &'a [u8],
     random: Random,
     has_old: bool,
+    /// Whether what the last client left was damaged: then it may come again from the beginning.
+    is_damaged: bool,
     /// About how long it takes untroubled.
     usual: Duration,
 }
@@ -151,7 +173,7 @@ impl File<'_> {
         let relay = Relay::of(server.addr, Plan::faithful());
         // Faster than most machines: the moments that fall behind the end of a transfer are tried again.
         let usual = Duration::from_millis(20) + Duration::from_secs_f64(size as f64 / 250e6);
-        File { scratch, server: Some(server), relay, body, random, has_old, usual }
+        File { scratch, server: Some(server), relay, body, random, has_old, is_damaged: false, usual }
     }
 
     /// Blow after blow, until the file is there all the same; then a last run.
@@ -185,6 +207,7 @@ impl File<'_> {
                     if !self.is_old() {
                         break;
                     }
+                    self.is_damaged = kills % 2 == 0 && self.damage(counts);
                 }
                 None => {
                     let outcome = client.finish();
@@ -243,6 +266,31 @@ impl File<'_> {
         slots::synced(&journal).unwrap_or(0)
     }
 
+    /// Flips one bit of what the client has left; whether there was anything.
+    fn damage(&mut self, counts: &Counts) -> bool {
+        let synced = self.synced();
+        let held = fs::metadata(self.part()).map_or(0, |part| part.len());
+        let journal = self.scratch.out().join(".a.xfer-part.state");
+        let (damage, path, range) = match self.random.below(4) {
+            0 if journal.exists() => (Damage::Journal, journal, 0..2 * slots::SLOT_LEN as u64),
+            1 if held > synced => (Damage::Tail, self.part(), synced..held),
+            _ if synced > 0 => (Damage::Synced, self.part(), 0..synced),
+            _ if held > 0 => (Damage::Tail, self.part(), 0..held),
+            _ => return false,
+        };
+        let at = range.start + self.random.below(range.end - range.start);
+        let file = fs::File::options().read(true).write(true).open(path).expect("it is there");
+        let mut byte = [0];
+        if file.read_at(&mut byte, at).expect("it can be read") == 0 {
+            return false;
+        }
+        byte[0] ^= 1 << self.random.below(8);
+        file.write_all_at(&byte, at).expect("it can be written");
+        let index = DAMAGES.iter().position(|(kind, _)| *kind == damage).unwrap_or(0);
+        counts.damages[index].fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
     fn is_old(&self) -> bool {
         let there = fs::metadata(self.scratch.out().join(NAME)).ok();
         if self.has_old { there.is_some_and(|there| there.len() == OLD.len() as u64) } else { there.is_none() }
@@ -254,6 +302,9 @@ impl File<'_> {
 
     /// What the journal said was synced before this client began is not asked for again.
     fn check_again(&self, outcome: &Outcome, asked: usize, synced: u64, held: u64, counts: &Counts) {
+        if self.is_damaged {
+            return;
+        }
         for get in self.relay.gets().split_off(asked).into_iter().flatten().flatten() {
             let offset = if get.flags & crate::harness::wire2::NO_DATA == 0 { get.offset } else { continue };
             safe(offset >= synced, || {
