@@ -47,7 +47,7 @@ pub fn first_against_next(bench: &Bench) -> Result<Measured, Trouble> {
 }
 
 /// `xfer get` from a server of its own.
-fn fetch<'a>(bench: &'a Bench, source: &'a Source, options: &'a [&str]) -> Result<impl Way + 'a, Trouble> {
+pub fn fetch<'a>(bench: &'a Bench, source: &'a Source, options: &'a [&str]) -> Result<impl Way + 'a, Trouble> {
     let server = servers::xfer(bench)?;
     let commands = move |target: &Path| {
         let mut get = xfer_get(bench, server.addr(), &source.name, target);

@@ -4,6 +4,7 @@ mod crowd;
 mod large;
 mod latency;
 mod many;
+mod resumed;
 mod served;
 
 use super::bench::Bench;
@@ -27,6 +28,7 @@ pub fn all(sizes: &Sizes) -> Vec<Row> {
     let (large, small, crowd) = (size(sizes.large), count(sizes.small), count(sizes.half_asked));
     let pipelined = count(sizes.pipelined as usize);
     let saved = |how: &str| format!("{large} to disk, {how}");
+    let resumed = |digest: &str| format!("the second half of {large} to disk, {digest}, resumed and verified whole");
     let many = |how: &str| format!("{small} files of 4 KiB in one command, {how}");
     let md5 = || saved("MD5, synced, digest cached");
     let served = format!("server CPU for {pipelined} pipelined requests of 4 KiB files");
@@ -41,6 +43,8 @@ pub fn all(sizes: &Sizes) -> Vec<Row> {
         row("blake3", saved("BLAKE3, synced"), neither[0], Ratio(0.60), large::blake3_against_curl),
         row("rsync", saved("BLAKE3, `--no-sync`"), "rsync daemon, `-W`", Ratio(0.80), large::blake3_against_rsync),
         row("first", saved("MD5, synced, first request"), "the next ones", Ratio(1.35), large::first_against_next),
+        row("resume-md5", resumed("MD5"), "all of it", Ratio(0.75), resumed::md5),
+        row("resume-blake3", resumed("BLAKE3"), "all of it", Ratio(0.75), resumed::blake3),
         row("cpu", "server CPU for a GiB".to_owned(), "nginx worker, sendfile", Ratio(1.10), served::a_gib),
         row("cpu-small", served, "nginx worker, keep-alive", Ratio(1.00), served::pipelined),
         row("many", many("`--no-sync`"), "rsync daemon, `-r`", Ratio(1.00), many::not_synced),
