@@ -116,6 +116,7 @@ impl<'a> Fetcher<'a> {
 
     /// Does the next thing; whether there is another.
     fn step(&mut self) -> Result<bool, Stop> {
+        self.tools.waits.glance()?;
         self.tools.collect()?;
         if self.speech == Speech::V1 {
             return match self.next_item()? {
@@ -156,6 +157,7 @@ impl<'a> Fetcher<'a> {
             return Ok(Some(item));
         }
         for name in self.names.by_ref() {
+            self.tools.waits.glance()?;
             let config = self.tools.config;
             let writer = self.tools.receiver.writer();
             match Target::new(&config.output, name, writer, &mut self.tools.waits) {

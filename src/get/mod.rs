@@ -22,6 +22,7 @@ mod scale;
 mod sink;
 pub mod slot;
 mod target;
+mod time_limits;
 mod v1;
 mod v2;
 mod wait;

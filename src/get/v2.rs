@@ -1,6 +1,6 @@
 //! A conversation in version 2: requests ahead of replies, and replies in order (xfer-protocol(5), VERSION 2).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::clock;
 use super::held::{HELD_MAX, Held};
@@ -11,6 +11,7 @@ use super::progress::Activity;
 use super::receive::Room;
 use super::slot::About;
 use super::target::Offer;
+use super::time_limits::TimeLimits;
 use super::wait::Stop;
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::v2::{self, ErrorCode, File, Reply};
@@ -68,10 +69,8 @@ pub struct Session {
     link: Link,
     /// Replies that came whole.
     replies: u64,
-    /// When the server has been silent for too long.
-    until: Instant,
-    /// What the last WAIT of this reply said.
-    waited: Option<u64>,
+    /// Those of this reply.
+    limits: TimeLimits,
     /// Whether the last reply was that the server has no time for us now.
     was_refused: bool,
     held: Held,
@@ -82,14 +81,7 @@ impl Session {
     pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
         let config = tools.config;
         let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
-        Ok(Session {
-            link,
-            replies: 0,
-            until: clock::now() + config.timeout,
-            waited: None,
-            was_refused: false,
-            held: Held::new(),
-        })
+        Ok(Session { link, replies: 0, limits: TimeLimits::new(config.timeout), was_refused: false, held: Held::new() })
     }
 
     /// Asks, with the next [`Session::flush`]; the reply comes behind those to all earlier requests.
@@ -116,8 +108,7 @@ impl Session {
 
     /// Takes the reply to the oldest request that has none yet.
     pub fn reply(&mut self, item: &mut Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<Outcome, Failed> {
-        self.until = clock::now() + tools.config.timeout;
-        self.waited = None;
+        self.limits = TimeLimits::new(tools.config.timeout);
         let file = self.file(item, wanted, tools)?;
         let result = match wanted {
             Wanted::Digest { size } => self.compare(item, &file, size, tools),
@@ -133,12 +124,12 @@ impl Session {
     /// The beginning of a reply.
     fn file(&mut self, item: &Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<File, Failed> {
         if self.replies > 0
-            && let Err(lost @ (Lost::End | Lost::Reset)) = self.link.first_byte(self.until, tools)?
+            && let Err(lost @ (Lost::End | Lost::Reset)) = self.link.first_byte(self.limits.until(), tools)?
         {
             return Err(Failed::Stale(self.link.lost(lost, tools.config.timeout, "before its answer")));
         }
         let file = loop {
-            match self.frame(|| String::from("before its answer"), tools)? {
+            match self.frame(None, || String::from("before its answer"), tools)? {
                 Reply::File(file) => break file,
                 Reply::Wait { .. } => {}
                 Reply::Error(code, message) => {
@@ -163,29 +154,33 @@ impl Session {
         Err(self.link.broken(Malformed::Field(v2::FILE, field)).into())
     }
 
-    /// The next frame; `when` is the end of a sentence about one that does not come. A WAIT that says that nothing was done is no sign of life.
-    fn frame(&mut self, when: impl Fn() -> String, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
+    /// The next frame; `when` is the end of a sentence about one that does not come, and `hashing` the size of the file if
+    /// its digest is all that is missing.
+    fn frame(&mut self, hashing: Option<u64>, when: impl Fn() -> String, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
         let timeout = tools.config.timeout;
         tools.collect()?;
-        let reply = self.link.value(self.until, tools, parse)?;
-        let reply = reply.map_err(|lost| match (lost, self.waited) {
-            (Lost::Silence, Some(_)) => self.no_progress(timeout, &when()),
-            _ => self.link.lost(lost, timeout, &when()),
+        let reply = self.link.value(self.limits.until(), tools, parse)?;
+        let reply = reply.map_err(|lost| match lost {
+            Lost::Silence if self.limits.has_waited() => self.no_progress(timeout, &when()),
+            lost => self.link.lost(lost, timeout, &when()),
         })?;
+        let waited = self.link.take_waited();
         match reply {
-            Reply::Wait { done, .. } if self.waited.is_some_and(|before| done <= before) => {
-                // A flood of them leaves nothing to wait for, and no other time to look.
-                if clock::now() >= self.until {
-                    return Err(self.no_progress(timeout, &when()));
-                }
+            Reply::Wait { done, .. } if !self.limits.hear_wait(done, hashing, waited) => {
+                return Err(self.no_progress(timeout, &when()));
             }
-            Reply::Wait { done, .. } => {
-                self.waited = Some(done);
-                self.until = clock::now() + timeout;
-            }
-            _ => self.until = clock::now() + timeout,
+            Reply::Wait { .. } => self.check_pace(when)?,
+            _ => self.limits.hear(0, waited),
         }
         Ok(reply)
+    }
+
+    /// Fails if the server has been too slow for too long.
+    fn check_pace(&self, when: impl Fn() -> String) -> Result<(), Stop> {
+        match self.limits.too_slow() {
+            Some(how) => Err(Stop::again(format!("{} {how} {}", self.link.server(), when()))),
+            None => Ok(()),
+        }
     }
 
     fn no_progress(&self, timeout: Duration, when: &str) -> Stop {
@@ -231,7 +226,7 @@ impl Session {
         }
         let comparison = item.digest_existing(size, file.algorithm, tools);
         let theirs = loop {
-            match self.frame(|| String::from("before the digest"), tools)? {
+            match self.frame(Some(size), || String::from("before the digest"), tools)? {
                 Reply::Digest(digest) if digest.algorithm() == file.algorithm => break digest,
                 Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
                 Reply::Wait { done, total } => show_waiting(item.name, done, total, tools),
@@ -321,7 +316,8 @@ impl Session {
         let mut whole = clock::now();
         loop {
             let received = body.received();
-            match self.frame(|| format!("after {received} of {size} bytes"), tools)? {
+            let hashing = (received == size).then_some(size);
+            match self.frame(hashing, || format!("after {received} of {size} bytes"), tools)? {
                 Reply::Data(len) if u64::from(len) <= size - body.received() => {
                     self.data(body, len, size, tools)?;
                     whole = clock::now();
@@ -351,21 +347,21 @@ impl Session {
             let before = clock::now();
             let room = body.room(end - body.received(), &mut tools.waits)?;
             let room_len = room.len();
-            // Waiting for our own disk is not the server's silence.
-            self.until += clock::since(before);
-            match self.link.read(room, self.until, tools)? {
+            self.limits.excuse(clock::since(before));
+            match self.link.read(room, self.limits.until(), tools)? {
                 Read::Bytes(n) => {
                     body.add(n);
                     if n < room_len {
                         body.pause();
                     }
-                    self.until = clock::now() + timeout;
+                    self.limits.hear(n as u64, self.link.take_waited());
                     tools.progress.advance(body.received());
                 }
                 Read::Lost(lost) => {
                     return Err(self.link.lost(lost, timeout, &format!("after {} of {size} bytes", body.received())));
                 }
             }
+            self.check_pace(|| format!("after {} of {size} bytes", body.received()))?;
         }
         body.end_frame();
         Ok(())
