@@ -284,7 +284,7 @@ impl<'a> Fetcher<'a> {
                     _ => Ok(()),
                 }
             }
-            Err(Failed::Connection(stop)) => {
+            Err(Failed::Connection(stop) | Failed::Local(stop)) => {
                 self.ask_again();
                 if item.has_advanced() {
                     item.backoff.reset();

@@ -21,6 +21,10 @@ use crate::text;
 /// A transfer that is shorter is fast enough with any digest.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// Bytes of a reply that are let come and go at most when this machine cannot save them: a small file, or what our server
+/// sends in one frame. In the time that they take, some 30 ms at 10 MB/s, a connection across a continent is just made.
+const DISCARD_MAX: u64 = HELD_MAX as u64;
+
 /// Shares of the time of a transfer from which on the digest is what it waited for: our hashing, and the server's.
 const HASHING_SHARE: f64 = 0.8;
 const WAITING_SHARE: f64 = 0.3;
@@ -33,6 +37,8 @@ pub enum Failed {
     Changed(Stop),
     /// Nothing more can be had from this connection.
     Connection(Stop),
+    /// This machine did, in the middle of a reply, the rest of which is still to come.
+    Local(Stop),
     /// The connection, which has brought other replies, was closed before the first byte of this one.
     Stale(Stop),
 }
@@ -43,6 +49,7 @@ impl Failed {
         match self {
             Failed::Reply(stop) => Failed::Reply(change(stop)),
             Failed::Changed(stop) => Failed::Changed(change(stop)),
+            Failed::Local(stop) => Failed::Local(change(stop)),
             Failed::Connection(stop) | Failed::Stale(stop) => Failed::Connection(change(stop)),
         }
     }
@@ -71,6 +78,10 @@ pub struct Session {
     replies: u64,
     /// Those of this reply.
     limits: TimeLimits,
+    /// Bytes of the current DATA frame that have not come.
+    frame_left: u32,
+    /// Bytes of a file that come before the next reply and that nobody wants any more: [`DISCARD_MAX`] at most.
+    unwanted: Option<u64>,
     /// Whether the last reply was that the server has no time for us now.
     was_refused: bool,
     held: Held,
@@ -81,7 +92,15 @@ impl Session {
     pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
         let config = tools.config;
         let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
-        Ok(Session { link, replies: 0, limits: TimeLimits::new(config.timeout), was_refused: false, held: Held::new() })
+        Ok(Session {
+            link,
+            replies: 0,
+            limits: TimeLimits::new(config.timeout),
+            frame_left: 0,
+            unwanted: None,
+            was_refused: false,
+            held: Held::new(),
+        })
     }
 
     /// Asks, with the next [`Session::flush`]; the reply comes behind those to all earlier requests.
@@ -108,6 +127,9 @@ impl Session {
 
     /// Takes the reply to the oldest request that has none yet.
     pub fn reply(&mut self, item: &mut Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<Outcome, Failed> {
+        if let Some(left) = self.unwanted.take() {
+            self.discard(left, tools)?;
+        }
         self.limits = TimeLimits::new(tools.config.timeout);
         let file = self.file(item, wanted, tools)?;
         let result = match wanted {
@@ -262,7 +284,10 @@ impl Session {
             return self.receive_small(item, offer, file, tools);
         }
         let began = clock::now();
-        let mut body = item.begin(&offer, tools)?;
+        let mut body = match item.begin(&offer, tools) {
+            Ok(body) => body,
+            Err(stop) => return Err(self.leave(file.size - offer.offset, stop)),
+        };
         let result = self.body(&mut body, item.name, file, tools).and_then(|(theirs, waited)| {
             // All of the reply is here: what follows on the connection is good, whatever comes of it.
             item.end_check(&mut body, tools).map_err(Failed::Reply)?;
@@ -271,7 +296,13 @@ impl Session {
         });
         let (theirs, ours, waited) = match result {
             Ok(result) => result,
-            Err(failed) => return Err(failed.map(|stop| item.interrupt(body, &offer, stop, tools))),
+            Err(failed) => {
+                let left = file.size.saturating_sub(body.received());
+                return Err(match failed.map(|stop| item.interrupt(body, &offer, stop, tools)) {
+                    Failed::Local(stop) => self.leave(left, stop),
+                    failed => failed,
+                });
+            }
         };
         item.received += body.received().saturating_sub(offer.offset);
         if ours != theirs {
@@ -339,18 +370,63 @@ impl Session {
         }
     }
 
+    /// Ends a reply since this machine failed, with so many bytes of the file still to come. Few of them are let come and
+    /// go before the next reply: the connection is good, and so are the replies that are under way behind them.
+    fn leave(&mut self, left: u64, stop: Stop) -> Failed {
+        if matches!(stop, Stop::Signal(_)) || left > DISCARD_MAX {
+            return Failed::Connection(stop);
+        }
+        self.unwanted = Some(left);
+        Failed::Reply(stop)
+    }
+
+    /// Takes the rest of a reply that nobody wants any more.
+    fn discard(&mut self, left: u64, tools: &mut Tools<'_>) -> Result<(), Failed> {
+        let mut held = std::mem::take(&mut self.held);
+        held.clear();
+        self.limits = TimeLimits::new(tools.config.timeout);
+        let result = self.discard_into(&mut held, left, tools);
+        self.held = held;
+        result.map_err(|failed| match failed {
+            Failed::Connection(stop @ Stop::Signal(_)) => Failed::Connection(stop),
+            // The file that is asked for has no part in this: it is asked for once more.
+            Failed::Reply(stop)
+            | Failed::Changed(stop)
+            | Failed::Local(stop)
+            | Failed::Connection(stop)
+            | Failed::Stale(stop) => Failed::Stale(stop),
+        })
+    }
+
+    fn discard_into(&mut self, held: &mut Held, left: u64, tools: &mut Tools<'_>) -> Result<(), Failed> {
+        let frame_left = self.frame_left;
+        self.data(held, frame_left, left, tools)?;
+        loop {
+            match self.frame(None, || String::from("in the rest of a reply"), tools)? {
+                Reply::Data(len) if u64::from(len) <= left - held.received() => self.data(held, len, left, tools)?,
+                Reply::Digest(_) | Reply::Error(..) => return Ok(()),
+                // Making the digest may take much longer than a new connection.
+                Reply::Wait { .. } => return Err(Stop::again("the rest of a reply is not waited for").into()),
+                Reply::Data(_) => return Err(self.out_of_place(v2::DATA).into()),
+                Reply::File(_) => return Err(self.out_of_place(v2::FILE).into()),
+            }
+        }
+    }
+
     /// The payload of a DATA frame.
-    fn data(&mut self, body: &mut impl Room, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
+    fn data(&mut self, body: &mut impl Room, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Failed> {
         let timeout = tools.config.timeout;
-        let end = body.received() + u64::from(len);
-        while body.received() < end {
+        self.frame_left = len;
+        while self.frame_left > 0 {
             let before = clock::now();
-            let room = body.room(end - body.received(), &mut tools.waits)?;
+            let room = body.room(u64::from(self.frame_left), &mut tools.waits).map_err(Failed::Local)?;
             let room_len = room.len();
             self.limits.excuse(clock::since(before));
             match self.link.read(room, self.limits.until(), tools)? {
                 Read::Bytes(n) => {
                     body.add(n);
+                    // There was no room for more.
+                    self.frame_left = self.frame_left.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
                     if n < room_len {
                         body.pause();
                     }
@@ -358,7 +434,8 @@ impl Session {
                     tools.progress.advance(body.received());
                 }
                 Read::Lost(lost) => {
-                    return Err(self.link.lost(lost, timeout, &format!("after {} of {size} bytes", body.received())));
+                    let when = format!("after {} of {size} bytes", body.received());
+                    return Err(self.link.lost(lost, timeout, &when).into());
                 }
             }
             self.check_pace(|| format!("after {} of {size} bytes", body.received()))?;

@@ -22,6 +22,7 @@ mod kills;
 mod lies;
 mod lies2;
 mod limits;
+mod local_failures;
 mod logs;
 mod many_files;
 mod mixtures;
