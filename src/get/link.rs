@@ -245,7 +245,7 @@ fn resolve(host: &str, port: u16, deadline: Instant, waits: &mut Waits) -> Resul
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     let name = host.to_string();
-    let worker = Worker::start("resolver", waits.waker())?;
+    let worker = Worker::start_or_here("resolver", waits);
     let pending = worker.run(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter));
     match pending.wait_until(waits, deadline)? {
         Some(Ok(addresses)) => Ok(addresses),

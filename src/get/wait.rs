@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -100,6 +101,8 @@ pub struct Waits {
     events: Events,
     signals: Signals,
     waker: Arc<Waker>,
+    /// While this is set, a signal ends the process at once, as if it were not caught.
+    dies_of_signals: Arc<AtomicBool>,
     logs: Logs,
     lines: Lines,
     signal: Option<u8>,
@@ -119,6 +122,11 @@ impl Waits {
         let poll = Poll::new().map_err(failed)?;
         let ignored = ignored_signals();
         let caught = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let dies_of_signals = Arc::default();
+        for signal in caught.clone() {
+            let condition: Arc<AtomicBool> = Arc::clone(&dies_of_signals);
+            signal_hook::flag::register_conditional_default(signal, condition).map_err(failed)?;
+        }
         let mut signals = Signals::new(caught).map_err(failed)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
@@ -127,6 +135,7 @@ impl Waits {
             events: Events::with_capacity(16),
             signals,
             waker,
+            dies_of_signals,
             logs,
             lines: Lines::default(),
             signal: None,
@@ -144,15 +153,25 @@ impl Waits {
         Arc::clone(&self.waker)
     }
 
+    /// What is set while the main thread does what it cannot be called away from: signals end the process at once then.
+    pub fn dies_of_signals(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.dies_of_signals)
+    }
+
     /// Where lines go that are printed before the next wait.
     pub fn lines(&self) -> Lines {
         self.lines.clone()
     }
 
-    /// Waits until something may have changed, or until this time. A signal ends all waiting from now on.
-    pub fn wait(&mut self, until: Option<Instant>) -> Result<(), Stop> {
+    /// Writes out the lines that are gathered, as every wait does: what comes next may take long.
+    pub fn flush(&self) {
         self.logs.flush();
         self.lines.flush();
+    }
+
+    /// Waits until something may have changed, or until this time. A signal ends all waiting from now on.
+    pub fn wait(&mut self, until: Option<Instant>) -> Result<(), Stop> {
+        self.flush();
         if let Some(signal) = self.signal {
             return Err(Stop::Signal(signal));
         }
@@ -214,6 +233,7 @@ impl Waits {
             events: Events::with_capacity(16),
             signals: Signals::new::<_, i32>([]).expect("no signal can be caught"),
             waker: Arc::new(waker),
+            dies_of_signals: Arc::default(),
             logs: logs.expect("no log can be opened"),
             lines: Lines::default(),
             signal: None,

@@ -37,6 +37,7 @@ mod small_files;
 mod strangers;
 mod streams;
 mod targets;
+mod threads;
 mod transfer;
 mod usage;
 mod v2_changes;

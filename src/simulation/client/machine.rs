@@ -163,6 +163,9 @@ pub fn print(bytes: &[u8]) -> bool {
 pub fn start_thread() -> Option<io::Result<usize>> {
     is_simulated().then(|| {
         with(|machine| {
+            if machine.dice.fault("no thread could be started", 30, 1) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             machine.threads.push(VecDeque::new());
             Ok(machine.threads.len() - 1)
         })
