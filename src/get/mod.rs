@@ -21,6 +21,7 @@ mod retry;
 mod scale;
 mod sink;
 pub mod slot;
+mod strangers;
 mod target;
 mod time_limits;
 mod v1;

@@ -33,6 +33,7 @@ mod resume;
 mod retries;
 mod sandbox;
 mod serve_signals;
+mod shared_folders;
 mod small_files;
 mod strangers;
 mod streams;
