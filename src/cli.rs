@@ -131,7 +131,7 @@ struct GetArgs {
     /// seconds without a byte after which an attempt ends (default: 10)
     #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
     timeout: Option<Duration>,
-    /// seconds between two attempts, at most (default: 32)
+    /// seconds between two attempts, at most; never less than 0.1 (default: 32)
     #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
     max_backoff: Option<Duration>,
     /// fetch even what is already there

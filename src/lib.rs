@@ -26,6 +26,7 @@ pub mod fuzzing;
 pub mod get;
 pub mod logging;
 pub mod net;
+mod pace;
 mod pages;
 pub mod proto;
 pub mod root;

@@ -22,6 +22,8 @@ pub type Committed = Result<bool, String>;
 /// Commits under way, each with what is to be said about it in the end.
 pub struct Commits<T> {
     workers: Vec<Worker>,
+    /// How many of them there may be: fewer than [`THREADS`], once one could not be started.
+    most: usize,
     pending: VecDeque<(T, Pending<Committed>)>,
     /// How many there have been.
     count: usize,
@@ -30,25 +32,34 @@ pub struct Commits<T> {
 impl<T> Commits<T> {
     /// None yet, and no thread.
     pub fn new() -> Commits<T> {
-        Commits { workers: Vec::new(), pending: VecDeque::new(), count: 0 }
+        Commits { workers: Vec::new(), most: THREADS, pending: VecDeque::new(), count: 0 }
     }
 
     /// Starts one.
-    pub fn start(
-        &mut self,
-        about: T,
-        job: impl FnOnce() -> Committed + Send + 'static,
-        waits: &Waits,
-    ) -> Result<(), Stop> {
-        if self.workers.len() < THREADS {
-            self.workers.push(Worker::start("commit", waits.waker())?);
-        }
+    pub fn start(&mut self, about: T, job: impl FnOnce() -> Committed + Send + 'static, waits: &Waits) {
+        self.start_worker(waits);
         let worker = self.workers.get(self.count % self.workers.len());
         self.count += 1;
         if let Some(worker) = worker {
             self.pending.push_back((about, worker.run(job)));
         }
-        Ok(())
+    }
+
+    /// Has one more thread, if there may be more and one can be had.
+    fn start_worker(&mut self, waits: &Waits) {
+        if self.workers.len() >= self.most {
+            return;
+        }
+        match Worker::start("commit", waits.waker()) {
+            Ok(worker) => self.workers.push(worker),
+            Err(stop) => {
+                log::warn!(target: "main", "{}: going on with {}", stop.into_error(), self.workers.len());
+                if self.workers.is_empty() {
+                    self.workers.push(Worker::here(waits));
+                }
+                self.most = self.workers.len();
+            }
+        }
     }
 
     /// Takes out one that has ended, the oldest first.

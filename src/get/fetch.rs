@@ -116,6 +116,7 @@ impl<'a> Fetcher<'a> {
 
     /// Does the next thing; whether there is another.
     fn step(&mut self) -> Result<bool, Stop> {
+        self.tools.waits.glance()?;
         self.tools.collect()?;
         if self.speech == Speech::V1 {
             return match self.next_item()? {
@@ -156,6 +157,7 @@ impl<'a> Fetcher<'a> {
             return Ok(Some(item));
         }
         for name in self.names.by_ref() {
+            self.tools.waits.glance()?;
             let config = self.tools.config;
             let writer = self.tools.receiver.writer();
             match Target::new(&config.output, name, writer, &mut self.tools.waits) {
@@ -259,7 +261,8 @@ impl<'a> Fetcher<'a> {
         match session.reply(&mut item, wanted, &mut self.tools) {
             Ok(outcome) => {
                 self.session = Some(session);
-                self.succeed(item, outcome)
+                self.succeed(item, outcome);
+                Ok(())
             }
             Err(Failed::Reply(stop)) => {
                 self.session = Some(session);
@@ -282,7 +285,7 @@ impl<'a> Fetcher<'a> {
                     _ => Ok(()),
                 }
             }
-            Err(Failed::Connection(stop)) => {
+            Err(Failed::Connection(stop) | Failed::Local(stop)) => {
                 self.ask_again();
                 if item.has_advanced() {
                     item.backoff.reset();
@@ -355,34 +358,33 @@ impl<'a> Fetcher<'a> {
 
     fn take_v1(&mut self, mut item: Item<'a>, answered: v1::Answered) -> Result<(), Stop> {
         match answered.finish(&mut item, &mut self.tools) {
-            Ok(outcome) => self.succeed(item, outcome),
+            Ok(outcome) => {
+                self.succeed(item, outcome);
+                Ok(())
+            }
             Err(stop) => self.try_again(item, stop),
         }
     }
 
-    fn succeed(&mut self, mut item: Item<'a>, outcome: Outcome) -> Result<(), Stop> {
+    fn succeed(&mut self, mut item: Item<'a>, outcome: Outcome) {
         match outcome {
-            Outcome::Differs => {
-                self.ready.push_front(item);
-                Ok(())
-            }
+            Outcome::Differs => self.ready.push_front(item),
             Outcome::There { line, digest, size } => {
                 let done = Done { name: item.name.to_vec(), shown: item.target.shown(), size, digest, line };
                 match self.folder_to_sync(&item).and_then(|folder| item.target.sync(folder)) {
-                    Some(job) => return self.tools.ledger.commits.start(done, job, &self.tools.waits),
+                    Some(job) => self.tools.ledger.commits.start(done, job, &self.tools.waits),
                     None => {
                         item.target.clean();
                         self.tools.committed(done, Ok(true));
                     }
                 }
-                Ok(())
             }
             Outcome::Received(received) => self.commit(item, &received),
         }
     }
 
     /// Lets a verified file have its name.
-    fn commit(&mut self, mut item: Item<'a>, received: &Received) -> Result<(), Stop> {
+    fn commit(&mut self, mut item: Item<'a>, received: &Received) {
         let config = self.tools.config;
         self.tools.progress.complete();
         let done = Done {
@@ -397,11 +399,10 @@ impl<'a> Fetcher<'a> {
         // Whatever waits for the disk is not for this thread; closing a large file can be such a thing.
         let waits_for_disk = config.sync || done.size > HELD_MAX as u64;
         match item.target.commit(received.offer.attributes, folder, replaces) {
-            Some(job) if waits_for_disk => return self.tools.ledger.commits.start(done, job, &self.tools.waits),
+            Some(job) if waits_for_disk => self.tools.ledger.commits.start(done, job, &self.tools.waits),
             Some(job) => self.tools.committed(done, job()),
             None => self.tools.committed(done, Ok(true)),
         }
-        Ok(())
     }
 
     /// The folder of a target, if that has to be on the disk before the file counts as saved.

@@ -331,7 +331,7 @@ impl<'a> Item<'a> {
             receiver.put_hashing_first();
         }
         let ready = self.target.begin(offer, receiver.writer(), &mut tools.waits)?;
-        receiver.begin(ready.sink, ready.start, ready.journal, tools.config.sync)
+        Ok(receiver.begin(ready.sink, ready.start, ready.journal, tools.config.sync))
     }
 
     /// Takes a small file that came whole: once it is verified, its part is written.

@@ -65,6 +65,8 @@ impl Tools<'_> {
 
     /// Waits until this time; files that get their names meanwhile are told of.
     pub fn pause(&mut self, until: Instant) -> Result<(), Stop> {
+        // It may be over already.
+        self.waits.check()?;
         while clock::now() < until {
             self.waits.wait(Some(until))?;
             self.collect()?;

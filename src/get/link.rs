@@ -36,6 +36,8 @@ struct Wire {
     stream: Stream,
     /// What is to be sent and the connection has not taken yet.
     out: Vec<u8>,
+    /// How long the server was waited for, of which nobody has taken note.
+    waited: Duration,
 }
 
 /// The bytes in both directions.
@@ -96,6 +98,8 @@ impl Link {
     /// Connects to the first address of a host that answers; all of them together are one attempt.
     pub fn connect(host: &str, port: u16, timeout: Duration, waits: &mut Waits) -> Result<Link, Stop> {
         let server = server_name(host, port);
+        // Whoever refuses at once leaves nothing to wait for, and signals would go unseen.
+        waits.check()?;
         let deadline = clock::now() + timeout;
         let addresses = resolve(host, port, deadline, waits)?;
         let mut why = String::from("it has no address");
@@ -106,7 +110,7 @@ impl Link {
             match connect_to(*address, clock::now() + share, waits)? {
                 Ok(stream) => {
                     log::debug!(target: "main", "connected to {address}");
-                    let wire = Wire { stream, out: Vec::new() };
+                    let wire = Wire { stream, out: Vec::new(), waited: Duration::ZERO };
                     return Ok(Link { wire, server, input: Input::new() });
                 }
                 Err(error) => why = refused(&error),
@@ -184,6 +188,11 @@ impl Link {
         })
     }
 
+    /// How long the server was waited for since this was asked last.
+    pub fn take_waited(&mut self) -> Duration {
+        std::mem::take(&mut self.wire.waited)
+    }
+
     /// The server, as error lines name it.
     pub fn server(&self) -> &str {
         &self.server
@@ -213,9 +222,14 @@ impl Wire {
                 Err(error) => error,
             };
             match Io::from(error) {
-                Io::WouldBlock if clock::now() >= until => return Ok(Read::Lost(Lost::Silence)),
                 Io::WouldBlock => {
+                    let before = clock::now();
+                    if before >= until {
+                        return Ok(Read::Lost(Lost::Silence));
+                    }
                     tools.waits.wait(Some(until))?;
+                    // Not what lies behind that time: then we were stopped (SIGSTOP), and the server was not waited for.
+                    self.waited += clock::now().min(until).saturating_duration_since(before);
                     tools.collect()?;
                     self.flush();
                 }
@@ -231,7 +245,7 @@ fn resolve(host: &str, port: u16, deadline: Instant, waits: &mut Waits) -> Resul
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
     let name = host.to_string();
-    let worker = Worker::start("resolver", waits.waker())?;
+    let worker = Worker::start_or_here("resolver", waits);
     let pending = worker.run(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter));
     match pending.wait_until(waits, deadline)? {
         Some(Ok(addresses)) => Ok(addresses),

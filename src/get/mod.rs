@@ -21,7 +21,9 @@ mod retry;
 mod scale;
 mod sink;
 pub mod slot;
+mod strangers;
 mod target;
+mod time_limits;
 mod v1;
 mod v2;
 mod wait;
@@ -42,7 +44,7 @@ use item::Tools;
 use ledger::Ledger;
 use progress::Progress;
 use receive::Receiver;
-use wait::{Stop, Waits};
+use wait::Waits;
 
 /// What `xfer get` was asked to do.
 #[derive(Debug)]
@@ -132,7 +134,7 @@ pub(crate) fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Err
     let files = text::count(config.files.len() as u64, "file", "files");
     log::info!(target: "main", "fetching {files} from {server}");
     let waits = Waits::new(logs.clone())?;
-    let receiver = Receiver::start(&waits).map_err(Stop::into_error)?;
+    let receiver = Receiver::start(&waits);
     let progress = Progress::new(config.progress, config.verbosity, waits.lines());
     let ledger = Ledger::new();
     Ok(Fetcher::new(Tools { config, receiver: &receiver, waits, progress, server, ledger }).run())

@@ -93,20 +93,21 @@ pub struct Receiver {
 
 impl Receiver {
     /// Starts the threads.
-    pub fn start(waits: &Waits) -> Result<Receiver, Stop> {
+    pub fn start(waits: &Waits) -> Receiver {
         let waker = waits.waker();
         let (home, returns) = channel();
-        Ok(Receiver {
-            hasher: Worker::start("hash", Arc::clone(&waker))?,
-            writer: Worker::start("write", Arc::clone(&waker))?,
-            syncer: Arc::new(Worker::start("sync", Arc::clone(&waker))?),
+        let writer = Worker::start_or_here("write", waits);
+        Receiver {
+            hasher: Worker::start_or_share("hash", &writer),
+            syncer: Arc::new(Worker::start_or_share("sync", &writer)),
+            writer,
             checker: OnceCell::new(),
             home,
             returns,
             made: Cell::new(0),
             hashing_first: Cell::new(false),
             waker,
-        })
+        }
     }
 
     /// The thread that writes, for whatever must come after the writing.
@@ -146,7 +147,7 @@ impl Receiver {
     }
 
     /// Begins a file behind the bytes that are there. Nothing of it counts as synced unless `sync`.
-    pub fn begin(&self, sink: Sink, start: Start, journal: Option<Arc<Journal>>, sync: bool) -> Result<Body<'_>, Stop> {
+    pub fn begin(&self, sink: Sink, start: Start, journal: Option<Arc<Journal>>, sync: bool) -> Body<'_> {
         let Start { offset, digested, checkpoint, rewritten_from, check } = start;
         let syncer = sync.then(|| Arc::clone(&self.syncer));
         let again = digested.offset..offset;
@@ -165,28 +166,25 @@ impl Receiver {
             body.check = match check {
                 PrefixCheck::None => None,
                 PrefixCheck::Running(check) => Some(check),
-                PrefixCheck::Due(checkpoint) => {
-                    Some(Check::start(self.checker()?, Arc::clone(file), checkpoint.prefix))
-                }
+                PrefixCheck::Due(checkpoint) => Some(Check::start(self.checker(), Arc::clone(file), checkpoint.prefix)),
             };
             if !again.is_empty() {
                 let (flow, file) = (Arc::clone(&body.flow), Arc::clone(file));
                 body.replaying = Some(self.hasher.run(move || flow.replay(&file, again, rewritten_from)));
             }
         }
-        Ok(body)
+        body
     }
 
-    fn checker(&self) -> Result<&Worker, Stop> {
-        if let Some(checker) = self.checker.get() {
-            return Ok(checker);
-        }
-        let checker = Worker::start("check", Arc::clone(&self.waker))?;
-        // It moves bytes like the others, and hashes many times as fast as MD5.
-        if self.hashing_first.get() && has_few_cores() {
-            checker.post(give_way);
-        }
-        Ok(self.checker.get_or_init(|| checker))
+    fn checker(&self) -> &Worker {
+        self.checker.get_or_init(|| {
+            let checker = Worker::start_or_share("check", &self.writer);
+            // It moves bytes like the others, and hashes many times as fast as MD5.
+            if self.hashing_first.get() && has_few_cores() {
+                checker.post(give_way);
+            }
+            checker
+        })
     }
 
     /// Continues a digest with the bytes of a local file, up to `end`; `done` is where it is. A file that ends before is an

@@ -18,6 +18,7 @@ use super::receive::{Start, Stopped};
 use super::scale::scaled;
 use super::sink::Sink;
 use super::slot::About;
+use super::strangers;
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, reason};
@@ -359,10 +360,16 @@ fn is_magic(path: &Path) -> bool {
 /// A pipe, a device or a terminal, opened for writing.
 fn stream(path: &Path, worker: &Worker, waits: &mut Waits) -> Result<Target, Stop> {
     let shown = text::path(path);
+    let failed = |why: String| Stop::local(format!("cannot write to {shown}: {why}"));
+    let folder = strangers::follow(path).map_err(failed)?;
     let owned = path.to_path_buf();
     // Appending: a file behind `/dev/stdout` may hold what others have written.
     let opened = worker.run(move || OpenOptions::new().append(true).open(owned)).wait(waits)?;
-    let file = opened.map_err(|error| Stop::local(format!("cannot write to {shown}: {}", reason(&error))))?;
+    let file = opened.map_err(|error| failed(reason(&error)))?;
+    // Somebody may have put it there meanwhile.
+    if let (Some(folder), Ok(there)) = (folder, file.metadata()) {
+        folder.check(&there).map_err(failed)?;
+    }
     Ok(Target::stream_to(file, shown))
 }
 

@@ -8,6 +8,7 @@ use super::link::{Link, Lost, Read};
 use super::receive::{Body, Room};
 use super::slot::About;
 use super::target::Offer;
+use super::time_limits::TimeLimits;
 use super::wait::Stop;
 use crate::error::{Error, ExitCode};
 use crate::proto::digest::Algorithm;
@@ -83,8 +84,10 @@ fn metadata(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<M
 fn refusal(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Stop, Stop> {
     let mut message = Vec::new();
     let mut buffer = [0; MESSAGE_MAX];
+    // All of it together: a server that says a byte now and then would take hours for it.
+    let until = clock::now() + tools.config.timeout;
     // Whatever ends it: what was said was said.
-    while let Read::Bytes(n) = link.read(&mut buffer, clock::now() + tools.config.timeout, tools)? {
+    while let Read::Bytes(n) = link.read(&mut buffer, until, tools)? {
         message.extend_from_slice(buffer.get(..n).unwrap_or_default());
         if message.len() > MESSAGE_MAX {
             return Ok(link.broken(Malformed::LongMessage));
@@ -151,21 +154,30 @@ fn offer(item: &Item<'_>, metadata: &Metadata, tools: &Tools<'_>) -> Offer {
 /// Receives up to a byte of the file.
 fn receive_to(link: &mut Link, body: &mut Body<'_>, end: u64, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
     let timeout = tools.config.timeout;
+    let mut limits = TimeLimits::new(timeout);
+    // The server has hashed the file meanwhile.
+    link.take_waited();
     while body.received() < end {
+        let before = clock::now();
         let room = body.room(end - body.received(), &mut tools.waits)?;
         let room_len = room.len();
-        match link.read(room, clock::now() + timeout, tools)? {
+        limits.excuse(clock::since(before));
+        match link.read(room, limits.until(), tools)? {
             Read::Bytes(n) => {
                 body.add(n);
                 if n < room_len {
                     body.pause();
                 }
+                limits.hear(n as u64, link.take_waited());
                 tools.progress.advance(body.received());
             }
             Read::Lost(lost) => {
                 let when = format!("after {} of {size} bytes", body.received());
                 return Err(link.lost(lost, timeout, &when));
             }
+        }
+        if let Some(how) = limits.too_slow() {
+            return Err(Stop::again(format!("{} {how} after {} of {size} bytes", link.server(), body.received())));
         }
     }
     body.end_frame();

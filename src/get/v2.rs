@@ -1,6 +1,6 @@
 //! A conversation in version 2: requests ahead of replies, and replies in order (xfer-protocol(5), VERSION 2).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::clock;
 use super::held::{HELD_MAX, Held};
@@ -11,6 +11,7 @@ use super::progress::Activity;
 use super::receive::Room;
 use super::slot::About;
 use super::target::Offer;
+use super::time_limits::TimeLimits;
 use super::wait::Stop;
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::v2::{self, ErrorCode, File, Reply};
@@ -19,6 +20,10 @@ use crate::text;
 
 /// A transfer that is shorter is fast enough with any digest.
 const SLOW: Duration = Duration::from_secs(2);
+
+/// Bytes of a reply that are let come and go at most when this machine cannot save them: a small file, or what our server
+/// sends in one frame. In the time that they take, some 30 ms at 10 MB/s, a connection across a continent is just made.
+const DISCARD_MAX: u64 = HELD_MAX as u64;
 
 /// Shares of the time of a transfer from which on the digest is what it waited for: our hashing, and the server's.
 const HASHING_SHARE: f64 = 0.8;
@@ -32,6 +37,8 @@ pub enum Failed {
     Changed(Stop),
     /// Nothing more can be had from this connection.
     Connection(Stop),
+    /// This machine did, in the middle of a reply, the rest of which is still to come.
+    Local(Stop),
     /// The connection, which has brought other replies, was closed before the first byte of this one.
     Stale(Stop),
 }
@@ -42,6 +49,7 @@ impl Failed {
         match self {
             Failed::Reply(stop) => Failed::Reply(change(stop)),
             Failed::Changed(stop) => Failed::Changed(change(stop)),
+            Failed::Local(stop) => Failed::Local(change(stop)),
             Failed::Connection(stop) | Failed::Stale(stop) => Failed::Connection(change(stop)),
         }
     }
@@ -68,10 +76,12 @@ pub struct Session {
     link: Link,
     /// Replies that came whole.
     replies: u64,
-    /// When the server has been silent for too long.
-    until: Instant,
-    /// What the last WAIT of this reply said.
-    waited: Option<u64>,
+    /// Those of this reply.
+    limits: TimeLimits,
+    /// Bytes of the current DATA frame that have not come.
+    frame_left: u32,
+    /// Bytes of a file that come before the next reply and that nobody wants any more: [`DISCARD_MAX`] at most.
+    unwanted: Option<u64>,
     /// Whether the last reply was that the server has no time for us now.
     was_refused: bool,
     held: Held,
@@ -85,8 +95,9 @@ impl Session {
         Ok(Session {
             link,
             replies: 0,
-            until: clock::now() + config.timeout,
-            waited: None,
+            limits: TimeLimits::new(config.timeout),
+            frame_left: 0,
+            unwanted: None,
             was_refused: false,
             held: Held::new(),
         })
@@ -116,8 +127,10 @@ impl Session {
 
     /// Takes the reply to the oldest request that has none yet.
     pub fn reply(&mut self, item: &mut Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<Outcome, Failed> {
-        self.until = clock::now() + tools.config.timeout;
-        self.waited = None;
+        if let Some(left) = self.unwanted.take() {
+            self.discard(left, tools)?;
+        }
+        self.limits = TimeLimits::new(tools.config.timeout);
         let file = self.file(item, wanted, tools)?;
         let result = match wanted {
             Wanted::Digest { size } => self.compare(item, &file, size, tools),
@@ -133,12 +146,12 @@ impl Session {
     /// The beginning of a reply.
     fn file(&mut self, item: &Item<'_>, wanted: Wanted, tools: &mut Tools<'_>) -> Result<File, Failed> {
         if self.replies > 0
-            && let Err(lost @ (Lost::End | Lost::Reset)) = self.link.first_byte(self.until, tools)?
+            && let Err(lost @ (Lost::End | Lost::Reset)) = self.link.first_byte(self.limits.until(), tools)?
         {
             return Err(Failed::Stale(self.link.lost(lost, tools.config.timeout, "before its answer")));
         }
         let file = loop {
-            match self.frame(|| String::from("before its answer"), tools)? {
+            match self.frame(None, || String::from("before its answer"), tools)? {
                 Reply::File(file) => break file,
                 Reply::Wait { .. } => {}
                 Reply::Error(code, message) => {
@@ -163,29 +176,33 @@ impl Session {
         Err(self.link.broken(Malformed::Field(v2::FILE, field)).into())
     }
 
-    /// The next frame; `when` is the end of a sentence about one that does not come. A WAIT that says that nothing was done is no sign of life.
-    fn frame(&mut self, when: impl Fn() -> String, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
+    /// The next frame; `when` is the end of a sentence about one that does not come, and `hashing` the size of the file if
+    /// its digest is all that is missing.
+    fn frame(&mut self, hashing: Option<u64>, when: impl Fn() -> String, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
         let timeout = tools.config.timeout;
         tools.collect()?;
-        let reply = self.link.value(self.until, tools, parse)?;
-        let reply = reply.map_err(|lost| match (lost, self.waited) {
-            (Lost::Silence, Some(_)) => self.no_progress(timeout, &when()),
-            _ => self.link.lost(lost, timeout, &when()),
+        let reply = self.link.value(self.limits.until(), tools, parse)?;
+        let reply = reply.map_err(|lost| match lost {
+            Lost::Silence if self.limits.has_waited() => self.no_progress(timeout, &when()),
+            lost => self.link.lost(lost, timeout, &when()),
         })?;
+        let waited = self.link.take_waited();
         match reply {
-            Reply::Wait { done, .. } if self.waited.is_some_and(|before| done <= before) => {
-                // A flood of them leaves nothing to wait for, and no other time to look.
-                if clock::now() >= self.until {
-                    return Err(self.no_progress(timeout, &when()));
-                }
+            Reply::Wait { done, .. } if !self.limits.hear_wait(done, hashing, waited) => {
+                return Err(self.no_progress(timeout, &when()));
             }
-            Reply::Wait { done, .. } => {
-                self.waited = Some(done);
-                self.until = clock::now() + timeout;
-            }
-            _ => self.until = clock::now() + timeout,
+            Reply::Wait { .. } => self.check_pace(when)?,
+            _ => self.limits.hear(0, waited),
         }
         Ok(reply)
+    }
+
+    /// Fails if the server has been too slow for too long.
+    fn check_pace(&self, when: impl Fn() -> String) -> Result<(), Stop> {
+        match self.limits.too_slow() {
+            Some(how) => Err(Stop::again(format!("{} {how} {}", self.link.server(), when()))),
+            None => Ok(()),
+        }
     }
 
     fn no_progress(&self, timeout: Duration, when: &str) -> Stop {
@@ -231,7 +248,7 @@ impl Session {
         }
         let comparison = item.digest_existing(size, file.algorithm, tools);
         let theirs = loop {
-            match self.frame(|| String::from("before the digest"), tools)? {
+            match self.frame(Some(size), || String::from("before the digest"), tools)? {
                 Reply::Digest(digest) if digest.algorithm() == file.algorithm => break digest,
                 Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
                 Reply::Wait { done, total } => show_waiting(item.name, done, total, tools),
@@ -267,7 +284,10 @@ impl Session {
             return self.receive_small(item, offer, file, tools);
         }
         let began = clock::now();
-        let mut body = item.begin(&offer, tools)?;
+        let mut body = match item.begin(&offer, tools) {
+            Ok(body) => body,
+            Err(stop) => return Err(self.leave(file.size - offer.offset, stop)),
+        };
         let result = self.body(&mut body, item.name, file, tools).and_then(|(theirs, waited)| {
             // All of the reply is here: what follows on the connection is good, whatever comes of it.
             item.end_check(&mut body, tools).map_err(Failed::Reply)?;
@@ -276,7 +296,13 @@ impl Session {
         });
         let (theirs, ours, waited) = match result {
             Ok(result) => result,
-            Err(failed) => return Err(failed.map(|stop| item.interrupt(body, &offer, stop, tools))),
+            Err(failed) => {
+                let left = file.size.saturating_sub(body.received());
+                return Err(match failed.map(|stop| item.interrupt(body, &offer, stop, tools)) {
+                    Failed::Local(stop) => self.leave(left, stop),
+                    failed => failed,
+                });
+            }
         };
         item.received += body.received().saturating_sub(offer.offset);
         if ours != theirs {
@@ -321,7 +347,8 @@ impl Session {
         let mut whole = clock::now();
         loop {
             let received = body.received();
-            match self.frame(|| format!("after {received} of {size} bytes"), tools)? {
+            let hashing = (received == size).then_some(size);
+            match self.frame(hashing, || format!("after {received} of {size} bytes"), tools)? {
                 Reply::Data(len) if u64::from(len) <= size - body.received() => {
                     self.data(body, len, size, tools)?;
                     whole = clock::now();
@@ -343,29 +370,75 @@ impl Session {
         }
     }
 
+    /// Ends a reply since this machine failed, with so many bytes of the file still to come. Few of them are let come and
+    /// go before the next reply: the connection is good, and so are the replies that are under way behind them.
+    fn leave(&mut self, left: u64, stop: Stop) -> Failed {
+        if matches!(stop, Stop::Signal(_)) || left > DISCARD_MAX {
+            return Failed::Connection(stop);
+        }
+        self.unwanted = Some(left);
+        Failed::Reply(stop)
+    }
+
+    /// Takes the rest of a reply that nobody wants any more.
+    fn discard(&mut self, left: u64, tools: &mut Tools<'_>) -> Result<(), Failed> {
+        let mut held = std::mem::take(&mut self.held);
+        held.clear();
+        self.limits = TimeLimits::new(tools.config.timeout);
+        let result = self.discard_into(&mut held, left, tools);
+        self.held = held;
+        result.map_err(|failed| match failed {
+            Failed::Connection(stop @ Stop::Signal(_)) => Failed::Connection(stop),
+            // The file that is asked for has no part in this: it is asked for once more.
+            Failed::Reply(stop)
+            | Failed::Changed(stop)
+            | Failed::Local(stop)
+            | Failed::Connection(stop)
+            | Failed::Stale(stop) => Failed::Stale(stop),
+        })
+    }
+
+    fn discard_into(&mut self, held: &mut Held, left: u64, tools: &mut Tools<'_>) -> Result<(), Failed> {
+        let frame_left = self.frame_left;
+        self.data(held, frame_left, left, tools)?;
+        loop {
+            match self.frame(None, || String::from("in the rest of a reply"), tools)? {
+                Reply::Data(len) if u64::from(len) <= left - held.received() => self.data(held, len, left, tools)?,
+                Reply::Digest(_) | Reply::Error(..) => return Ok(()),
+                // Making the digest may take much longer than a new connection.
+                Reply::Wait { .. } => return Err(Stop::again("the rest of a reply is not waited for").into()),
+                Reply::Data(_) => return Err(self.out_of_place(v2::DATA).into()),
+                Reply::File(_) => return Err(self.out_of_place(v2::FILE).into()),
+            }
+        }
+    }
+
     /// The payload of a DATA frame.
-    fn data(&mut self, body: &mut impl Room, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Stop> {
+    fn data(&mut self, body: &mut impl Room, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Failed> {
         let timeout = tools.config.timeout;
-        let end = body.received() + u64::from(len);
-        while body.received() < end {
+        self.frame_left = len;
+        while self.frame_left > 0 {
             let before = clock::now();
-            let room = body.room(end - body.received(), &mut tools.waits)?;
+            let room = body.room(u64::from(self.frame_left), &mut tools.waits).map_err(Failed::Local)?;
             let room_len = room.len();
-            // Waiting for our own disk is not the server's silence.
-            self.until += clock::since(before);
-            match self.link.read(room, self.until, tools)? {
+            self.limits.excuse(clock::since(before));
+            match self.link.read(room, self.limits.until(), tools)? {
                 Read::Bytes(n) => {
                     body.add(n);
+                    // There was no room for more.
+                    self.frame_left = self.frame_left.saturating_sub(u32::try_from(n).unwrap_or(u32::MAX));
                     if n < room_len {
                         body.pause();
                     }
-                    self.until = clock::now() + timeout;
+                    self.limits.hear(n as u64, self.link.take_waited());
                     tools.progress.advance(body.received());
                 }
                 Read::Lost(lost) => {
-                    return Err(self.link.lost(lost, timeout, &format!("after {} of {size} bytes", body.received())));
+                    let when = format!("after {} of {size} bytes", body.received());
+                    return Err(self.link.lost(lost, timeout, &when).into());
                 }
             }
+            self.check_pace(|| format!("after {} of {size} bytes", body.received()))?;
         }
         body.end_frame();
         Ok(())

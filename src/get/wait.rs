@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
@@ -22,6 +23,10 @@ pub const SOCKET: Token = Token(2);
 
 /// How long a signal lets the disk take what is on its way to it.
 pub const SIGNAL_GRACE: Duration = Duration::from_millis(300);
+
+/// How often a loop that may go on without waiting looks for a signal. A look is a system call and prints the lines that
+/// wait: half of what a small file costs. (A person takes 100 ms for at once.)
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Why a file, or one attempt at it, is given up.
 #[derive(Debug)]
@@ -96,9 +101,13 @@ pub struct Waits {
     events: Events,
     signals: Signals,
     waker: Arc<Waker>,
+    /// While this is set, a signal ends the process at once, as if it were not caught.
+    dies_of_signals: Arc<AtomicBool>,
     logs: Logs,
     lines: Lines,
     signal: Option<u8>,
+    /// When it was last looked for a signal.
+    looked: Instant,
 }
 
 impl Waits {
@@ -113,6 +122,11 @@ impl Waits {
         let poll = Poll::new().map_err(failed)?;
         let ignored = ignored_signals();
         let caught = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let dies_of_signals = Arc::default();
+        for signal in caught.clone() {
+            let condition: Arc<AtomicBool> = Arc::clone(&dies_of_signals);
+            signal_hook::flag::register_conditional_default(signal, condition).map_err(failed)?;
+        }
         let mut signals = Signals::new(caught).map_err(failed)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
@@ -121,9 +135,11 @@ impl Waits {
             events: Events::with_capacity(16),
             signals,
             waker,
+            dies_of_signals,
             logs,
             lines: Lines::default(),
             signal: None,
+            looked: clock::now(),
         })
     }
 
@@ -137,24 +153,36 @@ impl Waits {
         Arc::clone(&self.waker)
     }
 
+    /// What is set while the main thread does what it cannot be called away from: signals end the process at once then.
+    pub fn dies_of_signals(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.dies_of_signals)
+    }
+
     /// Where lines go that are printed before the next wait.
     pub fn lines(&self) -> Lines {
         self.lines.clone()
     }
 
-    /// Waits until something may have changed, or until this time. A signal ends all waiting from now on.
-    pub fn wait(&mut self, until: Option<Instant>) -> Result<(), Stop> {
+    /// Writes out the lines that are gathered, as every wait does: what comes next may take long.
+    pub fn flush(&self) {
         self.logs.flush();
         self.lines.flush();
+    }
+
+    /// Waits until something may have changed, or until this time. A signal ends all waiting from now on.
+    pub fn wait(&mut self, until: Option<Instant>) -> Result<(), Stop> {
+        self.flush();
         if let Some(signal) = self.signal {
             return Err(Stop::Signal(signal));
         }
         #[cfg(test)]
         if machine::is_simulated() {
             self.signal = machine::wait(until);
+            self.looked = clock::now();
             return self.signal.map_or(Ok(()), |signal| Err(Stop::Signal(signal)));
         }
-        let timeout = until.map(|until| until.saturating_duration_since(clock::now()));
+        self.looked = clock::now();
+        let timeout = until.map(|until| until.saturating_duration_since(self.looked));
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                 return Err(Stop::local(format!("cannot wait for events: {}", reason(&error))));
@@ -174,6 +202,14 @@ impl Waits {
     /// Whether a signal has come, without waiting.
     pub fn check(&mut self) -> Result<(), Stop> {
         self.wait(Some(clock::now()))
+    }
+
+    /// The same, but not each time: for every loop that may go on without waiting.
+    pub fn glance(&mut self) -> Result<(), Stop> {
+        if clock::since(self.looked) < LOOK_EVERY {
+            return Ok(());
+        }
+        self.check()
     }
 }
 
@@ -197,9 +233,11 @@ impl Waits {
             events: Events::with_capacity(16),
             signals: Signals::new::<_, i32>([]).expect("no signal can be caught"),
             waker: Arc::new(waker),
+            dies_of_signals: Arc::default(),
             logs: logs.expect("no log can be opened"),
             lines: Lines::default(),
             signal: None,
+            looked: clock::now(),
         }
     }
 

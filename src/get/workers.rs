@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +16,9 @@ use crate::error::reason;
 use crate::simulation::machine;
 
 /// A thread that does one job after the other, in order. It ends with the process: nobody waits for a hung disk.
+///
+/// Threads can be used up (RLIMIT_NPROC, pids.max of a control group, memory): then a worker shares the thread of another,
+/// or does each job at once, on the thread that gives it.
 pub struct Worker {
     jobs: Jobs,
     waker: Arc<Waker>,
@@ -24,9 +28,12 @@ pub struct Worker {
 pub type Job = Box<dyn FnOnce() + Send>;
 
 /// Where jobs go.
+#[derive(Clone)]
 enum Jobs {
     /// To a thread.
     Thread(Sender<Job>),
+    /// To nobody: each is done at once. Set meanwhile, so that a signal ends the process: nobody else would see it.
+    Here(Arc<AtomicBool>),
     /// To a thread of the simulated machine, with this number.
     #[cfg(test)]
     Simulated(usize),
@@ -37,15 +44,37 @@ impl Worker {
     pub fn start(name: &str, waker: Arc<Waker>) -> Result<Worker, Stop> {
         #[cfg(test)]
         if let Some(thread) = machine::start_thread() {
-            let number = thread.map_err(|error| cannot_start(&error))?;
+            let number = thread.map_err(|error| cannot_start(name, &error))?;
             return Ok(Worker { jobs: Jobs::Simulated(number), waker });
         }
         let (jobs, todo) = channel::<Job>();
         thread::Builder::new()
             .name(name.to_string())
             .spawn(move || todo.into_iter().for_each(|job| job()))
-            .map_err(|error| cannot_start(&error))?;
+            .map_err(|error| cannot_start(name, &error))?;
         Ok(Worker { jobs: Jobs::Thread(jobs), waker })
+    }
+
+    /// Starts a thread of this name, or does without one.
+    pub fn start_or_here(name: &str, waits: &Waits) -> Worker {
+        Worker::start(name, waits.waker()).unwrap_or_else(|stop| {
+            log::warn!(target: "main", "{}: all else waits while it would run", stop.into_error());
+            waits.flush();
+            Worker::here(waits)
+        })
+    }
+
+    /// Does without a thread.
+    pub fn here(waits: &Waits) -> Worker {
+        Worker { jobs: Jobs::Here(waits.dies_of_signals()), waker: waits.waker() }
+    }
+
+    /// Starts a thread of this name, or shares that of another worker.
+    pub fn start_or_share(name: &str, other: &Worker) -> Worker {
+        Worker::start(name, Arc::clone(&other.waker)).unwrap_or_else(|stop| {
+            log::warn!(target: "main", "{}: another does its work", stop.into_error());
+            Worker { jobs: other.jobs.clone(), waker: Arc::clone(&other.waker) }
+        })
     }
 
     /// Does this after all that was given before; nobody waits for it.
@@ -53,6 +82,12 @@ impl Worker {
         match &self.jobs {
             // Were the thread gone, the next `run` would tell: its job is dropped, and with it the sender.
             Jobs::Thread(jobs) => drop(jobs.send(Box::new(job))),
+            Jobs::Here(dies_of_signals) => {
+                // A job may give another one.
+                let before = dies_of_signals.swap(true, Ordering::SeqCst);
+                job();
+                dies_of_signals.store(before, Ordering::SeqCst);
+            }
             #[cfg(test)]
             Jobs::Simulated(number) => machine::post(*number, Box::new(job)),
         }
@@ -71,8 +106,8 @@ impl Worker {
     }
 }
 
-fn cannot_start(error: &io::Error) -> Stop {
-    Stop::local(format!("cannot start a thread: {}", reason(error)))
+fn cannot_start(name: &str, error: &io::Error) -> Stop {
+    Stop::local(format!("cannot start a thread ({name}): {}", reason(error)))
 }
 
 /// Wakes whoever waits in a poll; who is not woken waits for ever, so a wake-up that fails is tried once more.

@@ -3,7 +3,6 @@
 pub(crate) mod conn;
 pub(crate) mod digests;
 mod header;
-mod pace;
 mod peers;
 mod reactor;
 pub(crate) mod reason;
@@ -81,7 +80,7 @@ impl Default for Limits {
             max_conns_per_ip: PerAddress::Half,
             request_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
-            min_rate: pace::MIN_RATE_DEFAULT,
+            min_rate: crate::pace::MIN_RATE_DEFAULT,
             drain: Duration::from_secs(10),
         }
     }

@@ -4,6 +4,7 @@
 mod disk;
 pub mod machine;
 mod origin;
+mod slow;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

@@ -23,7 +23,10 @@ const WAITS_MAX: u64 = 200_000;
 /// The machine.
 pub struct Machine {
     dice: Dice,
-    now: Instant,
+    /// The time on it.
+    pub now: Instant,
+    /// Of 400 waits, so many end late, since the program was suspended.
+    pub jumps: u32,
     threads: Vec<VecDeque<Job>>,
     /// Whether a thread does a job: whatever that gives to another begins later.
     is_in_job: bool,
@@ -63,6 +66,7 @@ impl Machine {
         Machine {
             dice,
             now: Instant::now(),
+            jumps: 1,
             threads: Vec::new(),
             is_in_job: false,
             disk,
@@ -159,6 +163,9 @@ pub fn print(bytes: &[u8]) -> bool {
 pub fn start_thread() -> Option<io::Result<usize>> {
     is_simulated().then(|| {
         with(|machine| {
+            if machine.dice.fault("no thread could be started", 30, 1) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             machine.threads.push(VecDeque::new());
             Ok(machine.threads.len() - 1)
         })
@@ -242,7 +249,7 @@ pub fn wait(until: Option<Instant>) -> Option<u8> {
         let next = next.expect("the program waits for something that never comes");
         machine.now = machine.now.max(next);
         // It was suspended meanwhile.
-        if machine.dice.fault("time jumped", 400, 1) {
+        if machine.dice.fault("time jumped", 400, machine.jumps) {
             machine.now += Duration::from_secs(machine.dice.within(0..100));
         }
     });

@@ -37,10 +37,15 @@ impl Content {
     }
 }
 
+/// What a server says to a request in place of its own answer: pieces, each so long after the one before.
+pub type Script = fn(&Content) -> Box<dyn Iterator<Item = (Duration, Vec<u8>)>>;
+
 /// The server.
 pub struct Origin {
     dice: Dice,
     pub kind: Kind,
+    /// What it says instead of an answer, if a test has words of its own.
+    pub script: Option<Script>,
     /// How many of a thousand replies fail in some way.
     pub failing: u32,
     /// Its files, each with the contents that it has had, the last one being the present one.
@@ -68,6 +73,20 @@ struct Connection {
     /// Whether the client knows that something has come, and has not looked: it is not told again (epoll(7), EPOLLET).
     is_told: bool,
     is_finished: bool,
+    /// What is still to be said by a script.
+    later: Option<Box<dyn Iterator<Item = (Duration, Vec<u8>)>>>,
+}
+
+impl Connection {
+    /// Takes up the next piece of a script, once the one before is gone. It has come at its time, whenever that was read.
+    fn follow_script(&mut self, now: Instant) {
+        if let (true, Some(later)) = (self.out.is_empty(), &mut self.later) {
+            match later.next() {
+                Some((pause, piece)) => (self.out, self.delayed) = (piece, Some(self.delayed.unwrap_or(now) + pause)),
+                None => self.later = None,
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +102,7 @@ impl Origin {
         Origin {
             dice,
             kind,
+            script: None,
             failing: 0,
             files: BTreeMap::new(),
             lies: Vec::new(),
@@ -184,7 +204,8 @@ impl Origin {
         }
         let room: usize = rooms.iter().map(|room| room.len()).sum();
         let mut n = most.min(room);
-        if n > 1 && dice.happens(4, 1) {
+        let is_scripted = connection.later.is_some();
+        if n > 1 && !is_scripted && dice.happens(4, 1) {
             n = dice.within(1..n as u64 + 1) as usize;
         }
         let mut taken = 0;
@@ -197,10 +218,11 @@ impl Origin {
         if let Some((left, _)) = &mut connection.breaks {
             *left -= n;
         }
-        connection.hides = dice.happens(6, 1);
-        if dice.happens(100, 1) {
+        connection.hides = !is_scripted && dice.happens(6, 1);
+        if !is_scripted && dice.happens(100, 1) {
             connection.delayed = Some(now + Duration::from_millis(dice.within(0..9000)));
         }
+        connection.follow_script(now);
         Ok(n)
     }
 
@@ -268,6 +290,9 @@ impl Origin {
 
     fn reply_v1(&mut self, name: &[u8], connection: &mut Connection) {
         self.asked.push((name.to_vec(), Wanted::ALL));
+        if self.follows_script(name, connection) {
+            return;
+        }
         let start = connection.out.len();
         match self.present(name).cloned() {
             None => connection.out.extend_from_slice(&v1::encode_error(&v1::not_found(&String::from_utf8_lossy(name)))),
@@ -287,6 +312,9 @@ impl Origin {
 
     fn reply_v2(&mut self, request: &Request<'_>, connection: &mut Connection) {
         self.asked.push((request.name.to_vec(), request.wanted));
+        if self.follows_script(request.name, connection) {
+            return;
+        }
         let start = connection.out.len();
         let out = &mut connection.out;
         for _ in 0..self.dice.within(0..12).saturating_sub(9) {
@@ -305,6 +333,15 @@ impl Origin {
             self.garble(start, connection);
         }
         self.damage(start, start + v2::HEADER_LEN, connection);
+    }
+
+    /// Begins with its script, if it has one.
+    fn follows_script(&self, name: &[u8], connection: &mut Connection) -> bool {
+        let (Some(script), Some(content)) = (self.script, self.present(name)) else { return false };
+        let mut pieces = script(content);
+        connection.out.extend(pieces.next().into_iter().flat_map(|(_, piece)| piece));
+        connection.later = Some(pieces);
+        true
     }
 
     /// A reply that brings what was asked for.

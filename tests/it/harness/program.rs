@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,7 @@ pub struct Program {
     dir: PathBuf,
     env: Vec<(String, OsString)>,
     shell: Option<String>,
+    user: Option<u32>,
     log: Option<PathBuf>,
     stdin: Stdio,
     stdout: Option<Stdio>,
@@ -51,6 +53,7 @@ impl Program {
             dir: scratch.path(""),
             env: Vec::new(),
             shell: None,
+            user: None,
             log: None,
             stdin: Stdio::null(),
             stdout: None,
@@ -103,6 +106,12 @@ impl Program {
         self
     }
 
+    /// Runs as this user, which only root can.
+    pub fn run_by(mut self, user: u32) -> Program {
+        self.user = Some(user);
+        self
+    }
+
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Program {
         self.stdin = stdin.into();
         self
@@ -144,6 +153,9 @@ impl Program {
                 shell
             }
         };
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         for name in ["XFER_HOST", "XFER_PORT", "XFER_DOWNLOAD_DIR", "XFER_LOG_DIR", "RUST_LOG"] {
             command.env_remove(name);
         }

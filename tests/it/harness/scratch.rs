@@ -1,6 +1,7 @@
 //! A directory of its own for every test, shown on failure and removed at the end.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,6 +22,13 @@ impl Scratch {
     pub fn in_memory() -> Scratch {
         let tmpfs = Path::new("/dev/shm");
         if tmpfs.is_dir() { Scratch::beneath(tmpfs) } else { Scratch::new() }
+    }
+
+    /// Where every user may do all.
+    pub fn for_everybody() -> Scratch {
+        let scratch = Scratch::beneath(&std::env::temp_dir());
+        fs::set_permissions(&scratch.path, fs::Permissions::from_mode(0o777)).unwrap();
+        scratch
     }
 
     fn beneath(parent: &Path) -> Scratch {

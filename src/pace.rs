@@ -1,45 +1,54 @@
-//! How fast a peer takes what is sent to it, and when that is too slow to go on with.
+//! How fast a peer moves bytes, and when that is too slow to go on with: what it takes of a server, what it brings a client.
 
 use std::time::{Duration, Instant};
 
-/// How long the server must have waited for a peer before its rate is judged. A phone that sleeps for a moment, or a
-/// wireless network that stalls, has made up for it by then. (Kestrel judges after 5 s.)
-const PERIOD: Duration = Duration::from_secs(120);
+/// How long a peer must have been waited for before its rate is judged. A phone that sleeps for a moment, or a wireless
+/// network that stalls, has made up for it by then. (Kestrel judges after 5 s.)
+pub const PERIOD: Duration = Duration::from_secs(120);
 
-/// Bytes a second that a peer takes at least, if nobody has said how many. A telephone modem takes 3000. (Apache:
+/// Bytes a second that a peer moves at least, if nobody has said how many. A telephone modem takes 3000. (Apache:
 /// mod_reqtimeout MinRate 500; IIS and Kestrel: 240.)
 pub const MIN_RATE_DEFAULT: u32 = 500;
 
-/// What a peer has taken, against the time for which it made the server wait.
+/// What a peer has moved, against the time for which it was waited for.
 ///
-/// Only that time counts: neither that of the disk, nor that of a digest, nor of others who have their turns. It is
-/// known when the peer takes something again; one that takes nothing at all has the idle timeout.
+/// Only that time counts: neither that of our own disk, nor that of a digest of ours, nor of others who have their turns.
+/// It is known when the peer moves something again; one that moves nothing at all has the idle timeout.
 #[derive(Default)]
 pub struct Pace {
     /// Since when the peer has taken nothing, though there was something to take.
     since: Option<Instant>,
     waited: Duration,
-    taken: u64,
+    moved: u64,
 }
 
 impl Pace {
     /// The peer takes some bytes.
     pub fn takes(&mut self, bytes: usize, now: Instant) {
-        if let Some(since) = self.since.take() {
-            self.waited += now.saturating_duration_since(since);
-        }
-        self.taken = self.taken.saturating_add(bytes as u64);
+        let waited = self.since.take().map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.moves(bytes as u64, waited);
+    }
+
+    /// The peer has moved some bytes, and was waited for.
+    pub fn moves(&mut self, bytes: u64, waited: Duration) {
+        self.moved = self.moved.saturating_add(bytes);
+        self.waited += waited;
     }
 
     /// The peer takes no more for now. Whether it has taken too little for a whole period.
     pub fn is_too_slow(&mut self, now: Instant, min_rate: u32) -> bool {
         self.since.get_or_insert(now);
-        if self.waited < PERIOD {
+        self.falls_short(PERIOD, min_rate)
+    }
+
+    /// Whether the peer was waited for as long as this, and has moved too little meanwhile.
+    pub fn falls_short(&mut self, period: Duration, min_rate: u32) -> bool {
+        if self.waited < period {
             return false;
         }
         let least = u128::from(min_rate) * self.waited.as_millis() / 1000;
-        let is_too_slow = u128::from(self.taken) < least;
-        (self.waited, self.taken) = (Duration::ZERO, 0);
+        let is_too_slow = u128::from(self.moved) < least;
+        (self.waited, self.moved) = (Duration::ZERO, 0);
         is_too_slow
     }
 }
