@@ -308,6 +308,11 @@ impl Patience {
         self.waiting.is_some() || self.was_read
     }
 
+    /// Whether it has waited for at least so long, of all its patience.
+    pub fn has_waited(&self, time: Duration) -> bool {
+        self.was_read || self.waited >= time
+    }
+
     fn has_run_out(&self) -> bool {
         self.waited >= PATIENCE
     }

@@ -31,6 +31,7 @@ use super::Limits;
 use super::digests::{Digests, Failure, Waiter};
 use super::header::{Header, Pieces};
 use super::pace::Pace;
+use super::peers::Source;
 use super::reason::Reason;
 use super::reply::{Awaited, Brings, Reply, begin_v1, begin_v2, cause};
 use crate::file::{Patience, Ready};
@@ -80,6 +81,8 @@ pub struct Context<'a> {
     pub now: Instant,
     /// Who this connection is to the digest jobs.
     pub me: Waiter,
+    /// Where its peer counts.
+    pub source: Source,
     /// The shared directory.
     pub root: &'a mut dyn Directory,
     /// Digest jobs and kept digests.

@@ -157,6 +157,7 @@ impl World {
         let mut context = Context {
             now: self.now,
             me: Waiter(1),
+            source: Source::of([127, 0, 0, 1].into()),
             root: root.unwrap_or(&mut self.root),
             digests: &mut self.digests,
             limits: &self.limits,

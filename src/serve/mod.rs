@@ -4,7 +4,7 @@ pub(crate) mod conn;
 pub(crate) mod digests;
 mod header;
 mod pace;
-mod peers;
+pub(crate) mod peers;
 mod reactor;
 pub(crate) mod reason;
 mod reply;
