@@ -11,6 +11,7 @@ mod attributes;
 mod clock;
 mod digests;
 mod disks;
+mod fair_digests;
 mod fakes;
 mod fallback;
 mod get_signals;

@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use super::*;
+use crate::file::{self, Stamp};
 use crate::proto::digest::Hasher;
 use crate::root::{Directory, Root};
 
@@ -272,6 +276,64 @@ fn each_algorithm_has_a_job_of_its_own_and_tells_how_far_it_is() {
         let algorithm = outcome.expect("a digest").algorithm();
         assert_eq!(waiters, [Waiter(if algorithm == Algorithm::Md5 { 0 } else { 1 })]);
     }
+}
+
+/// A file on a disk that sleeps.
+#[derive(Debug)]
+struct Asleep(Stamp);
+
+impl AsFd for Asleep {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        rustix::stdio::stdin()
+    }
+}
+
+impl file::Source for Asleep {
+    fn stamp(&self) -> Result<Stamp, Errno> {
+        Ok(self.0)
+    }
+
+    fn read_cached(&self, _: &mut [u8], _: u64) -> Result<usize, Errno> {
+        Err(Errno::AGAIN)
+    }
+
+    fn read(&self, _: &mut [u8], _: u64) -> Result<usize, Errno> {
+        panic!("the thread waits for the disk")
+    }
+
+    fn ask_for(&self, _: u64, _: u64) {}
+}
+
+/// Jobs on a disk that sleeps have all places of their address only until it is clear that it does.
+#[test]
+fn a_disk_that_sleeps_holds_nobody_up_for_long() {
+    let folder = Folder::new("asleep");
+    let mut digests = Digests::default();
+    let (awake, start) = (folder.file("awake", 2 * MIB), Instant::now());
+    for n in 0..200 {
+        let stamp = Stamp { inode: n, size: MIB, device: 0, ..awake.stamp };
+        let file = Rc::new(ServedFile::new(Box::new(Asleep(stamp)), stamp, 0o644, &Rc::new(())));
+        assert_eq!(ask(&mut digests, &file, 1000 + n as usize, start), None);
+    }
+    assert_eq!(ask(&mut digests, &awake, 1, start), None);
+    assert_eq!(ask_from(2, &mut digests, &folder.file("other", 3 * MIB), 2, start), None);
+    let mut finished = Vec::new();
+    // Each look takes 10 µs, and a slice is as in the server.
+    let mut now = start;
+    while finished.len() < 2 && now < start + Duration::from_secs(15) {
+        now = digests.next_at(now).expect("there are jobs").max(now);
+        let done = digests.run(DIGEST_SLICE, || {
+            now += Duration::from_micros(10);
+            now
+        });
+        finished.extend(done.into_iter().map(|done| (done.waiters[0].0, now - start)));
+    }
+    let [(2, first), (1, second)] = finished[..] else { panic!("{finished:?}") };
+    assert!(first < Duration::from_millis(50), "another address: {first:?}");
+    assert!(second < Duration::from_secs(6), "the disk is asked for 64 files after the other: {second:?}");
+    digests.check();
+    (0..200).for_each(|n| digests.leave(Waiter(1000 + n)));
+    assert_empty(&digests);
 }
 
 /// Neither what was kept nor a job under way may answer; those who trust nothing share a job.
