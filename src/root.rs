@@ -59,7 +59,7 @@ pub struct Root {
     open: HashMap<Stamp, Weak<ServedFile>>,
     sweep_at: usize,
     /// Files that were opened lately, by the names they were found under; at most [`KEPT_MAX`].
-    kept: HashMap<Rc<[u8]>, Kept>,
+    kept: HashMap<Rc<[u8]>, KeptFile>,
     /// Those names, each once, by the time at which the file is closed, and a number that tells those of one moment apart.
     kept_until: BTreeMap<(Instant, u64), Rc<[u8]>>,
     /// Files kept so far.
@@ -68,7 +68,7 @@ pub struct Root {
 }
 
 /// A file that is kept open.
-struct Kept {
+struct KeptFile {
     found: Found,
     /// Its key in [`Root::kept_until`].
     until: (Instant, u64),
@@ -163,7 +163,7 @@ impl Root {
     fn keep(&mut self, found: &Found, now: Instant) {
         self.keeps += 1;
         let until = (now + KEPT_TIME, self.keeps);
-        if let Some(older) = self.kept.insert(Rc::clone(&found.name), Kept { found: found.clone(), until }) {
+        if let Some(older) = self.kept.insert(Rc::clone(&found.name), KeptFile { found: found.clone(), until }) {
             self.kept_until.remove(&older.until);
         }
         self.kept_until.insert(until, Rc::clone(&found.name));

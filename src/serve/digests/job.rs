@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Waiter;
 use super::cache::Subject;
-use super::lanes::Place;
+use super::lanes::Position;
 use crate::file::{Patience, Ready, ServedFile};
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 use crate::serve::peers::Source;
@@ -43,7 +43,7 @@ pub struct Key {
 /// An address that waits for a job.
 pub struct Share {
     /// Where the job stands in its queue.
-    pub place: Place,
+    pub position: Position,
     /// How many of its connections wait.
     pub waiters: usize,
 }

@@ -18,7 +18,7 @@ pub struct JobId(pub u64);
 
 /// Where a job stands in the queue of one address: the lowest is the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// Whether its disk has brought nothing for long: then it stands behind all that can be hashed.
     pub is_asleep: bool,
     /// Bytes hashed for the address by the end of this job if it alone is hashed from now on.
@@ -36,12 +36,12 @@ struct Lane {
     turn: u64,
     /// Bytes hashed in its turns.
     hashed: u64,
-    usual: BTreeSet<Place>,
+    usual: BTreeSet<Position>,
     /// Those that were asked for with "hash again".
-    again: BTreeSet<Place>,
+    again: BTreeSet<Position>,
 }
 
-/// All addresses that wait for a job. One has no other's jobs before its own but one chunk of each other address.
+/// All addresses that wait for a job. Between two chunks of one address there is at most one chunk of each other.
 #[derive(Default)]
 pub struct Lanes {
     lanes: HashMap<Source, Lane>,
@@ -53,21 +53,21 @@ pub struct Lanes {
 
 impl Lanes {
     /// Puts a job, of which so many bytes are left, into the queue of an address.
-    pub fn add(&mut self, source: Source, job: JobId, left: u64, is_again: bool) -> Place {
+    pub fn add(&mut self, source: Source, job: JobId, left: u64, is_again: bool) -> Position {
         let lane = self.lanes.entry(source).or_insert_with(|| {
             self.turns += 1;
             self.round.insert(self.turns, source);
             Lane { turn: self.turns, ..Lane::default() }
         });
-        let place = Place { is_asleep: false, rank: lane.hashed.saturating_add(left), job };
-        lane.queue(is_again).insert(place);
-        place
+        let position = Position { is_asleep: false, rank: lane.hashed.saturating_add(left), job };
+        lane.queue(is_again).insert(position);
+        position
     }
 
     /// Takes a job out of the queue of an address, which is forgotten if that was its last one.
-    pub fn remove(&mut self, source: Source, place: Place, is_again: bool) {
+    pub fn remove(&mut self, source: Source, position: Position, is_again: bool) {
         let Some(lane) = self.lanes.get_mut(&source) else { return };
-        lane.queue(is_again).remove(&place);
+        lane.queue(is_again).remove(&position);
         if lane.usual.is_empty() && lane.again.is_empty() {
             self.round.remove(&lane.turn);
             self.lanes.remove(&source);
@@ -75,11 +75,11 @@ impl Lanes {
     }
 
     /// Moves a job behind all others of an address, or back.
-    pub fn set_asleep(&mut self, source: Source, place: &mut Place, is_again: bool, is_asleep: bool) {
+    pub fn set_asleep(&mut self, source: Source, position: &mut Position, is_again: bool, is_asleep: bool) {
         if let Some(lane) = self.lanes.get_mut(&source) {
-            lane.queue(is_again).remove(place);
-            place.is_asleep = is_asleep;
-            lane.queue(is_again).insert(*place);
+            lane.queue(is_again).remove(position);
+            position.is_asleep = is_asleep;
+            lane.queue(is_again).insert(*position);
         }
     }
 
@@ -89,9 +89,9 @@ impl Lanes {
         self.round.values().find_map(|source| {
             let lane = self.lanes.get(source)?;
             let [usual, again] = [(&lane.usual, most), (&lane.again, most.min(AGAIN_MAX))]
-                .map(|(queue, most)| queue.iter().take(most).find(|place| is_ready(place.job)));
-            let place = usual.into_iter().chain(again).min()?;
-            Some((*source, place.job))
+                .map(|(queue, most)| queue.iter().take(most).find(|position| is_ready(position.job)));
+            let position = usual.into_iter().chain(again).min()?;
+            Some((*source, position.job))
         })
     }
 
@@ -116,7 +116,7 @@ impl Lanes {
 }
 
 impl Lane {
-    fn queue(&mut self, is_again: bool) -> &mut BTreeSet<Place> {
+    fn queue(&mut self, is_again: bool) -> &mut BTreeSet<Position> {
         if is_again { &mut self.again } else { &mut self.usual }
     }
 }
@@ -166,11 +166,11 @@ mod tests {
         // New ones of 5 MiB all the time: after 50 MiB in all it is the large one's turn.
         let mut rounds = 0;
         for job in 2.. {
-            let place = lanes.add(one, JobId(job), 5 * MIB, false);
+            let position = lanes.add(one, JobId(job), 5 * MIB, false);
             if turns(&mut lanes, 5, |_| true)[0] == 0 {
                 break;
             }
-            lanes.remove(one, place, false);
+            lanes.remove(one, position, false);
             rounds += 1;
         }
         assert_eq!(rounds, 8);
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn the_places_are_shared_out_among_the_addresses() {
         let mut lanes = Lanes::default();
-        let mut places: Vec<Place> = (0..100).map(|job| lanes.add(source(1), JobId(job), MIB, false)).collect();
+        let mut positions: Vec<Position> = (0..100).map(|job| lanes.add(source(1), JobId(job), MIB, false)).collect();
         assert_eq!(turns(&mut lanes, 1, |job| job >= 63), [63]);
         assert!(turns(&mut lanes, 1, |job| job >= 64).is_empty(), "64 are under way");
         // Another address has its job under way all the same, and half of the places.
@@ -194,32 +194,32 @@ mod tests {
         }
         assert_eq!(turns(&mut lanes, 200, |job| (1..100).contains(&job)), [0; 0]);
         // One whose disk sleeps lets others have its place.
-        lanes.set_asleep(source(1), &mut places[0], false, true);
+        lanes.set_asleep(source(1), &mut positions[0], false, true);
         assert_eq!(turns(&mut lanes, 1, |job| (1..100).contains(&job)), [1]);
-        lanes.set_asleep(source(1), &mut places[0], false, false);
+        lanes.set_asleep(source(1), &mut positions[0], false, false);
         assert_eq!(turns(&mut lanes, 1, |job| (0..100).contains(&job)), [0]);
     }
 
     #[test]
     fn hash_again_is_bounded_for_each_address() {
         let mut lanes = Lanes::default();
-        let places: Vec<Place> = (0..10).map(|job| lanes.add(source(1), JobId(job), MIB, true)).collect();
+        let positions: Vec<Position> = (0..10).map(|job| lanes.add(source(1), JobId(job), MIB, true)).collect();
         assert!(turns(&mut lanes, 1, |job| job >= 4).is_empty(), "four are under way");
         lanes.add(source(1), JobId(10), 100 * MIB, false);
         lanes.add(source(2), JobId(20), MIB, true);
         assert_eq!(turns(&mut lanes, 3, |job| job >= 4), [10, 20, 10], "the bound is on that alone, and on each");
-        lanes.remove(source(1), places[2], true);
+        lanes.remove(source(1), positions[2], true);
         assert_eq!(turns(&mut lanes, 2, |job| job >= 4), [20, 4], "one has ended");
     }
 
     #[test]
     fn an_address_without_jobs_is_forgotten() {
         let mut lanes = Lanes::default();
-        let places = [1, 2].map(|job| lanes.add(source(1), JobId(job), MIB, job == 2));
+        let positions = [1, 2].map(|job| lanes.add(source(1), JobId(job), MIB, job == 2));
         turns(&mut lanes, 3, |_| true);
-        lanes.remove(source(1), places[0], false);
+        lanes.remove(source(1), positions[0], false);
         assert_eq!(lanes.len(), 1);
-        lanes.remove(source(1), places[1], true);
+        lanes.remove(source(1), positions[1], true);
         assert!(lanes.len() == 0 && lanes.next(|_| true).is_none());
     }
 }

@@ -169,11 +169,11 @@ impl Digests {
         job.waiters.push((asked.waiter, asked.source));
         let (left, is_again, is_asleep) = (job.left(), job.key.is_again, job.is_asleep());
         let share = job.shares.entry(asked.source).or_insert_with(|| {
-            let mut place = self.lanes.add(asked.source, id, left, is_again);
+            let mut position = self.lanes.add(asked.source, id, left, is_again);
             if is_asleep {
-                self.lanes.set_asleep(asked.source, &mut place, is_again, true);
+                self.lanes.set_asleep(asked.source, &mut position, is_again, true);
             }
-            Share { place, waiters: 0 }
+            Share { position, waiters: 0 }
         });
         share.waiters += 1;
         self.idle_until = None;
@@ -194,7 +194,7 @@ impl Digests {
         if let Some(share) = job.shares.get_mut(&source) {
             share.waiters -= 1;
             if share.waiters == 0 {
-                self.lanes.remove(source, share.place, job.key.is_again);
+                self.lanes.remove(source, share.position, job.key.is_again);
                 job.shares.remove(&source);
             }
         }
@@ -282,7 +282,7 @@ impl Digests {
             let (is_asleep, is_again) = (job.is_asleep(), job.key.is_again);
             if is_asleep != was_asleep {
                 for (source, share) in &mut job.shares {
-                    self.lanes.set_asleep(*source, &mut share.place, is_again, is_asleep);
+                    self.lanes.set_asleep(*source, &mut share.position, is_again, is_asleep);
                 }
             }
             return None;
@@ -304,7 +304,7 @@ impl Digests {
         self.by_key.remove(&job.key);
         self.unwaited.retain(|unwaited| *unwaited != id);
         for (source, share) in &job.shares {
-            self.lanes.remove(*source, share.place, job.key.is_again);
+            self.lanes.remove(*source, share.position, job.key.is_again);
         }
         Some(job)
     }
