@@ -97,7 +97,7 @@ fn time(seconds: i64, nanos: u64) -> Mtime {
 pub trait Source: AsFd + fmt::Debug {
     /// What the file is now.
     fn stamp(&self) -> Result<Stamp, Errno>;
-    /// Reads what is in memory: EAGAIN if nothing is, EOPNOTSUPP if the file system cannot tell.
+    /// Reads what is in memory: EAGAIN if nothing is, EOPNOTSUPP if the file system cannot tell; see [`is_refusal`].
     fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
     /// Reads, and waits for the disk.
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
@@ -124,6 +124,12 @@ impl Source for File {
     }
 }
 
+/// Whether a call says that it cannot be had for this file at all, and not that some bytes cannot be read: by its file
+/// system (EINVAL, EOPNOTSUPP), by the kernel (ENOSYS), or by a seccomp filter (ENOSYS, EPERM).
+fn is_refusal(error: Errno) -> bool {
+    matches!(error, Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM)
+}
+
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct ServedFile {
@@ -134,6 +140,8 @@ pub struct ServedFile {
     pub mode: u32,
     /// Whether its file system has refused to say what is in memory.
     reads_plainly: Cell<bool>,
+    /// Whether its file system has refused sendfile.
+    is_copied: Cell<bool>,
     /// One share for each open file: whoever holds the first one counts them.
     _counted: Rc<()>,
 }
@@ -154,7 +162,8 @@ pub enum Ready {
 impl ServedFile {
     /// Takes an open file with what it is and its permission bits, and a share of what counts the open files.
     pub fn new(source: Box<dyn Source>, stamp: Stamp, mode: u32, counter: &Rc<()>) -> ServedFile {
-        ServedFile { source, stamp, mode, reads_plainly: Cell::new(false), _counted: Rc::clone(counter) }
+        let (reads_plainly, is_copied) = (Cell::new(false), Cell::new(false));
+        ServedFile { source, stamp, mode, reads_plainly, is_copied, _counted: Rc::clone(counter) }
     }
 
     /// What tells its content from another, for clients (xfer-protocol(5), VERSION 2, Versions).
@@ -166,6 +175,25 @@ impl ServedFile {
     /// while the thread waits, where the file system cannot say what is in memory.
     pub fn turn_budget(&self, budget: usize) -> usize {
         if self.reads_plainly.get() { budget.min(PLAIN_LEN as usize) } else { budget }
+    }
+
+    /// Whether it is sent by reading and writing, since its file system has refused sendfile.
+    pub fn is_copied(&self) -> bool {
+        self.is_copied.get()
+    }
+
+    /// Whether sendfile has failed with a refusal. Then it is not tried again with this open file.
+    pub fn refuses_sendfile(&self, error: &io::Error) -> bool {
+        let refuses = !self.is_copied() && Errno::from_io_error(error).is_some_and(is_refusal);
+        if refuses {
+            self.is_copied.set(true);
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                let why = crate::error::reason(error);
+                log::info!(target: "main", "this file system refuses sendfile ({why}): reading and writing instead");
+            });
+        }
+        refuses
     }
 
     /// Whether the file is still what it was when it was opened.
@@ -235,13 +263,15 @@ impl ServedFile {
             return Err(Errno::OPNOTSUPP);
         }
         let result = self.source.read_cached(buffer, offset);
-        if result == Err(Errno::OPNOTSUPP) {
+        if result.is_err_and(is_refusal) {
             self.reads_plainly.set(true);
             static SAID: Once = Once::new();
             SAID.call_once(|| {
                 log::info!(target: "main", "this file system cannot say what is in memory (RWF_NOWAIT): \
                     reading in pieces of {PLAIN_LEN} bytes");
             });
+            // If these bytes cannot be read at all, the plain read says so.
+            return Err(Errno::OPNOTSUPP);
         }
         result
     }
@@ -306,6 +336,11 @@ impl Patience {
     /// Whether the last look found nothing.
     pub fn is_waiting(&self) -> bool {
         self.waiting.is_some() || self.was_read
+    }
+
+    /// Whether it has waited for at least so long, of all its patience.
+    pub fn has_waited(&self, time: Duration) -> bool {
+        self.was_read || self.waited >= time
     }
 
     fn has_run_out(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The shared directory: a name to an open regular file beneath it, or nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -58,11 +58,20 @@ pub struct Root {
     log_id: Option<(u64, u64)>,
     open: HashMap<Stamp, Weak<ServedFile>>,
     sweep_at: usize,
-    /// Files that were opened lately, by the names they were found under.
-    kept: HashMap<Rc<[u8]>, Found>,
-    /// Those names, the first one first, and until when they are kept; at most [`KEPT_MAX`].
-    kept_until: VecDeque<(Instant, Rc<[u8]>)>,
+    /// Files that were opened lately, by the names they were found under; at most [`KEPT_MAX`].
+    kept: HashMap<Rc<[u8]>, KeptFile>,
+    /// Those names, each once, by the time at which the file is closed, and a number that tells those of one moment apart.
+    kept_until: BTreeMap<(Instant, u64), Rc<[u8]>>,
+    /// Files kept so far.
+    keeps: u64,
     counter: Rc<()>,
+}
+
+/// A file that is kept open.
+struct KeptFile {
+    found: Found,
+    /// Its key in [`Root::kept_until`].
+    until: (Instant, u64),
 }
 
 /// An open log file, which nobody may fetch.
@@ -120,14 +129,15 @@ impl Root {
             open: HashMap::new(),
             sweep_at: SWEEP_MIN,
             kept: HashMap::new(),
-            kept_until: VecDeque::new(),
+            kept_until: BTreeMap::new(),
+            keeps: 0,
             counter: Rc::clone(counter),
         })
     }
 
     /// When the next file has been kept open for long enough.
     pub fn next_at(&self) -> Option<Instant> {
-        self.kept_until.front().map(|(until, _)| *until)
+        self.kept_until.first_key_value().map(|((until, _), _)| *until)
     }
 
     /// Closes what has been kept open for long enough.
@@ -144,17 +154,22 @@ impl Root {
     }
 
     fn close_oldest(&mut self) {
-        if let Some((_, name)) = self.kept_until.pop_front() {
+        if let Some((_, name)) = self.kept_until.pop_first() {
             self.kept.remove(&name);
         }
     }
 
+    /// Keeps a file open, in place of one that was found under the same name before.
     fn keep(&mut self, found: &Found, now: Instant) {
-        if self.kept_until.len() >= KEPT_MAX {
+        self.keeps += 1;
+        let until = (now + KEPT_TIME, self.keeps);
+        if let Some(older) = self.kept.insert(Rc::clone(&found.name), KeptFile { found: found.clone(), until }) {
+            self.kept_until.remove(&older.until);
+        }
+        self.kept_until.insert(until, Rc::clone(&found.name));
+        if self.kept_until.len() > KEPT_MAX {
             self.close_oldest();
         }
-        self.kept_until.push_back((now + KEPT_TIME, Rc::clone(&found.name)));
-        self.kept.insert(Rc::clone(&found.name), found.clone());
     }
 
     /// The file that was found under this name lately, if it is still that one and the same.
@@ -162,7 +177,7 @@ impl Root {
     /// This look follows links that lead out, which those of [`Root::look_up`] do not. But it opens nothing, and all that
     /// comes of it is a file that was found beneath the root.
     fn kept(&self, name: &[u8]) -> Option<Found> {
-        let found = self.kept.get(name)?;
+        let found = &self.kept.get(name)?.found;
         let path = Path::new(std::ffi::OsStr::from_bytes(name));
         let stat = rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         (Stamp::of(&stat) == found.file.stamp).then(|| found.clone())
@@ -352,3 +367,7 @@ impl LogFiles {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "root_tests.rs"]
+mod tests;

@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use super::Limits;
 use super::digests::{Digests, Failure, Waiter};
 use super::header::{Header, Pieces};
+use super::peers::Source;
 use super::reason::Reason;
 use super::reply::{Awaited, Brings, Reply, begin_v1, begin_v2, cause};
 use crate::file::{Patience, Ready};
@@ -80,6 +81,8 @@ pub struct Context<'a> {
     pub now: Instant,
     /// Who this connection is to the digest jobs.
     pub me: Waiter,
+    /// Where its peer counts.
+    pub source: Source,
     /// The shared directory.
     pub root: &'a mut dyn Directory,
     /// Digest jobs and kept digests.
@@ -778,7 +781,11 @@ impl<T: Transport> Conn<T> {
             return Err(Stop::Rest(Turn::Yield));
         }
         self.send_gathered(Behind::File, cx)?;
-        match self.transport.send_file(&state.reply.file, state.offset, left.min(cx.budget)) {
+        let sent = match state.reply.file.is_copied() {
+            true => self.copy_bytes(state, left.min(cx.budget), cx)?,
+            false => self.transport.send_file(&state.reply.file, state.offset, left.min(cx.budget)),
+        };
+        match sent {
             // What a frame has promised must come, and nothing of it counts.
             Io::Done(0) if self.speaks_v2() => state.window = Window::Zeros(left),
             Io::Done(0) => return Err(became_shorter()),
@@ -792,6 +799,8 @@ impl<T: Transport> Conn<T> {
                 self.count(state, n, cx);
             }
             Io::WouldBlock => return Err(self.blocked(cx)),
+            // The same bytes are copied next.
+            Io::Closed(Closed::Failed(error)) if state.reply.file.refuses_sendfile(&error) => {}
             Io::Closed(Closed::Failed(error)) if self.speaks_v2() => {
                 // No error fits into a frame; the retry meets this one at a border.
                 let why = crate::error::reason(&error);
@@ -805,6 +814,18 @@ impl<T: Transport> Conn<T> {
             Io::Closed(_) => return Err(Stop::Close(Reason::ResetByPeer)),
         }
         Ok(())
+    }
+
+    /// Sends bytes of a file whose file system has no sendfile: reads what is in memory, and writes that.
+    fn copy_bytes(&mut self, state: &mut Streaming, most: usize, cx: &mut Context<'_>) -> Result<Io, Stop> {
+        let room = most.min(cx.scratch.len());
+        match state.reply.file.read_ready(&mut cx.scratch[..room], state.offset, &mut state.patience) {
+            Ready::Bytes(n) => Ok(self.transport.write(&cx.scratch[..n])),
+            // They were in memory when the window was opened. No WAIT fits into a frame.
+            Ready::NotYet => Err(Stop::Rest(Turn::Pause(state.patience.look_again_at(cx.now)))),
+            Ready::End => Ok(Io::Done(0)),
+            Ready::Failed(error) => Ok(Io::Closed(Closed::Failed(error))),
+        }
     }
 
     fn send_zeros(&mut self, state: &mut Streaming, left: usize, cx: &mut Context<'_>) -> Result<(), Stop> {

@@ -3,8 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::io::Errno;
-
 use super::version_2::{ask, peer_saying, words};
 use super::*;
 use crate::file::{Source, Stamp};
@@ -21,6 +19,8 @@ struct Disk {
     missing: RefCell<Vec<u64>>,
     /// What a plain read of a missing page comes to.
     error: Cell<Option<Errno>>,
+    /// What a look into memory fails with.
+    look_error: Cell<Option<Errno>>,
     /// Plain reads of missing pages.
     plain: Cell<u32>,
 }
@@ -41,6 +41,9 @@ impl Source for DiskFile {
     }
 
     fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        if let Some(error) = self.0.look_error.get() {
+            return Err(error);
+        }
         let len = buffer.len().min((SIZE - offset) as usize);
         let missing = self.0.missing.borrow();
         let there = |n: &usize| !missing.contains(&((offset + *n as u64) / PAGE));
@@ -237,4 +240,63 @@ fn others_are_served_while_one_waits_for_its_disk() {
         assert_eq!(conn.bytes, SIZE);
     }
     assert_eq!(disk.plain.get(), 0);
+}
+
+/// What a call answers that cannot be had for a file, and not what it says of bytes that cannot be read.
+const REFUSALS: [Errno; 4] = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM];
+
+#[test]
+fn without_sendfile_a_file_is_read_and_written() {
+    for error in REFUSALS {
+        for speaks_v2 in [true, false] {
+            let disk = Rc::new(Disk::default());
+            let mut peer = if speaks_v2 { peer_saying([ask("a", Wanted::ALL)]) } else { peer_asking("a") };
+            peer.sendfile_error = Some(error);
+            let mut watched = Watched::new("no-sendfile", &mut peer, &disk);
+            watched.until(1.0);
+            assert_eq!(watched.conn.bytes, SIZE, "{error}");
+            drop(watched);
+            assert_eq!(peer.sendfiles, 1, "{error}: it is not tried again");
+            if speaks_v2 {
+                let words = words(&peer);
+                assert_eq!(words, ["file@0", "data 600000", "md5"], "{error}");
+            }
+        }
+    }
+    let disk = Rc::new(Disk::default());
+    let mut peer = peer_saying([ask("a", Wanted::ALL)]);
+    peer.sendfile_error = Some(Errno::IO);
+    assert_eq!(Watched::new("no-sendfile", &mut peer, &disk).until(1.0), Turn::Close(Reason::ReadError));
+}
+
+/// Bytes that a window has promised leave the memory before they are copied: nobody waits for them but this connection.
+#[test]
+fn without_sendfile_the_disk_is_waited_for_by_looking_again() {
+    let disk = Rc::new(Disk::default());
+    let mut peer = peer_saying([ask("a", Wanted::ALL)]);
+    (peer.sendfile_error, peer.room) = (Some(Errno::INVAL), 100_000);
+    let mut watched = Watched::new("copy-waits", &mut peer, &disk);
+    watched.until(0.1);
+    disk.missing.replace((0..=146).collect());
+    watched.conn.transport.room = usize::MAX;
+    let turn = watched.until(5.0);
+    assert!(matches!(turn, Turn::Pause(_)), "{turn:?}");
+    assert_eq!(disk.plain.get(), 0, "a plain read would hold the thread");
+    disk.missing.replace(Vec::new());
+    watched.until(6.0);
+    drop(watched);
+    assert_eq!(words(&peer), ["file@0", "data 600000", "md5"], "no WAIT within a frame");
+}
+
+#[test]
+fn a_file_that_cannot_be_looked_at_in_memory_is_read_plainly() {
+    for error in REFUSALS {
+        let disk = Rc::new(Disk::default());
+        disk.look_error.set(Some(error));
+        let mut peer = peer_saying([ask("a", Wanted::ALL)]);
+        let mut watched = Watched::new("plain", &mut peer, &disk);
+        watched.until(1.0);
+        drop(watched);
+        assert_eq!(words(&peer).last().expect("frames"), "md5", "{error}");
+    }
 }

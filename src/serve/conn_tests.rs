@@ -5,6 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::file::ServedFile;
 use crate::root::Root;
@@ -30,6 +32,9 @@ struct Peer {
     held_back: bool,
     finished: bool,
     aborted: bool,
+    /// What sendfile fails with, and how often it was called.
+    sendfile_error: Option<Errno>,
+    sendfiles: u32,
 }
 
 impl Transport for &mut Peer {
@@ -71,6 +76,10 @@ impl Transport for &mut Peer {
     }
 
     fn send_file(&mut self, file: &ServedFile, offset: u64, count: usize) -> Io {
+        self.sendfiles += 1;
+        if let Some(error) = self.sendfile_error {
+            return Io::from(std::io::Error::from(error));
+        }
         let mut bytes = vec![0; count.min(self.room)];
         if bytes.is_empty() {
             return Io::WouldBlock;
@@ -157,6 +166,7 @@ impl World {
         let mut context = Context {
             now: self.now,
             me: Waiter(1),
+            source: Source::of([127, 0, 0, 1].into()),
             root: root.unwrap_or(&mut self.root),
             digests: &mut self.digests,
             limits: &self.limits,

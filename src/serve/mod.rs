@@ -3,7 +3,7 @@
 pub(crate) mod conn;
 pub(crate) mod digests;
 mod header;
-mod peers;
+pub(crate) mod peers;
 mod reactor;
 pub(crate) mod reason;
 mod reply;

@@ -341,6 +341,7 @@ impl<'a> Reactor<'a> {
         let mut context = Context {
             now: self.now,
             me: Waiter(token.0),
+            source: entry.source,
             root: &mut self.root,
             digests: &mut self.digests,
             limits: &self.config.limits,
@@ -414,7 +415,7 @@ impl<'a> Reactor<'a> {
 
     /// A slice for the digest jobs: while nobody has a turn, or when it is theirs.
     fn run_digests(&mut self) {
-        if self.digests.is_empty() || (!self.queue.is_empty() && self.turns_took < TURNS_SLICE) {
+        if !self.queue.is_empty() && self.turns_took < TURNS_SLICE {
             return;
         }
         self.turns_took = Duration::ZERO;

@@ -170,7 +170,7 @@ pub fn begin_v2(request: Request<'_>, found: Found, cx: &mut Context<'_>) -> (Re
 
 /// Asks for the digest of a file; what it costs on the spot counts for the turn.
 fn ask(file: &Rc<ServedFile>, algorithm: Algorithm, trust: Trust, cx: &mut Context<'_>) -> Awaited {
-    let asked = Asked { file, algorithm, trust, waiter: cx.me };
+    let asked = Asked { file, algorithm, trust, waiter: cx.me, source: cx.source };
     match cx.digests.request(&asked, cx.now, &mut cx.budget) {
         Some(digest) => Awaited::Known(digest),
         None => Awaited::Pending,

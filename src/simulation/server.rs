@@ -5,13 +5,16 @@ mod model;
 mod peer;
 
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{Chance, Dice, run};
 use crate::serve::Limits;
 use crate::serve::conn::{Conn, Context, TURN_BUDGET, Turn};
-use crate::serve::digests::{Digests, UNWAITED_MAX, Waiter};
+use crate::serve::digests::{Digests, Finished, Progress, UNWAITED_MAX, Waiter};
+use crate::serve::peers::Source;
 use crate::serve::reason::Reason;
 use disk::{Disk, Folder};
 use model::End;
@@ -19,6 +22,9 @@ use peer::{Peer, Wire};
 
 /// Turns in a row in which a connection may say that there is more to do, and move nothing.
 const IDLE_YIELDS_MAX: u32 = 3;
+
+/// Addresses that peers come from.
+const ADDRESSES: u64 = 3;
 
 /// Jumps of the time after which no connection and no job may be left, when peers do nothing any more: a dead disk ends
 /// each of twelve requests after some 400 looks.
@@ -47,6 +53,7 @@ struct Entry {
     conn: Conn<Wire>,
     peer: Rc<RefCell<Peer>>,
     number: usize,
+    source: Source,
     opened: Instant,
     is_queued: bool,
     /// Whether nothing but its deadline has come.
@@ -90,12 +97,15 @@ impl Server {
         let peer = Rc::new(RefCell::new(Peer::new(&self.chance, &self.disk, self.now)));
         self.accepted += 1;
         let number = self.accepted;
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let host = self.chance.with(|chance| chance.within(0..ADDRESSES)) as u8;
+        let address = SocketAddr::from(([127, 0, 0, host], 1));
+        self.say(|| format!("conn-{number} from {address}"));
         let conn = Conn::new(Wire(Rc::clone(&peer)), address, number as u64, self.now);
-        let opened = self.now;
+        let (opened, source) = (self.now, Source::of(address.ip()));
         let (timer, pause, yields, moved) = (None, None, 0, 0);
         let (is_queued, is_only_late) = (true, false);
-        self.conns.push(Entry { conn, peer, number, opened, is_queued, is_only_late, timer, pause, yields, moved });
+        let entry = Entry { conn, peer, number, source, opened, is_queued, is_only_late, timer, pause, yields, moved };
+        self.conns.push(entry);
     }
 
     /// Puts those in the queue to whom something has happened, or whose time has come.
@@ -132,6 +142,7 @@ impl Server {
         let mut context = Context {
             now: self.now,
             me: Waiter(entry.number),
+            source: entry.source,
             root: &mut self.folder,
             digests: &mut self.digests,
             limits: &self.limits,
@@ -154,6 +165,7 @@ impl Server {
         assert!(self.gathered.is_empty() && self.spare.is_empty(), "conn-{number} leaves bytes to others");
         entry.conn.check_bounds();
         let moved = entry.peer.borrow().moved;
+        self.digests.check();
         let jobs_max = self.conns.len() + UNWAITED_MAX;
         assert!(self.digests.len() <= jobs_max, "{} jobs, at most {jobs_max} are of use", self.digests.len());
         let entry = &mut self.conns[at];
@@ -202,22 +214,53 @@ impl Server {
         assert_eq!(self.digests.progress(Waiter(number)), None, "conn-{number} is gone, and waits for a digest");
     }
 
+    /// A slice for the jobs, in which no address waits for more than one chunk of each other.
     fn hash(&mut self) {
-        let mut clock = self.now;
         let tick = Duration::from_micros(self.chance.with(|chance| *chance.pick(&[100, 400, 2000])));
-        let finished = self.digests.run(Duration::from_millis(1), || {
-            clock += tick;
-            clock
-        });
-        self.now = clock;
-        for finished in finished {
-            for Waiter(number) in finished.waiters {
-                let entry = self.conns.iter_mut().find(|entry| entry.number == number);
-                let entry = entry.unwrap_or_else(|| panic!("conn-{number} is gone, and has a digest"));
-                entry.conn.digest_done(&finished.outcome);
-                entry.is_queued = true;
-                entry.is_only_late = false;
+        let end = self.now + Duration::from_millis(1);
+        let mut waited = HashMap::new();
+        while self.now < end {
+            let before = self.progress();
+            let Some(finished) = self.hash_chunk(tick) else { break };
+            let after = self.progress();
+            for source in before.iter().map(|(_, source, _)| *source).collect::<HashSet<_>>() {
+                let of = |progress: &[(usize, Source, Progress)]| -> Vec<(usize, Source, Progress)> {
+                    progress.iter().filter(|(_, other, _)| *other == source).copied().collect()
+                };
+                let is_held_up = of(&before).iter().any(|(_, _, progress)| progress.waits_for_disk);
+                let chunks = waited.entry(source).or_insert(0);
+                *chunks = if is_held_up || of(&before) != of(&after) { 0 } else { *chunks + 1 };
+                assert!(*chunks < ADDRESSES, "{source:?} waits for {chunks} chunks of others: {before:?}");
             }
+            finished.into_iter().for_each(|finished| self.deliver(finished));
+        }
+        self.digests.check();
+    }
+
+    /// What each connection that waits for a job knows of it.
+    fn progress(&self) -> Vec<(usize, Source, Progress)> {
+        let waits = |entry: &Entry| Some((entry.number, entry.source, self.digests.progress(Waiter(entry.number))?));
+        self.conns.iter().filter_map(waits).collect()
+    }
+
+    /// Lets a chunk be hashed, if any can be.
+    fn hash_chunk(&mut self, tick: Duration) -> Option<Vec<Finished>> {
+        let (now, mut looks) = (self.now, 0);
+        let finished = self.digests.run(tick, || {
+            looks += 1;
+            if looks == 1 { now } else { now + tick }
+        });
+        self.now = if looks == 1 { now } else { now + tick };
+        (looks > 1).then_some(finished)
+    }
+
+    fn deliver(&mut self, finished: Finished) {
+        for Waiter(number) in finished.waiters {
+            let entry = self.conns.iter_mut().find(|entry| entry.number == number);
+            let entry = entry.unwrap_or_else(|| panic!("conn-{number} is gone, and has a digest"));
+            entry.conn.digest_done(&finished.outcome);
+            entry.is_queued = true;
+            entry.is_only_late = false;
         }
     }
 

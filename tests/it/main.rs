@@ -12,6 +12,7 @@ mod clock;
 mod digests;
 mod disks;
 mod endless;
+mod fair_digests;
 mod fakes;
 mod fallback;
 mod get_signals;

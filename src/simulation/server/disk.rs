@@ -72,6 +72,8 @@ struct Inode {
     now: Content,
     /// Whether its file system cannot tell what is in memory.
     is_plain: bool,
+    /// Whether it refuses sendfile.
+    is_copied: bool,
     /// How many looks of ten find nothing in memory.
     cold: u32,
     /// Between which bytes the disk is dead.
@@ -173,9 +175,9 @@ impl Disk {
     /// A new file under this name; who has the old one open keeps it.
     fn create(&mut self, name: usize) {
         let now = self.any_content();
-        let is_plain = self.chance.happens(6, 1);
+        let (is_plain, is_copied) = (self.chance.happens(6, 1), self.chance.happens(6, 1));
         let cold = if self.chance.happens(3, 1) { self.chance.with(|chance| chance.within(1..8)) as u32 } else { 0 };
-        self.inodes.push(Inode { name, now, is_plain, cold, dead: None });
+        self.inodes.push(Inode { name, now, is_plain, is_copied, cold, dead: None });
         let entry = &mut self.names[name];
         entry.inode = Some(self.inodes.len() - 1);
         entry.contents.push(now);
@@ -299,6 +301,10 @@ impl Disk {
 
     fn read(&mut self, inode: usize, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         self.may_change(inode);
+        if self.is_sending && self.inodes[inode].is_copied {
+            self.chance.count("file system that refuses sendfile");
+            return Err(Errno::INVAL);
+        }
         let kind = if self.is_sending { "read error in sendfile" } else { "read error in a plain read" };
         let dead = match &self.inodes[inode].dead {
             Some((range, Dead::Fails)) => Some(range.clone()),
