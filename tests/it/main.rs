@@ -21,6 +21,7 @@ mod kills;
 mod lies;
 mod lies2;
 mod limits;
+mod log_floods;
 mod logs;
 mod many_files;
 mod mixtures;
