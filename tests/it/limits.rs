@@ -100,7 +100,7 @@ fn a_slow_reader_is_not_cut_off() {
 fn past_the_limit_of_connections_the_next_one_waits_for_a_slot() {
     let scratch = Scratch::new();
     scratch.share("a", b"body");
-    let server = Server::start(serve(&scratch).args(["--max-conns", "2"]));
+    let server = Server::start(serve(&scratch).args(["--max-conns", "2", "--max-conns-per-ip", "0"]));
     let first = dial(server.addr);
     let _second = dial(server.addr);
     wait_for("two connections", || server.log().matches("connection from ").count() == 2);
@@ -118,7 +118,7 @@ fn past_the_limit_of_connections_the_next_one_waits_for_a_slot() {
 #[test]
 fn the_limit_of_connections_is_told_when_somebody_waits() {
     let scratch = Scratch::new();
-    let server = Server::start(serve(&scratch).args(["--max-conns", "2"]));
+    let server = Server::start(serve(&scratch).args(["--max-conns", "2", "--max-conns-per-ip", "0"]));
     let held = [dial(server.addr), dial(server.addr)];
     wait_for("two connections", || server.log().matches("connection from ").count() == 2);
     // Its line is of a later pass.
@@ -161,7 +161,8 @@ fn at_the_limit_of_connections_the_server_rests() {
     let _cores = cores::quiet_cores();
     let scratch = Scratch::new();
     scratch.share("a", b"body");
-    let server = Server::start(serve(&scratch).args(["--max-conns", "2", "--request-timeout", "5"]));
+    let server =
+        Server::start(serve(&scratch).args(["--max-conns", "2", "--max-conns-per-ip", "0", "--request-timeout", "5"]));
     let held: Vec<TcpStream> = (0..20).map(|_| dial(server.addr)).collect();
     wait_for("two connections", || server.log().matches("connection from ").count() == 2);
     let before = process::cpu_time(server.pid());
