@@ -3,6 +3,7 @@
 pub(crate) mod conn;
 pub(crate) mod digests;
 mod header;
+pub(crate) mod log_limit;
 mod pace;
 mod peers;
 mod reactor;

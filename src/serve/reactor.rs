@@ -14,6 +14,7 @@ use slab::Slab;
 
 use super::conn::{Conn, Context, TURN_BUDGET, Turn};
 use super::digests::{Digests, Waiter};
+use super::log_limit::{LogLimit, Shared};
 use super::peers::{Admission, Noted, Peers, Source};
 use super::reason::Reason;
 use super::sandbox::Sandbox;
@@ -74,9 +75,6 @@ const LOG_PAUSE: Duration = Duration::from_millis(20);
 /// Descriptors kept for log, root, epoll, signals, standard streams and what libraries open.
 const RESERVED_DESCRIPTORS: usize = 64;
 
-/// How often the log is told of connections that were turned away: each of a storm of them would be a line otherwise.
-const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(10);
-
 /// How long nothing is accepted where all that one pass accepted had gone: no peer does that on Linux, but a filter of
 /// system calls can, and for ever.
 const GONE_PAUSE: Duration = Duration::from_millis(10);
@@ -101,7 +99,11 @@ pub struct Reactor<'a> {
     /// Who has something to do.
     queue: Turns,
     peers: Peers,
-    turned_away: Option<TurnedAway>,
+    /// Connections that were closed at once.
+    turned_away: Shared,
+    log_limit: LogLimit,
+    /// Connections that were given nothing, and have no lines of their own.
+    unlogged: Shared,
     timers: Timers,
     /// Who waits for the disk, for milliseconds.
     pauses: Timers,
@@ -157,14 +159,6 @@ struct Entry {
 /// A connection with nothing to do costs no more than this in the slab. (nginx: some 5.5 KiB in all.)
 const _: () = assert!(size_of::<Entry>() <= 512);
 
-/// Connections that were closed at once, since the log was told of such.
-struct TurnedAway {
-    count: u64,
-    last: SocketAddr,
-    /// When the log hears of them.
-    due: Instant,
-}
-
 struct Totals {
     since: Instant,
     replies: u64,
@@ -208,7 +202,9 @@ impl<'a> Reactor<'a> {
             conns: Slab::new(),
             queue: Turns::default(),
             peers: Peers::new(config.limits.max_conns_per_ip.most(max_conns)),
-            turned_away: None,
+            turned_away: Shared::default(),
+            log_limit: LogLimit::new(now),
+            unlogged: Shared::default(),
             timers: Timers::new(DEADLINE_WORDS, DEADLINE_TICK, now),
             pauses: Timers::new(1, PAUSE_TICK, now),
             turns_took: Duration::ZERO,
@@ -247,7 +243,7 @@ impl<'a> Reactor<'a> {
             self.now = Instant::now();
             self.take_events(&events);
             self.fire_timers();
-            self.tell_turned_away();
+            self.log_shared();
             self.root.close_old(self.now);
             self.run_turns();
             self.run_digests();
@@ -273,7 +269,8 @@ impl<'a> Reactor<'a> {
             self.root.next_at(),
             accept.map(|listener| listener.resting_until.unwrap_or(self.now)),
             self.stopping.as_ref().map(|stopping| stopping.deadline),
-            self.turned_away.as_ref().map(|turned_away| turned_away.due),
+            self.turned_away.next_at(),
+            self.unlogged.next_at(),
             self.logs.is_waiting().then(|| self.now + CONSOLE_RETRY),
         ];
         times.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
@@ -350,6 +347,7 @@ impl<'a> Reactor<'a> {
             root: &mut self.root,
             digests: &mut self.digests,
             limits: &self.config.limits,
+            log_limit: &mut self.log_limit,
             scratch: &mut self.scratch,
             gathered: &mut self.gathered,
             spare: &mut self.spare,
@@ -384,10 +382,16 @@ impl<'a> Reactor<'a> {
         if self.entry(token).is_none() {
             return;
         }
-        let Entry { conn, source, is_served, .. } = self.conns.remove(token.0 & KEY_MASK);
+        let Entry { mut conn, source, is_served, .. } = self.conns.remove(token.0 & KEY_MASK);
         self.peers.remove(source, is_served);
         self.totals.replies += conn.replies;
         self.totals.bytes += conn.bytes;
+        if !conn.is_announced() {
+            match self.log_limit.take(self.now) {
+                true => conn.announce(),
+                false => self.unlogged.add(conn.peer(), self.now),
+            }
+        }
         conn.close(reason, &mut self.digests, Waiter(token.0), self.now);
         if let Some(listener) = &mut self.listener {
             listener.resting_until = None;
@@ -528,24 +532,25 @@ impl<'a> Reactor<'a> {
     /// remains for a minute.
     fn turn_away(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         stream.abort();
-        let turned_away = self.turned_away.get_or_insert(TurnedAway { count: 0, last: peer, due: self.now });
-        turned_away.count += 1;
-        turned_away.last = peer;
+        self.turned_away.add(peer, self.now);
     }
 
-    /// Writes one line for all that were turned away, the first time at once.
-    fn tell_turned_away(&mut self) {
-        let Some(TurnedAway { count, last, due }) = &mut self.turned_away else { return };
-        if self.now < *due {
-            return;
+    /// Writes the lines for connections that have none of their own, when they are due.
+    fn log_shared(&mut self) {
+        let (turned_away, unlogged) = (self.turned_away.take_due(self.now), self.unlogged.take_due(self.now));
+        self.log_counts(turned_away, unlogged);
+    }
+
+    fn log_counts(&self, turned_away: Option<(u64, SocketAddr)>, unlogged: Option<(u64, SocketAddr)>) {
+        let conns = |count| text::count(count, "connection", "connections");
+        if let Some((count, last)) = turned_away {
+            let (closed, most) = (conns(count), self.peers.most());
+            log::warn!(target: "main", "closed {closed} at once, the last of {last}: one address may have {most} at a time");
         }
-        if *count == 0 {
-            self.turned_away = None;
-            return;
+        if let Some((count, last)) = unlogged {
+            let closed = conns(count);
+            log::warn!(target: "main", "closed {closed} that were sent no file, the last of {last}: too many for lines of their own");
         }
-        let (most, closed) = (self.peers.most(), text::count(*count, "connection", "connections"));
-        log::warn!(target: "main", "closed {closed} at once, the last of {last}: one address may have {most} at a time");
-        (*count, *due) = (0, self.now + TURNED_AWAY_PAUSE);
     }
 
     fn open(&mut self, mut stream: TcpStream, peer: SocketAddr, source: Source, is_served: bool) {
@@ -556,15 +561,20 @@ impl<'a> Reactor<'a> {
         let token = Token(generation << KEY_BITS | vacant.key());
         // Both directions, once and for all: edges are remembered by the queue.
         if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
-            log::warn!(target: "main", "cannot take a connection from {peer}: {}", reason(&error));
+            if self.log_limit.take(self.now) {
+                log::warn!(target: "main", "cannot take a connection from {peer}: {}", reason(&error));
+            }
             return;
         }
         // Fields of a header go out when they are written; without this only a little later.
         let _ = stream.set_nodelay(true);
-        let conn = match is_served {
+        let mut conn = match is_served {
             true => Conn::new(stream, peer, self.accepted, self.now),
             false => Conn::one_too_many(stream, peer, self.accepted, self.now),
         };
+        if self.log_limit.take(self.now) {
+            conn.announce();
+        }
         let (timer, idle_since) = (None, None);
         vacant.insert(Entry { conn, token, source, is_served, is_queued: false, timer, is_paused: false, idle_since });
         self.peers.add(source, is_served);
@@ -668,10 +678,8 @@ impl<'a> Reactor<'a> {
         for (token, reason) in self.each(|conn| conn.reason_to_stop().or(Some(reason))) {
             self.close(token, reason);
         }
-        if let Some(turned_away) = &mut self.turned_away {
-            turned_away.due = self.now;
-            self.tell_turned_away();
-        }
+        let (turned_away, unlogged) = (self.turned_away.take(), self.unlogged.take());
+        self.log_counts(turned_away, unlogged);
         log::info!(
             target: "main",
             "stopped: {}, {}, {} bytes, {:.1} s",

@@ -12,6 +12,7 @@ use super::{Chance, Dice, run};
 use crate::serve::Limits;
 use crate::serve::conn::{Conn, Context, TURN_BUDGET, Turn};
 use crate::serve::digests::{Digests, UNWAITED_MAX, Waiter};
+use crate::serve::log_limit::LogLimit;
 use crate::serve::reason::Reason;
 use disk::{Disk, Folder};
 use model::End;
@@ -31,6 +32,7 @@ struct Server {
     folder: Folder,
     digests: Digests,
     limits: Limits,
+    log_limit: LogLimit,
     budget: usize,
     start: Instant,
     now: Instant,
@@ -69,6 +71,7 @@ impl Server {
             disk,
             digests: Digests::default(),
             limits: Limits::default(),
+            log_limit: LogLimit::new(now),
             budget,
             start: now,
             now,
@@ -135,6 +138,7 @@ impl Server {
             root: &mut self.folder,
             digests: &mut self.digests,
             limits: &self.limits,
+            log_limit: &mut self.log_limit,
             scratch: &mut self.scratch,
             gathered: &mut self.gathered,
             spare: &mut self.spare,
