@@ -131,6 +131,31 @@ fn the_limit_of_connections_is_told_when_somebody_waits() {
     server.stop();
 }
 
+/// Connections that come and go at the limit do not make it a line each time.
+#[test]
+fn the_limit_of_connections_is_told_once_in_a_while() {
+    let scratch = Scratch::new();
+    let server = Server::start(serve(&scratch).args(["--max-conns", "2", "--max-conns-per-ip", "0"]));
+    let start = Instant::now();
+    let accepted = |count| wait_for("connections", || server.log().matches("connection from ").count() == count);
+    let mut held = vec![dial(server.addr), dial(server.addr)];
+    for round in 1..=60 {
+        accepted(2 * round);
+        let waiting = dial(server.addr);
+        if round == 1 {
+            server.wait_for_log("accepting no connections");
+        }
+        held.clear();
+        accepted(2 * round + 1);
+        held = vec![waiting, dial(server.addr)];
+    }
+    drop(held);
+    let log = server.stop().log;
+    let told = log.matches("accepting no connections").count();
+    let most = 1 + start.elapsed().as_secs() as usize / 10;
+    assert!((1..=most).contains(&told), "{told} times, at most {most}: {log}");
+}
+
 /// Nothing to do is no work, on either side: a server without clients, and clients of a server that says nothing.
 #[test]
 fn at_rest_nobody_spins() {
