@@ -68,7 +68,7 @@ struct ServeArgs {
     /// connections at once, at most (default: 20000, and what the descriptor limit allows)
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     max_conns: Option<NonZeroU32>,
-    /// connections at once of one address, at most, 0 for no limit (default: half of all, 16 to 500)
+    /// connections at once of one address, at most, 0 for no limit (default: half of all, 16 to 500, never all)
     #[argh(option, arg_name = "N", from_str_fn(parse_count))]
     max_conns_per_ip: Option<u32>,
     /// seconds in which a request must be whole (default: 10)

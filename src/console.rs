@@ -27,6 +27,16 @@ pub struct Console {
     /// Whether it is a terminal that could not be opened anew, and is made non-blocking for the moment of each write.
     is_borrowed: bool,
     is_stuck: bool,
+    /// Whether what it took last is a line without its end, whose rest is lost.
+    is_torn: bool,
+}
+
+/// How much of some bytes was written.
+pub struct Written {
+    /// The first so many were.
+    pub bytes: usize,
+    /// Whether the rest is lost; otherwise it can be tried again.
+    pub is_rest_lost: bool,
 }
 
 /// Does something with the console, which the whole process shares.
@@ -57,59 +67,81 @@ impl Console {
         };
         // A terminal that does not open is that of another user, after su(1).
         let is_borrowed = is_terminal && reopened.is_none();
-        Console { file: reopened.or_else(duplicate), is_borrowed, is_stuck: false }
+        Console { file: reopened.or_else(duplicate), is_borrowed, is_stuck: false, is_torn: false }
     }
 
-    /// Writes what the console takes now; returns how many bytes that was. Where nobody reads, all of them are gone.
-    pub fn write_ready(&mut self, bytes: &[u8]) -> usize {
-        let Some(file) = self.file.as_ref().filter(|_| !bytes.is_empty()) else { return bytes.len() };
+    /// Writes what the console takes now. Where nobody reads any more, that is everything.
+    pub fn write_ready(&mut self, bytes: &[u8]) -> Written {
+        let Some(file) = self.file.as_ref().filter(|_| !bytes.is_empty()) else {
+            return Written { bytes: bytes.len(), is_rest_lost: false };
+        };
         let flags = self.is_borrowed.then(|| rustix::fs::fcntl_getfl(file).ok()).flatten();
         // What somebody else has set, perhaps for a moment like this, is not ours to take away.
         let borrowed = flags.filter(|flags| !flags.contains(OFlags::NONBLOCK));
         if let Some(flags) = borrowed {
             let _ = rustix::fs::fcntl_setfl(file, flags | OFlags::NONBLOCK);
         }
-        let result = write_while_ready(file, bytes);
+        let (written, result) = write_after_torn(&mut self.is_torn, bytes, |bytes| write_while_ready(file, bytes));
         if let Some(flags) = borrowed {
             let _ = rustix::fs::fcntl_setfl(file, flags);
         }
-        match result {
-            Ok(written) => {
-                self.is_stuck &= written == 0;
-                written
-            }
-            Err(error) => {
-                use io::ErrorKind::{BrokenPipe, ConnectionReset};
-                if matches!(error.kind(), BrokenPipe | ConnectionReset) {
-                    self.file = None;
-                }
-                // A disk that is full, or a terminal that hung up: these bytes are lost, later ones may not be.
-                bytes.len()
-            }
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        if result.as_ref().is_err_and(|error| matches!(error.kind(), BrokenPipe | ConnectionReset)) {
+            self.file = None;
         }
+        self.is_stuck &= written == 0;
+        // A disk that is full, or a terminal that hung up: these bytes are lost, later ones may not be.
+        Written { bytes: written, is_rest_lost: result.is_err() }
     }
 
-    /// Writes all of this, or gives up when nothing was taken for a moment.
-    pub fn print(&mut self, bytes: &[u8]) {
-        let mut written = self.write_ready(bytes);
-        let mut idle = 0;
-        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            let Some(file) = &self.file else { return };
-            if self.is_stuck || !has_room(file, PATIENCE).unwrap_or(true) {
-                self.is_stuck = true;
-                return;
+    /// Writes all of this, or gives up when nothing was taken for a moment; returns how many bytes were written.
+    pub fn print(&mut self, bytes: &[u8]) -> usize {
+        let written = self.print_some(bytes);
+        // The next line must not be glued to half of this one.
+        self.is_torn |= written < bytes.len() && bytes[..written].last().is_some_and(|last| *last != b'\n');
+        written
+    }
+
+    /// Says that the rest of the line that was begun will not come.
+    pub fn tear(&mut self) {
+        self.is_torn = true;
+    }
+
+    fn print_some(&mut self, bytes: &[u8]) -> usize {
+        let (mut written, mut idle) = (0, 0);
+        loop {
+            let Written { bytes: n, is_rest_lost } = self.write_ready(&bytes[written..]);
+            written += n;
+            let Some(file) = self.file.as_ref().filter(|_| written < bytes.len() && !is_rest_lost) else {
+                return written;
+            };
+            // Room for a byte, on a terminal that needs two for the end of a line.
+            if n == 0 && idle > 0 {
+                std::thread::sleep(PATIENCE / IDLE_MAX);
             }
-            match self.write_ready(rest) {
-                // Room for a byte, on a terminal that needs two for the end of a line.
-                0 if idle < IDLE_MAX => {
-                    idle += 1;
-                    std::thread::sleep(PATIENCE / IDLE_MAX);
-                }
-                0 => self.is_stuck = true,
-                n => written += n,
+            idle = if n == 0 { idle + 1 } else { 0 };
+            if self.is_stuck || idle > IDLE_MAX || !has_room(file, PATIENCE).unwrap_or(true) {
+                self.is_stuck = true;
+                return written;
             }
         }
     }
+}
+
+/// Writes bytes by a function that says how many of them it wrote, behind the end of a line that was torn.
+pub fn write_after_torn(
+    is_torn: &mut bool,
+    bytes: &[u8],
+    mut write: impl FnMut(&[u8]) -> (usize, io::Result<()>),
+) -> (usize, io::Result<()>) {
+    if *is_torn {
+        let (written, result) = write(b"\n");
+        *is_torn = written == 0;
+        if *is_torn || result.is_err() {
+            return (0, result);
+        }
+    }
+    write(bytes)
 }
 
 fn reopen(path: &str) -> Option<File> {
@@ -123,7 +155,8 @@ fn duplicate() -> Option<File> {
     rustix::io::dup(rustix::stdio::stderr()).ok().map(File::from)
 }
 
-fn write_while_ready(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+/// How many bytes were written, and whether more can be tried.
+fn write_while_ready(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         // Where poll itself fails (there is no memory for it), nothing is lost: whoever writes tries again.
@@ -135,10 +168,10 @@ fn write_while_ready(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
             Ok(n) => written += n,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return (written, Err(error)),
         }
     }
-    Ok(written)
+    (written, Ok(()))
 }
 
 fn has_room(file: &File, wait: Duration) -> io::Result<bool> {
@@ -146,4 +179,31 @@ fn has_room(file: &File, wait: Duration) -> io::Result<bool> {
     // PATIENCE at most: both numbers fit.
     let wait = Timespec { tv_sec: 0, tv_nsec: wait.as_nanos().try_into().unwrap_or(0) };
     Ok(retry_on_intr(|| poll(&mut polled, Some(&wait)))? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A console that took half of a line and gave up: what is printed next begins a line, whoever prints it.
+    #[test]
+    fn nothing_is_glued_to_half_of_a_line() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let is_full = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        let writer = File::from(std::os::fd::OwnedFd::from(writer));
+        rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).expect("its flags can be set");
+        let mut console = Console { file: Some(writer), is_borrowed: false, is_stuck: false, is_torn: false };
+        let long = [b"x".repeat(1 << 20), b"\n".to_vec()].concat();
+        let taken = console.print(&long);
+        assert!((1..long.len()).contains(&taken), "{taken} bytes into a pipe that nobody reads");
+        assert_eq!(console.print(b"lost\n"), 0);
+        std::io::Read::read_exact(&mut reader, &mut vec![0; taken]).expect("all that was taken");
+        assert_eq!(console.print(b"next\n"), 5);
+        assert_eq!(console.print(b"last\n"), 5);
+        rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK).expect("its flags can be set");
+        let mut rest = [0; 100];
+        let read = std::io::Read::read(&mut reader, &mut rest).expect("what was printed");
+        assert_eq!(&rest[..read], b"\nnext\nlast\n");
+        assert!(std::io::Read::read(&mut reader, &mut rest).is_err_and(is_full));
+    }
 }

@@ -1,13 +1,13 @@
 //! Log lines to a file and to standard error, without ever waiting for either: the only file that knows fern.
 //!
 //! Lines gather in bounded buffers. [`Logs::flush`] writes out what the file and the console take; what does not fit
-//! is dropped and counted. fern panics when its sink fails, so its sinks here never fail.
+//! is dropped, and a line in its place says how many were. fern panics when its sink fails, so its sinks here never fail.
 
 use std::cell::Cell;
 use std::fmt::{Arguments, Write as _};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -16,8 +16,9 @@ use jiff::tz::TimeZone;
 use log::{LevelFilter, Record};
 use rustix::fs::OFlags;
 
+use crate::console::{self, Written, write_after_torn};
 use crate::error::{Error, ExitCode, reason};
-use crate::{console, file, text};
+use crate::{file, text};
 
 /// Bytes of lines that wait for a sink at most: some thousand lines, and no burden for any machine.
 const BUFFER_MAX: usize = 256 * 1024;
@@ -68,14 +69,24 @@ pub struct Logs {
 /// Lines on their way to one place.
 struct Sink {
     place: Place,
+    /// Whole lines, but for the first one where some of it is written already.
     waiting: Vec<u8>,
-    /// Lines dropped since the last one that was taken.
+    /// Whether some of the first one is.
+    is_mid_line: bool,
+    /// Lines that the first of `waiting` says were dropped; 0 if it is another line.
+    told: u64,
+    /// Lines dropped behind all that waits. No other is taken before a line has told of them, and that can be lost, too.
     dropped: u64,
 }
 
 enum Place {
     Nowhere,
-    File { file: File, path: PathBuf },
+    File {
+        file: File,
+        path: PathBuf,
+        /// Whether it ends in a line without its end, whose rest is lost.
+        is_torn: bool,
+    },
     Console,
 }
 
@@ -124,7 +135,7 @@ impl Logs {
 
     /// Where the open log file lies now, whatever it or its folder has been renamed to since, and its device and inode.
     pub fn real_file(&self) -> Option<(PathBuf, (u64, u64))> {
-        let Place::File { file, path } = &lock(&self.file).place else { return None };
+        let Place::File { file, path, .. } = &lock(&self.file).place else { return None };
         let path = file::real_path(file).or_else(|| path.canonicalize().ok())?;
         let metadata = file.metadata().ok()?;
         Some((path, (metadata.dev(), metadata.ino())))
@@ -150,29 +161,36 @@ impl Logs {
         let mut on_console = lock(&self.console);
         on_console.say_dropped();
         if with_console {
-            console::with(|console| console.print(&on_console.waiting));
+            let written = console::with(|console| console.print(&on_console.waiting));
+            on_console.took(written);
         }
-        on_console.waiting.clear();
+        on_console.lose();
     }
 
-    /// Whether lines wait for a console that takes none at the moment.
+    /// Whether lines wait for a console, or for a log that is a FIFO, which takes none at the moment.
     pub fn is_waiting(&self) -> bool {
-        !lock(&self.console).waiting.is_empty()
+        !lock(&self.console).waiting.is_empty() || !lock(&self.file).waiting.is_empty()
     }
 
     /// Opens the log file again under its name, for log rotation. On failure the old file goes on.
     pub fn reopen(&self) -> Result<(), Error> {
         let mut sink = lock(&self.file);
         sink.flush();
-        let Place::File { path, .. } = &sink.place else { return Ok(()) };
-        let path = path.clone();
+        let Place::File { path, is_torn, .. } = &sink.place else { return Ok(()) };
+        let (path, was_torn) = (path.clone(), *is_torn || sink.is_mid_line);
         let file = append(&path, false).map_err(|error| {
             Error::new(
                 ExitCode::Refused,
                 format!("cannot reopen the log file {}: {}", text::path(&path), reason(&error)),
             )
         })?;
-        sink.place = Place::File { file, path };
+        let mut place = placed(file, &path);
+        if let Place::File { file, is_torn, .. } = &mut place {
+            // It may be the same file, which a sandbox does not let us read.
+            *is_torn |= was_torn && file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+        }
+        sink.place = place;
+        sink.is_mid_line = false;
         Ok(())
     }
 }
@@ -227,8 +245,12 @@ struct Clock {
 }
 
 impl Sink {
+    fn new(place: Place) -> Sink {
+        Sink { place, waiting: Vec::new(), is_mid_line: false, told: 0, dropped: 0 }
+    }
+
     fn shared(place: Place) -> Arc<Mutex<Sink>> {
-        Arc::new(Mutex::new(Sink { place, waiting: Vec::new(), dropped: 0 }))
+        Arc::new(Mutex::new(Sink::new(place)))
     }
 
     /// Takes a whole line or drops it.
@@ -240,13 +262,19 @@ impl Sink {
         if self.is_filling() && matches!(self.place, Place::File { .. }) {
             self.flush();
         }
-        let (before, dropped) = (self.waiting.len(), self.dropped);
+        // Where lines were dropped, all that came before them goes out before the line that tells of them: so it stands
+        // in their place, and there is one for each gap.
+        if self.dropped > 0 && !self.waiting.is_empty() {
+            self.dropped += 1;
+            return;
+        }
         self.say_dropped();
+        let before = self.waiting.len();
         // Into a Vec nothing fails.
         let _ = writeln!(self.waiting, "{line}");
         if self.waiting.len() > BUFFER_MAX {
             self.waiting.truncate(before);
-            self.dropped = dropped + 1;
+            self.dropped += 1;
         }
     }
 
@@ -256,11 +284,15 @@ impl Sink {
 
     /// Puts in a line about those that were dropped.
     fn say_dropped(&mut self) {
-        if self.dropped > 0 {
-            let _ =
-                writeln!(self.waiting, "({} dropped: not written in time)", text::count(self.dropped, "line", "lines"));
-            self.dropped = 0;
+        if self.dropped == 0 {
+            return;
         }
+        if self.waiting.is_empty() {
+            self.told = self.dropped;
+        }
+        let dropped = text::count(self.dropped, "line", "lines");
+        let _ = writeln!(self.waiting, "({dropped} dropped: not written in time)");
+        self.dropped = 0;
     }
 
     /// Writes what the place takes now. A disk that is full or broken costs lines and nothing else.
@@ -268,20 +300,76 @@ impl Sink {
         if self.waiting.is_empty() {
             return;
         }
-        match &mut self.place {
-            Place::Nowhere => {}
-            Place::File { file, .. } => {
-                if file.write_all(&self.waiting).is_err() {
-                    self.dropped += lines_in(&self.waiting);
-                }
-                self.waiting.clear();
-            }
-            Place::Console => {
-                let written = console::with(|console| console.write_ready(&self.waiting));
-                self.waiting.drain(..written);
-            }
+        let Written { bytes, is_rest_lost } = self.place.write(&self.waiting);
+        self.took(bytes);
+        if is_rest_lost {
+            self.lose();
         }
     }
+
+    /// The place has taken so many bytes.
+    fn took(&mut self, bytes: usize) {
+        let mut taken = self.waiting.drain(..bytes);
+        let Some(last) = taken.next_back() else { return };
+        self.is_mid_line = last != b'\n';
+        if !self.is_mid_line || taken.any(|byte| byte == b'\n') {
+            self.told = 0;
+        }
+    }
+
+    /// What waits is lost, and counted with those lines that it was to tell of.
+    fn lose(&mut self) {
+        // A line of which nothing but its end is missing gets that with the next one.
+        if self.is_mid_line && self.waiting.first() == Some(&b'\n') {
+            self.waiting.remove(0);
+            self.told = 0;
+        }
+        let told = std::mem::take(&mut self.told);
+        self.dropped += lines_in(&self.waiting) + told - u64::from(told > 0);
+        self.waiting.clear();
+        if std::mem::take(&mut self.is_mid_line) {
+            self.place.tear();
+        }
+    }
+}
+
+impl Place {
+    /// Writes what it takes now.
+    fn write(&mut self, bytes: &[u8]) -> Written {
+        match self {
+            Place::Nowhere => Written { bytes: bytes.len(), is_rest_lost: false },
+            Place::File { file, is_torn, .. } => {
+                let (written, result) = write_after_torn(is_torn, bytes, |bytes| write_all(file, bytes));
+                // A FIFO that is full at the moment.
+                let is_lost = result.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock);
+                Written { bytes: written, is_rest_lost: is_lost }
+            }
+            Place::Console => console::with(|console| console.write_ready(bytes)),
+        }
+    }
+
+    /// The rest of the line that was written last will not come.
+    fn tear(&mut self) {
+        match self {
+            Place::Nowhere => {}
+            Place::File { is_torn, .. } => *is_torn = true,
+            Place::Console => console::with(console::Console::tear),
+        }
+    }
+}
+
+/// How many bytes were written, and why not all.
+fn write_all(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(n) => written += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
 }
 
 fn lines_in(bytes: &[u8]) -> u64 {
@@ -333,7 +421,19 @@ fn open_in(folder: &Path, role: &str) -> io::Result<Place> {
 }
 
 fn placed(file: File, path: &Path) -> Place {
-    Place::File { file, path: path.to_path_buf() }
+    let is_torn = ends_mid_line(path, &file);
+    Place::File { file, path: path.to_path_buf(), is_torn }
+}
+
+/// Whether a file that is appended to ends in the middle of a line, as one does whose writer had no more room for it.
+/// What cannot be read counts as whole.
+fn ends_mid_line(path: &Path, file: &File) -> bool {
+    let is_file = |metadata: &Metadata| metadata.is_file() && metadata.len() > 0;
+    let Some(metadata) = file.metadata().ok().filter(is_file) else { return false };
+    let mut last = [0];
+    let opened = OpenOptions::new().read(true).custom_flags(never_waiting()).open(path);
+    let read = opened.and_then(|file| file.read_exact_at(&mut last, metadata.len() - 1));
+    read.is_ok() && last != *b"\n"
 }
 
 /// Opens for appending, and never waits: a FIFO without a reader is an error.
@@ -343,8 +443,12 @@ fn append(path: &Path, create_new: bool) -> io::Result<File> {
         .create(true)
         .create_new(create_new)
         .mode(LOG_MODE)
-        .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
+        .custom_flags(never_waiting())
         .open(path)
+}
+
+fn never_waiting() -> i32 {
+    (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed()
 }
 
 #[cfg(test)]
@@ -353,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_full_sink_drops_whole_lines_and_says_how_many() {
-        let mut sink = Sink { place: Place::Console, waiting: Vec::new(), dropped: 0 };
+        let mut sink = Sink::new(Place::Console);
         let long = "x".repeat(1000);
         for _ in 0..300 {
             sink.push(&format_args!("{long}"));
@@ -366,13 +470,73 @@ mod tests {
         assert_eq!(sink.waiting, format!("({dropped} lines dropped: not written in time)\nagain\n").as_bytes());
     }
 
+    /// However often the line that tells of lost lines is lost itself.
     #[test]
-    fn a_disk_that_is_full_costs_lines_only() {
+    fn a_disk_that_is_full_costs_lines_only_and_all_are_counted() {
         let path = Path::new("/dev/full");
         let file = append(path, false).expect("/dev/full can be opened");
-        let mut sink = Sink { place: placed(file, path), waiting: Vec::new(), dropped: 0 };
-        sink.push(&format_args!("lost"));
-        sink.flush();
-        assert_eq!((sink.waiting.len(), sink.dropped), (0, 1));
+        let mut sink = Sink::new(placed(file, path));
+        for lost in 1..=50 {
+            sink.push(&format_args!("lost"));
+            sink.flush();
+            assert_eq!((sink.waiting.len(), sink.dropped, sink.told), (0, lost, 0));
+        }
+        sink.place = Place::Console;
+        sink.push(&format_args!("again"));
+        assert_eq!(sink.waiting, b"(50 lines dropped: not written in time)\nagain\n");
+    }
+
+    /// Whatever part of the waiting bytes is taken before the rest is lost: what was taken and what is told of make up
+    /// for all lines, and the next one begins a line.
+    #[test]
+    fn wherever_the_room_ends_lines_are_counted_and_none_is_glued_to_half_of_another() {
+        let path = std::env::temp_dir().join(format!("xfer-log-{}", std::process::id()));
+        let said = |sink: &mut Sink| {
+            sink.dropped = 7;
+            (0..3).for_each(|n| sink.push(&format_args!("line {n}")));
+            sink.waiting.len()
+        };
+        let whole = said(&mut Sink::new(Place::Console));
+        for (room, more) in (0..=whole).flat_map(|room| (0..=whole - room).map(move |more| (room, more))) {
+            let _ = std::fs::remove_file(&path);
+            let mut sink = Sink::new(placed(append(&path, true).expect("a new file"), &path));
+            said(&mut sink);
+            // Two writes that take some, and then the end of the room.
+            for part in [room, more] {
+                let Place::File { file, .. } = &mut sink.place else { unreachable!("it is a file") };
+                file.write_all(&sink.waiting[..part]).expect("there is room");
+                sink.took(part);
+            }
+            sink.lose();
+            sink.push(&format_args!("next"));
+            sink.flush();
+            let log = std::fs::read_to_string(&path).expect("the log");
+            let lines: Vec<&str> = log.lines().collect();
+            let told: u64 = lines
+                .iter()
+                .filter_map(|line| line.strip_suffix(" dropped: not written in time)"))
+                .map(|line| {
+                    let number = line.strip_prefix('(').and_then(|line| line.split(' ').next());
+                    number.and_then(|number| number.parse::<u64>().ok()).expect("a number of lines")
+                })
+                .sum();
+            let written = lines.iter().filter(|line| line.len() == 6 && line.starts_with("line ")).count() as u64;
+            assert_eq!(told + written, 10, "{room} and {more} bytes taken:\n{log}");
+            assert_eq!(lines.last(), Some(&"next"), "{room} and {more} bytes taken:\n{log}");
+        }
+        let _ = std::fs::remove_file(&path);
+    }
+
+    #[test]
+    fn a_file_that_ends_in_the_middle_of_a_line_is_gone_on_with_on_a_new_one() {
+        let path = std::env::temp_dir().join(format!("xfer-log-torn-{}", std::process::id()));
+        for (before, after) in [("", "next\n"), ("whole\n", "whole\nnext\n"), ("ha", "ha\nnext\n")] {
+            std::fs::write(&path, before).expect("a file");
+            let mut sink = Sink::new(placed(append(&path, false).expect("it can be opened"), &path));
+            sink.push(&format_args!("next"));
+            sink.flush();
+            assert_eq!(std::fs::read_to_string(&path).expect("the log"), after);
+        }
+        let _ = std::fs::remove_file(&path);
     }
 }

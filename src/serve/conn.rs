@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use super::Limits;
 use super::digests::{Digests, Failure, Waiter};
 use super::header::{Header, Pieces};
+use super::log_limit::{LogLimit, Refusals};
 use super::peers::Source;
 use super::reason::Reason;
 use super::reply::{Awaited, Brings, Reply, begin_v1, begin_v2, cause};
@@ -89,6 +90,8 @@ pub struct Context<'a> {
     pub digests: &'a mut Digests,
     /// Time limits.
     pub limits: &'a Limits,
+    /// Lines that the log may have about peers that are given nothing.
+    pub log_limit: &'a mut LogLimit,
     /// Room for input, shared by all connections.
     pub scratch: &'a mut [u8],
     /// Frames that are to be sent, shared by all connections: empty between turns.
@@ -120,6 +123,9 @@ pub struct Conn<T> {
     peer: SocketAddr,
     /// Who speaks in log lines: `conn-12`.
     label: Box<str>,
+    /// Whether the log knows of it. One that is given nothing may go without, where there are very many.
+    is_announced: bool,
+    refusals: Refusals,
     opened: Instant,
     /// Replies sent whole, refusals and errors among them.
     pub replies: u64,
@@ -234,13 +240,14 @@ impl<T: Transport> Conn<T> {
     /// A connection that has just been accepted.
     pub fn new(transport: T, peer: SocketAddr, number: u64, now: Instant) -> Conn<T> {
         let label = format!("conn-{number}").into_boxed_str();
-        log::info!(target: &label, "connection from {peer}");
         let state = State::ReadingRequest(Asking::First);
         let (input, unsent) = (Vec::new(), Vec::new());
         Conn {
             transport,
             peer,
             label,
+            is_announced: false,
+            refusals: Refusals::default(),
             opened: now,
             replies: 0,
             bytes: 0,
@@ -258,6 +265,34 @@ impl<T: Transport> Conn<T> {
     /// ask, since only a first byte tells in which protocol it understands a refusal.
     pub fn one_too_many(transport: T, peer: SocketAddr, number: u64, now: Instant) -> Conn<T> {
         Conn { is_one_too_many: true, ..Conn::new(transport, peer, number, now) }
+    }
+
+    /// Its address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether the log knows of it.
+    pub fn is_announced(&self) -> bool {
+        self.is_announced
+    }
+
+    /// Writes the opening line, if it is not written yet.
+    pub fn announce(&mut self) {
+        if !std::mem::replace(&mut self.is_announced, true) {
+            log::info!(target: &self.label, "connection from {}", self.peer);
+        }
+    }
+
+    /// Counts one more request that is refused or fails; whether it has a line of its own.
+    fn logs_refusal(&mut self, cx: &mut Context<'_>) -> bool {
+        let may = self.refusals.log_one_more(cx.log_limit, cx.now);
+        if may {
+            self.announce();
+        } else if self.is_announced && self.refusals.unlogged == 1 {
+            log::info!(target: &self.label, "refused more requests of {}: counted in the closing line", self.peer);
+        }
+        may
     }
 
     /// Does what can be done now, within the budget of a turn.
@@ -382,6 +417,7 @@ impl<T: Transport> Conn<T> {
 
     /// Takes the outcome of the digest job that this connection waits for.
     pub fn digest_done(&mut self, outcome: &Result<Digest, Failure>) {
+        let speaks_v2 = self.speaks_v2();
         let reply = match &mut self.state {
             State::SendingHeader(SendingHeader { reply, header }) => {
                 if let (Ok(digest), Header::V1(pieces)) = (outcome, header) {
@@ -395,8 +431,11 @@ impl<T: Transport> Conn<T> {
         reply.digest = match outcome {
             Ok(digest) => Awaited::Known(*digest),
             Err(failure) => {
-                let (_, why) = cause(failure);
-                log::warn!(target: &self.label, "cannot hash {}: {why}", text::in_quotes(&reply.name));
+                // In version 2 the line about the end of the reply says so.
+                if !speaks_v2 {
+                    let (_, why) = cause(failure);
+                    log::warn!(target: &self.label, "cannot hash {}: {why}", text::in_quotes(&reply.name));
+                }
                 Awaited::Failed(failure.clone())
             }
         };
@@ -424,15 +463,22 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// Writes the closing line and lets go of everything.
+    /// Writes the closing line, if the log knows of it, and lets go of everything.
     pub fn close(mut self, reason: Reason, digests: &mut Digests, me: Waiter, now: Instant) {
         digests.leave(me);
         if matches!(reason, Reason::IdleTimeout | Reason::TooSlow | Reason::DrainTimeout) {
             self.transport.abort();
         }
+        if !self.is_announced {
+            return;
+        }
+        let unlogged = match self.refusals.unlogged {
+            0 => String::new(),
+            n => format!(", {} without a line", text::count(n, "refusal", "refusals")),
+        };
         log::info!(
             target: &self.label,
-            "closed {}: {}, {} bytes, {:.3} s, reason: {reason}",
+            "closed {}: {}, {} bytes, {:.3} s{unlogged}, reason: {reason}",
             self.peer,
             text::count(self.replies, "reply", "replies"),
             self.bytes,
@@ -519,7 +565,9 @@ impl<T: Transport> Conn<T> {
                 Err(malformed) => Some((input.len(), self.refuse_bad(malformed, cx))),
             },
             Dialect::Unknown => {
-                log::info!(target: &self.label, "refused {}: first byte 0x{first:02x} is no request", self.peer);
+                if self.logs_refusal(cx) {
+                    log::info!(target: &self.label, "refused {}: first byte 0x{first:02x} is no request", self.peer);
+                }
                 let message = "Bad request: this port speaks the xfer protocol";
                 let then = Then::Linger(Reason::UnknownProtocol);
                 Some((input.len(), self.refuse(ErrorCode::BadRequest, message, then, cx)))
@@ -557,8 +605,10 @@ impl<T: Transport> Conn<T> {
     fn answer_frame(&mut self, asked: Asked<'_>, cx: &mut Context<'_>) -> Step {
         match asked {
             Asked::Get(request) if cx.stopping => {
-                let shown = text::in_quotes(request.name);
-                log::info!(target: &self.label, "refused {shown} to {}: shutting down", self.peer);
+                if self.logs_refusal(cx) {
+                    let shown = text::in_quotes(request.name);
+                    log::info!(target: &self.label, "refused {shown} to {}: shutting down", self.peer);
+                }
                 self.refuse(ErrorCode::ShuttingDown, "The server is shutting down", Then::NextRequest, cx)
             }
             Asked::Get(request) => self.answer(request, cx),
@@ -573,7 +623,9 @@ impl<T: Transport> Conn<T> {
     }
 
     fn refuse_malformed(&mut self, code: ErrorCode, malformed: Malformed, then: Then, cx: &mut Context<'_>) -> Step {
-        log::info!(target: &self.label, "refused a request of {}: {malformed}", self.peer);
+        if self.logs_refusal(cx) {
+            log::info!(target: &self.label, "refused a request of {}: {malformed}", self.peer);
+        }
         let what = if code == ErrorCode::Unsupported { "Unsupported" } else { "Bad request" };
         self.refuse(code, &format!("{what}: {malformed}"), then, cx)
     }
@@ -602,19 +654,24 @@ impl<T: Transport> Conn<T> {
         match cx.root.file(request.name, cx.now) {
             Ok(found) => {
                 cx.spend(REQUEST_COST);
+                self.announce();
                 log::debug!(target: &self.label, "request for {shown}: {} bytes", found.file.stamp.size);
                 let begin = if self.speaks_v2() { begin_v2 } else { begin_v1 };
                 let (reply, header) = begin(request, found, cx);
                 Step::Next(State::SendingHeader(SendingHeader { reply, header }))
             }
             Err(Refusal::NotFound(why)) => {
-                log::info!(target: &self.label, "refused {shown} to {}: not found ({why})", self.peer);
+                if self.logs_refusal(cx) {
+                    log::info!(target: &self.label, "refused {shown} to {}: not found ({why})", self.peer);
+                }
                 let message = v1::not_found(&String::from_utf8_lossy(request.name));
                 self.refuse(ErrorCode::NotFound, &message, self.then(Reason::Refused), cx)
             }
             Err(Refusal::Busy(error)) => {
                 let why = crate::error::reason(&error);
-                log::warn!(target: &self.label, "refused {shown} to {}: busy ({why})", self.peer);
+                if self.logs_refusal(cx) {
+                    log::warn!(target: &self.label, "refused {shown} to {}: busy ({why})", self.peer);
+                }
                 self.refuse(ErrorCode::Busy, "Server is busy, try again later", self.then(Reason::Busy), cx)
             }
         }
@@ -882,7 +939,10 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    fn log_cut(&self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &Context<'_>) {
+    fn log_cut(&mut self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &mut Context<'_>) {
+        if !self.logs_refusal(cx) {
+            return;
+        }
         let (name, size, seconds) = (text::in_quotes(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
         match reply.brings {
             Brings::Bytes { .. } => {

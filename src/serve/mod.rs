@@ -3,6 +3,7 @@
 pub(crate) mod conn;
 pub(crate) mod digests;
 mod header;
+pub(crate) mod log_limit;
 pub(crate) mod peers;
 mod reactor;
 pub(crate) mod reason;
@@ -89,8 +90,8 @@ impl Default for Limits {
 /// How many of the connections that a server takes one address may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PerAddress {
-    /// Half of them, but no less than [`PER_ADDRESS_LEAST`] and no more than [`PER_ADDRESS_MOST`]: no address takes the
-    /// server from all others. (Postfix: smtpd_client_connection_count_limit is half of the default process limit.)
+    /// Half of them, but no less than [`PER_ADDRESS_LEAST`], no more than [`PER_ADDRESS_MOST`], and not all: no address
+    /// takes the server from all others. (Postfix: smtpd_client_connection_count_limit is half of the default process limit.)
     Half,
     /// As many as there is room for.
     All,
@@ -110,7 +111,10 @@ impl PerAddress {
     /// How many that is where a server takes `max_conns` in all; `None` is no limit.
     pub fn most(self, max_conns: usize) -> Option<usize> {
         match self {
-            PerAddress::Half => Some((max_conns / 2).clamp(PER_ADDRESS_LEAST, PER_ADDRESS_MOST)),
+            PerAddress::Half => {
+                let half = (max_conns / 2).clamp(PER_ADDRESS_LEAST, PER_ADDRESS_MOST);
+                Some(half.min(max_conns.saturating_sub(1)).max(1))
+            }
             PerAddress::All => None,
             PerAddress::Most(most) => Some(most),
         }

@@ -14,7 +14,8 @@ use slab::Slab;
 
 use super::conn::{Conn, Context, TURN_BUDGET, Turn};
 use super::digests::{Digests, Waiter};
-use super::peers::{Admission, Idle, Noted, Peers, Source};
+use super::log_limit::{LogLimit, Shared};
+use super::peers::{Admission, Noted, Peers, Source};
 use super::reason::Reason;
 use super::sandbox::Sandbox;
 use super::timers::Timers;
@@ -74,8 +75,13 @@ const LOG_PAUSE: Duration = Duration::from_millis(20);
 /// Descriptors kept for log, root, epoll, signals, standard streams and what libraries open.
 const RESERVED_DESCRIPTORS: usize = 64;
 
-/// How often the log is told of connections that were turned away: each of a storm of them would be a line otherwise.
-const TURNED_AWAY_PAUSE: Duration = Duration::from_secs(10);
+/// How long nothing is accepted where all that one pass accepted had gone: no peer does that on Linux, but a filter of
+/// system calls can, and for ever.
+const GONE_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often the log is told that the listener rests: with a connection that comes and goes at the limit it would rest
+/// thousands of times a second.
+const RESTS_PAUSE: Duration = Duration::from_secs(10);
 
 /// Bytes read from a peer at a time.
 const SCRATCH_LEN: usize = 16 * 1024;
@@ -92,10 +98,12 @@ pub struct Reactor<'a> {
     conns: Slab<Entry>,
     /// Who has something to do.
     queue: Turns,
-    /// Who was kept open with nothing to do.
-    idle: Idle,
     peers: Peers,
-    turned_away: Option<TurnedAway>,
+    /// Connections that were closed at once.
+    turned_away: Shared,
+    log_limit: LogLimit,
+    /// Connections that were given nothing, and have no lines of their own.
+    unlogged: Shared,
     timers: Timers,
     /// Who waits for the disk, for milliseconds.
     pauses: Timers,
@@ -128,8 +136,9 @@ struct Listener {
     /// Whether somebody may wait to be accepted: no edge tells again.
     is_ready: bool,
     resting_until: Option<Instant>,
-    /// Whether the log knows that it rests.
+    /// Whether the log knows that it rests, and when it may hear so again.
     said: bool,
+    says_again: Option<Instant>,
 }
 
 struct Entry {
@@ -149,14 +158,6 @@ struct Entry {
 
 /// A connection with nothing to do costs no more than this in the slab. (nginx: some 5.5 KiB in all.)
 const _: () = assert!(size_of::<Entry>() <= 512);
-
-/// Connections that were closed at once, since the log was told of such.
-struct TurnedAway {
-    count: u64,
-    last: SocketAddr,
-    /// When the log hears of them.
-    due: Instant,
-}
 
 struct Totals {
     since: Instant,
@@ -195,14 +196,15 @@ impl<'a> Reactor<'a> {
             logs,
             poll,
             signals,
-            listener: Some(Listener { socket, is_ready: false, resting_until: None, said: false }),
+            listener: Some(Listener { socket, is_ready: false, resting_until: None, said: false, says_again: None }),
             root,
             digests: Digests::default(),
             conns: Slab::new(),
             queue: Turns::default(),
-            idle: Idle::default(),
             peers: Peers::new(config.limits.max_conns_per_ip.most(max_conns)),
-            turned_away: None,
+            turned_away: Shared::default(),
+            log_limit: LogLimit::new(now),
+            unlogged: Shared::default(),
             timers: Timers::new(DEADLINE_WORDS, DEADLINE_TICK, now),
             pauses: Timers::new(1, PAUSE_TICK, now),
             turns_took: Duration::ZERO,
@@ -241,7 +243,7 @@ impl<'a> Reactor<'a> {
             self.now = Instant::now();
             self.take_events(&events);
             self.fire_timers();
-            self.tell_turned_away();
+            self.log_shared();
             self.root.close_old(self.now);
             self.run_turns();
             self.run_digests();
@@ -267,7 +269,8 @@ impl<'a> Reactor<'a> {
             self.root.next_at(),
             accept.map(|listener| listener.resting_until.unwrap_or(self.now)),
             self.stopping.as_ref().map(|stopping| stopping.deadline),
-            self.turned_away.as_ref().map(|turned_away| turned_away.due),
+            self.turned_away.next_at(),
+            self.unlogged.next_at(),
             self.logs.is_waiting().then(|| self.now + CONSOLE_RETRY),
         ];
         times.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()))
@@ -345,6 +348,7 @@ impl<'a> Reactor<'a> {
             root: &mut self.root,
             digests: &mut self.digests,
             limits: &self.config.limits,
+            log_limit: &mut self.log_limit,
             scratch: &mut self.scratch,
             gathered: &mut self.gathered,
             spare: &mut self.spare,
@@ -379,10 +383,16 @@ impl<'a> Reactor<'a> {
         if self.entry(token).is_none() {
             return;
         }
-        let Entry { conn, source, is_served, .. } = self.conns.remove(token.0 & KEY_MASK);
+        let Entry { mut conn, source, is_served, .. } = self.conns.remove(token.0 & KEY_MASK);
         self.peers.remove(source, is_served);
         self.totals.replies += conn.replies;
         self.totals.bytes += conn.bytes;
+        if !conn.is_announced() {
+            match self.log_limit.take(self.now) {
+                true => conn.announce(),
+                false => self.unlogged.add(conn.peer(), self.now),
+            }
+        }
         conn.close(reason, &mut self.digests, Waiter(token.0), self.now);
         if let Some(listener) = &mut self.listener {
             listener.resting_until = None;
@@ -393,22 +403,21 @@ impl<'a> Reactor<'a> {
     fn note_idle(&mut self, since: Instant, token: Token) {
         let Some(source) = self.entry(token).map(|entry| entry.source) else { return };
         let conns = &self.conns;
-        self.idle.note((since, token), conns.len(), |noted| is_idle(conns, noted));
-        self.peers.note_idle(source, (since, token), |noted| is_idle(conns, noted));
+        self.peers.note_idle(source, (since, token), conns.len(), |noted| can_go(conns, noted));
         // It can make room now.
         if let Some(listener) = &mut self.listener {
             listener.resting_until = None;
         }
     }
 
-    /// The connection that has been idle for the longest.
-    fn oldest_idle(&mut self) -> Option<Token> {
-        self.idle.oldest(|noted| is_idle(&self.conns, noted))
+    /// The connection that makes room for one that is served, if there is one.
+    fn makes_room(&mut self) -> Option<Token> {
+        self.peers.makes_room(|noted| can_go(&self.conns, noted))
     }
 
-    /// Closes an idle connection, if there is one.
+    /// Closes that connection.
     fn make_room(&mut self) -> bool {
-        let Some(token) = self.oldest_idle() else { return false };
+        let Some(token) = self.makes_room() else { return false };
         self.close(token, Reason::MadeRoom);
         true
     }
@@ -441,8 +450,9 @@ impl<'a> Reactor<'a> {
     /// Takes new connections, after those that we have got their turns.
     fn accept(&mut self) {
         let most = if self.queue.is_empty() { ACCEPTS_MAX } else { ACCEPTS_BUSY_MAX };
+        let mut gone = 0;
         for _ in 0..most {
-            let has_room = self.has_room() || self.oldest_idle().is_some();
+            let has_room = self.has_room_for(1) || self.makes_room().is_some();
             let Some(listener) = &mut self.listener else { return };
             if !listener.is_ready || listener.resting_until.is_some_and(|until| self.now < until) {
                 return;
@@ -462,8 +472,8 @@ impl<'a> Reactor<'a> {
                     listener.said = false;
                     return;
                 }
-                // Somebody who gave up before we came, or a signal; the next one may be there.
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                // The next one may be there.
+                Err(error) if has_gone(&error) => gone += 1,
                 // Out of descriptors or memory, mostly, which may come back (accept(2)).
                 Err(error) => {
                     let why = reason(&error);
@@ -473,6 +483,11 @@ impl<'a> Reactor<'a> {
                 }
             }
         }
+        if let Some(listener) = &mut self.listener
+            && gone == most
+        {
+            listener.resting_until = Some(self.now + GONE_PAUSE);
+        }
     }
 
     fn rest(&mut self, why: &str) {
@@ -481,16 +496,16 @@ impl<'a> Reactor<'a> {
         }
     }
 
-    /// Whether there is room for one more connection and its file.
-    fn has_room(&mut self) -> bool {
-        self.conns.len() < self.config.limits.max_conns.min(KEY_MASK - 1)
-            && (self.has_descriptors() || self.root.close_kept() && self.has_descriptors())
+    /// Whether there is room for so many more connections, each with its file.
+    fn has_room_for(&mut self, more: usize) -> bool {
+        self.conns.len() + more <= self.config.limits.max_conns.min(KEY_MASK - 1)
+            && (self.has_descriptors_for(more) || self.root.close_kept() && self.has_descriptors_for(more))
     }
 
-    fn has_descriptors(&self) -> bool {
+    fn has_descriptors_for(&self, more: usize) -> bool {
         // One share of the counter is ours.
         let used = self.conns.len() + Rc::strong_count(&self.open_files) - 1;
-        used + 2 <= self.descriptors
+        used + 2 * more <= self.descriptors
     }
 
     /// Serves a new connection, unless its address has as many as it may.
@@ -498,17 +513,18 @@ impl<'a> Reactor<'a> {
         let source = Source::of(peer.ip());
         // Its own idle connections go first, and never anybody else's for one that is refused.
         if self.peers.is_full(source)
-            && let Some(token) = self.peers.oldest_idle(source, |noted| is_idle(&self.conns, noted))
+            && let Some(token) = self.peers.oldest_idle(source, |noted| can_go(&self.conns, noted))
         {
             self.close(token, Reason::MadeRoom);
         }
         match self.peers.admit(source, self.now) {
             Admission::Served => {
                 // Only for somebody who is there; that it is one more for a moment is what the reserve allows.
-                while !self.has_room() && self.make_room() {}
+                while !self.has_room_for(1) && self.make_room() {}
                 self.open(stream, peer, source, true);
             }
-            Admission::Told if self.has_room() => self.open(stream, peer, source, false),
+            // A place stays for somebody else.
+            Admission::Told if self.has_room_for(2) => self.open(stream, peer, source, false),
             Admission::Told | Admission::TurnedAway => self.turn_away(stream, peer),
         }
     }
@@ -517,24 +533,25 @@ impl<'a> Reactor<'a> {
     /// remains for a minute.
     fn turn_away(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         stream.abort();
-        let turned_away = self.turned_away.get_or_insert(TurnedAway { count: 0, last: peer, due: self.now });
-        turned_away.count += 1;
-        turned_away.last = peer;
+        self.turned_away.add(peer, self.now);
     }
 
-    /// Writes one line for all that were turned away, the first time at once.
-    fn tell_turned_away(&mut self) {
-        let Some(TurnedAway { count, last, due }) = &mut self.turned_away else { return };
-        if self.now < *due {
-            return;
+    /// Writes the lines for connections that have none of their own, when they are due.
+    fn log_shared(&mut self) {
+        let (turned_away, unlogged) = (self.turned_away.take_due(self.now), self.unlogged.take_due(self.now));
+        self.log_counts(turned_away, unlogged);
+    }
+
+    fn log_counts(&self, turned_away: Option<(u64, SocketAddr)>, unlogged: Option<(u64, SocketAddr)>) {
+        let conns = |count| text::count(count, "connection", "connections");
+        if let Some((count, last)) = turned_away {
+            let (closed, most) = (conns(count), self.peers.most());
+            log::warn!(target: "main", "closed {closed} at once, the last of {last}: one address may have {most} at a time");
         }
-        if *count == 0 {
-            self.turned_away = None;
-            return;
+        if let Some((count, last)) = unlogged {
+            let closed = conns(count);
+            log::warn!(target: "main", "closed {closed} that were sent no file, the last of {last}: too many for lines of their own");
         }
-        let (most, closed) = (self.peers.most(), text::count(*count, "connection", "connections"));
-        log::warn!(target: "main", "closed {closed} at once, the last of {last}: one address may have {most} at a time");
-        (*count, *due) = (0, self.now + TURNED_AWAY_PAUSE);
     }
 
     fn open(&mut self, mut stream: TcpStream, peer: SocketAddr, source: Source, is_served: bool) {
@@ -545,18 +562,27 @@ impl<'a> Reactor<'a> {
         let token = Token(generation << KEY_BITS | vacant.key());
         // Both directions, once and for all: edges are remembered by the queue.
         if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
-            log::warn!(target: "main", "cannot take a connection from {peer}: {}", reason(&error));
+            if self.log_limit.take(self.now) {
+                log::warn!(target: "main", "cannot take a connection from {peer}: {}", reason(&error));
+            }
             return;
         }
         // Fields of a header go out when they are written; without this only a little later.
         let _ = stream.set_nodelay(true);
-        let conn = match is_served {
+        let mut conn = match is_served {
             true => Conn::new(stream, peer, self.accepted, self.now),
             false => Conn::one_too_many(stream, peer, self.accepted, self.now),
         };
+        if self.log_limit.take(self.now) {
+            conn.announce();
+        }
         let (timer, idle_since) = (None, None);
         vacant.insert(Entry { conn, token, source, is_served, is_queued: false, timer, is_paused: false, idle_since });
         self.peers.add(source, is_served);
+        if !is_served {
+            let conns = &self.conns;
+            self.peers.note_told((self.now, token), conns.len(), |noted| can_go(conns, noted));
+        }
         self.enqueue(token);
     }
 
@@ -653,10 +679,8 @@ impl<'a> Reactor<'a> {
         for (token, reason) in self.each(|conn| conn.reason_to_stop().or(Some(reason))) {
             self.close(token, reason);
         }
-        if let Some(turned_away) = &mut self.turned_away {
-            turned_away.due = self.now;
-            self.tell_turned_away();
-        }
+        let (turned_away, unlogged) = (self.turned_away.take(), self.unlogged.take());
+        self.log_counts(turned_away, unlogged);
         log::info!(
             target: "main",
             "stopped: {}, {}, {} bytes, {:.1} s",
@@ -669,9 +693,20 @@ impl<'a> Reactor<'a> {
     }
 }
 
-/// Whether a connection is still idle as it was noted.
-fn is_idle(conns: &Slab<Entry>, (since, token): Noted) -> bool {
-    conns.get(token.0 & KEY_MASK).is_some_and(|entry| entry.token == token && entry.conn.idle_since() == Some(since))
+/// Whether a connection is still as it was noted: idle since then, or only told that its address has too many.
+fn can_go(conns: &Slab<Entry>, (since, token): Noted) -> bool {
+    let entry = conns.get(token.0 & KEY_MASK).filter(|entry| entry.token == token);
+    entry.is_some_and(|entry| !entry.is_served || entry.conn.idle_since() == Some(since))
+}
+
+/// Whether accepting failed for one peer alone, who gave up before we came, or for a signal. (accept(2) names errors of
+/// the network among them.)
+fn has_gone(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionAborted, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable};
+    let is_network = matches!(error.kind(), HostUnreachable | NetworkDown | NetworkUnreachable);
+    is_network
+        || matches!(error.kind(), ConnectionAborted | Interrupted)
+        || error.raw_os_error() == Some(Errno::PROTO.raw_os_error())
 }
 
 /// Whether descriptors are lacking, of this process or of the system.
@@ -683,8 +718,8 @@ impl Listener {
     /// Accepts nothing for a while; says so once for as long as it lasts.
     fn rest(&mut self, now: Instant, why: &str) {
         self.resting_until = Some(now + REST);
-        if !self.said {
-            self.said = true;
+        if !self.said && self.says_again.is_none_or(|at| now >= at) {
+            (self.said, self.says_again) = (true, Some(now + RESTS_PAUSE));
             log::warn!(target: "main", "accepting no connections for the moment: {why}");
         }
     }

@@ -14,6 +14,7 @@ use super::{Chance, Dice, run};
 use crate::serve::Limits;
 use crate::serve::conn::{Conn, Context, TURN_BUDGET, Turn};
 use crate::serve::digests::{Digests, Finished, Progress, UNWAITED_MAX, Waiter};
+use crate::serve::log_limit::LogLimit;
 use crate::serve::peers::Source;
 use crate::serve::reason::Reason;
 use disk::{Disk, Folder};
@@ -37,6 +38,7 @@ struct Server {
     folder: Folder,
     digests: Digests,
     limits: Limits,
+    log_limit: LogLimit,
     budget: usize,
     start: Instant,
     now: Instant,
@@ -76,6 +78,7 @@ impl Server {
             disk,
             digests: Digests::default(),
             limits: Limits::default(),
+            log_limit: LogLimit::new(now),
             budget,
             start: now,
             now,
@@ -146,6 +149,7 @@ impl Server {
             root: &mut self.folder,
             digests: &mut self.digests,
             limits: &self.limits,
+            log_limit: &mut self.log_limit,
             scratch: &mut self.scratch,
             gathered: &mut self.gathered,
             spare: &mut self.spare,

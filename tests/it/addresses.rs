@@ -129,10 +129,10 @@ fn a_client_that_is_one_too_many_tries_again() {
     }
 }
 
-/// If nobody has said how many: half of all, and sixteen in any case.
+/// If nobody has said how many: half of all, or sixteen if that is more.
 #[test]
 fn one_address_may_have_half_of_all_connections() {
-    for (args, most) in [(&["--max-conns", "40"][..], 20), (&["--max-conns", "17"], 16)] {
+    for (args, most) in [(&["--max-conns", "40"][..], 20), (&["--max-conns", "18"], 16)] {
         let scratch = Scratch::new();
         scratch.share("a", b"body");
         let server = Server::start(serve(&scratch).args(args));
@@ -164,4 +164,29 @@ fn one_too_many_that_says_nothing_is_closed_in_time() {
     assert!(expected.contains(&start.elapsed()), "closed after {:?}", start.elapsed());
     let reasons = logfile::reasons(&server.stop_content().log);
     assert_eq!(reasons, ["request timeout"; 2]);
+}
+
+/// Whatever one address holds, and however few places there are, another one is served at once.
+#[test]
+fn no_address_takes_all_places_of_a_small_server() {
+    let places = ["17", "18", "24", "32", "33", "2", "3", "16"].map(|all| vec!["--max-conns", all]);
+    // 24 places by descriptors.
+    for (args, limit) in places.iter().map(|args| (&args[..], None)).chain([(&[][..], Some("ulimit -n 64"))]) {
+        let scratch = Scratch::new();
+        scratch.share("a", b"body");
+        let mut program = serve(&scratch).args(args).args(["--request-timeout", "100"]);
+        if let Some(limit) = limit {
+            program = program.after(limit);
+        }
+        let server = Server::start(program);
+        let storm: Vec<TcpStream> = (0..60).map(|_| dial_from(STRANGER, server.addr, None)).collect();
+        let mut other = dial(server.addr);
+        other.write_all(&request(b"a")).unwrap();
+        other.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        let mut status = [0; 2];
+        let read = other.read_exact(&mut status);
+        assert!(read.is_ok() && status == *b"OK", "{args:?} {limit:?}: {read:?}; {}", server.log());
+        drop((storm, other));
+        server.stop();
+    }
 }

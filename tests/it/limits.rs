@@ -100,7 +100,7 @@ fn a_slow_reader_is_not_cut_off() {
 fn past_the_limit_of_connections_the_next_one_waits_for_a_slot() {
     let scratch = Scratch::new();
     scratch.share("a", b"body");
-    let server = Server::start(serve(&scratch).args(["--max-conns", "2"]));
+    let server = Server::start(serve(&scratch).args(["--max-conns", "2", "--max-conns-per-ip", "0"]));
     let first = dial(server.addr);
     let _second = dial(server.addr);
     wait_for("two connections", || server.log().matches("connection from ").count() == 2);
@@ -118,7 +118,7 @@ fn past_the_limit_of_connections_the_next_one_waits_for_a_slot() {
 #[test]
 fn the_limit_of_connections_is_told_when_somebody_waits() {
     let scratch = Scratch::new();
-    let server = Server::start(serve(&scratch).args(["--max-conns", "2"]));
+    let server = Server::start(serve(&scratch).args(["--max-conns", "2", "--max-conns-per-ip", "0"]));
     let held = [dial(server.addr), dial(server.addr)];
     wait_for("two connections", || server.log().matches("connection from ").count() == 2);
     // Its line is of a later pass.
@@ -129,6 +129,31 @@ fn the_limit_of_connections_is_told_when_somebody_waits() {
     server.wait_for_log("accepting no connections");
     drop((held, third));
     server.stop();
+}
+
+/// Connections that come and go at the limit do not make it a line each time.
+#[test]
+fn the_limit_of_connections_is_told_once_in_a_while() {
+    let scratch = Scratch::new();
+    let server = Server::start(serve(&scratch).args(["--max-conns", "2", "--max-conns-per-ip", "0"]));
+    let start = Instant::now();
+    let accepted = |count| wait_for("connections", || server.log().matches("connection from ").count() == count);
+    let mut held = vec![dial(server.addr), dial(server.addr)];
+    for round in 1..=60 {
+        accepted(2 * round);
+        let waiting = dial(server.addr);
+        if round == 1 {
+            server.wait_for_log("accepting no connections");
+        }
+        held.clear();
+        accepted(2 * round + 1);
+        held = vec![waiting, dial(server.addr)];
+    }
+    drop(held);
+    let log = server.stop().log;
+    let told = log.matches("accepting no connections").count();
+    let most = 1 + start.elapsed().as_secs() as usize / 10;
+    assert!((1..=most).contains(&told), "{told} times, at most {most}: {log}");
 }
 
 /// Nothing to do is no work, on either side: a server without clients, and clients of a server that says nothing.
@@ -161,7 +186,8 @@ fn at_the_limit_of_connections_the_server_rests() {
     let _cores = cores::quiet_cores();
     let scratch = Scratch::new();
     scratch.share("a", b"body");
-    let server = Server::start(serve(&scratch).args(["--max-conns", "2", "--request-timeout", "5"]));
+    let server =
+        Server::start(serve(&scratch).args(["--max-conns", "2", "--max-conns-per-ip", "0", "--request-timeout", "5"]));
     let held: Vec<TcpStream> = (0..20).map(|_| dial(server.addr)).collect();
     wait_for("two connections", || server.log().matches("connection from ").count() == 2);
     let before = process::cpu_time(server.pid());

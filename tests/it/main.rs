@@ -24,6 +24,7 @@ mod lies;
 mod lies2;
 mod limits;
 mod local_failures;
+mod log_floods;
 mod logs;
 mod many_files;
 mod mixtures;

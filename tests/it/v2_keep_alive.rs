@@ -59,7 +59,7 @@ fn at_the_limit_the_oldest_idle_connection_makes_room() {
     let scratch = Scratch::new();
     scratch.share("f", b"fine");
     scratch.share_sparse("big", BIG);
-    let server = Server::start(serve(&scratch).args(["--max-conns", "3"]));
+    let server = Server::start(serve(&scratch).args(["--max-conns", "3", "--max-conns-per-ip", "0"]));
     let mut busy = Peer::dial_slowly(server.addr);
     busy.ask(&Get::of("big"));
     let file = busy.file();
@@ -85,7 +85,7 @@ fn at_the_limit_the_oldest_idle_connection_makes_room() {
 fn only_idle_connections_make_room() {
     let scratch = Scratch::new();
     scratch.share("f", b"fine");
-    let server = Server::start(serve(&scratch).args(["--max-conns", "2"]));
+    let server = Server::start(serve(&scratch).args(["--max-conns", "2", "--max-conns-per-ip", "0"]));
     let mut silent = Peer::dial(server.addr);
     let mut half = kept(&server);
     let request = Get::of("f").bytes();
