@@ -356,6 +356,7 @@ impl<'a> Reactor<'a> {
                 if entry.timer.is_none_or(|timer| until < timer) {
                     entry.timer = Some(until);
                     self.timers.set(until, token.0);
+                    self.sweep_timers();
                 }
                 if let Some(since) = idle {
                     self.note_idle(since, token);
@@ -383,9 +384,18 @@ impl<'a> Reactor<'a> {
         self.totals.replies += conn.replies;
         self.totals.bytes += conn.bytes;
         conn.close(reason, &mut self.digests, Waiter(token.0), self.now);
+        self.sweep_timers();
         if let Some(listener) = &mut self.listener {
             listener.resting_until = None;
         }
+    }
+
+    /// Forgets the deadlines of connections that have ended, or have an earlier one.
+    fn sweep_timers(&mut self) {
+        let conns = &self.conns;
+        self.timers.sweep(conns.len(), |at, who| {
+            conns.get(who & KEY_MASK).is_some_and(|entry| entry.token.0 == who && entry.timer == Some(at))
+        });
     }
 
     /// Remembers an idle connection.
