@@ -3,6 +3,7 @@
 pub(crate) mod conn;
 pub(crate) mod digests;
 mod header;
+mod outbox;
 mod peers;
 mod reactor;
 pub(crate) mod reason;

@@ -557,8 +557,7 @@ impl<'a> Reactor<'a> {
             log::warn!(target: "main", "cannot take a connection from {peer}: {}", reason(&error));
             return;
         }
-        // Fields of a header go out when they are written; without this only a little later.
-        let _ = stream.set_nodelay(true);
+        net::prepare(&stream);
         let conn = match is_served {
             true => Conn::new(stream, peer, self.accepted, self.now),
             false => Conn::one_too_many(stream, peer, self.accepted, self.now),
