@@ -5,18 +5,23 @@
 //!          v                                                                |
 //!   ReadingRequest -> SendingHeader -> Streaming -> AwaitingDigest ---------|
 //!          |                |              |               |                |
-//!          | no file        '--------------+-------.-------'                |
-//!          v                                       v  version 2: it failed  |
-//!      Refusing <----------------------------------'------------------------'
-//!          |
-//!          v  version 1, or nothing behind it can be understood
-//!      Lingering -> Closed
+//!          | a refusal,     '--------------+-------.-------'                |
+//!          | or an end                     |       v  version 2: it failed  |
+//!          v                               |     ERROR ---------------------'
+//!       Flushing <-------------------------'
+//!        |    |        version 1: all was sent, or it failed
+//!        |    '-> Lingering -.
+//!        v                   v
+//!      Closed <--------------'
 //! ```
 //!
-//! In version 1 the header brings the digest, Streaming leads to Lingering, and what fails closes. In version 2 a reply
-//! without bytes goes from SendingHeader to AwaitingDigest, or, if the sizes differ, is over. From ReadingRequest the end
-//! of input leads to Closed, and when the server stops a reply leads to Lingering. From every state a time limit or a
-//! reset leads to Closed, which has the reason.
+//! In version 1 the header brings the digest, and what fails closes. In version 2 a reply without bytes goes from
+//! SendingHeader to AwaitingDigest, or, if the sizes differ, is over. Whatever ends in order goes through Flushing: after a
+//! refusal behind which nothing can be understood, at the end of input, when a kept connection is not used, when the server
+//! stops. The kernel may hold bytes then that the peer does not have; the connection counts, with every limit, until the
+//! peer has them, and only then sending is shut down. What came unasked meanwhile is discarded in Lingering. From every
+//! state a reset, or a limit that ends a connection whose peer does not take what is sent, leads to Closed, which has the
+//! reason; the server ends it with a reset then, after which the kernel holds nothing.
 //!
 //! Frames of version 2 and small files are not written one by one: they gather in a buffer that all connections share,
 //! and go out together at the end of the turn, before a large piece of a file, or when there are enough of them. What the
@@ -31,11 +36,12 @@ use super::Limits;
 use super::digests::{Digests, Failure, Waiter};
 use super::header::{Header, Pieces};
 use super::log_limit::{LogLimit, Refusals};
+use super::outbox::{Outbox, Piece};
 use super::peers::Source;
 use super::reason::Reason;
 use super::reply::{Awaited, Brings, Reply, begin_v1, begin_v2, cause};
 use crate::file::{Patience, Ready};
-use crate::net::{Closed, Io, Transport};
+use crate::net::{Closed, Flush, Io, Transport};
 use crate::pace::Pace;
 use crate::proto::digest::Digest;
 use crate::proto::v2::{self, Asked, ErrorCode};
@@ -135,12 +141,16 @@ pub struct Conn<T> {
     dialect: Option<Dialect>,
     /// Whether its address has as many connections as one may have: whatever it asks for, it is told so.
     is_one_too_many: bool,
+    /// Whether it was refused in version 1, where nothing else follows.
+    is_refused: bool,
     /// What has arrived and is not answered; at most [`INPUT_MAX`] bytes. While a reply of version 2 is under way
     /// nothing is read: the requests behind it stay with the kernel, and hold their sender up.
     input: Vec<u8>,
     /// What was gathered and the peer has not taken; at most [`GATHERED_ENOUGH`] + [`GATHERED_MAX`] bytes and a few
     /// frames.
     unsent: Vec<u8>,
+    /// What those bytes are, for the log and the counters.
+    outbox: Outbox,
     /// When the peer took bytes last, or when there were the first for it to take.
     progress: Instant,
     pace: Pace,
@@ -152,7 +162,7 @@ enum State {
     SendingHeader(SendingHeader),
     Streaming(Streaming),
     AwaitingDigest(Reply),
-    Refusing(Reason),
+    Flushing(Flushing),
     Lingering(Lingering),
     Closed(Reason),
 }
@@ -200,7 +210,23 @@ enum Window {
 /// What follows a refusal.
 enum Then {
     NextRequest,
-    Linger(Reason),
+    End(Reason),
+}
+
+/// The last bytes are with the kernel or on their way to it.
+struct Flushing {
+    reason: Reason,
+    farewell: Farewell,
+    /// Bytes that the kernel had not sent when it was last asked, once it was.
+    left: Option<u32>,
+}
+
+/// What follows when the peer has the last byte.
+enum Farewell {
+    /// It may not be done with what it says: closing with unread input is a reset.
+    Linger,
+    /// It has said all, or is not to say more.
+    Close,
 }
 
 struct Lingering {
@@ -241,7 +267,7 @@ impl<T: Transport> Conn<T> {
     pub fn new(transport: T, peer: SocketAddr, number: u64, now: Instant) -> Conn<T> {
         let label = format!("conn-{number}").into_boxed_str();
         let state = State::ReadingRequest(Asking::First);
-        let (input, unsent) = (Vec::new(), Vec::new());
+        let (input, unsent, outbox) = (Vec::new(), Vec::new(), Outbox::default());
         Conn {
             transport,
             peer,
@@ -253,8 +279,10 @@ impl<T: Transport> Conn<T> {
             bytes: 0,
             dialect: None,
             is_one_too_many: false,
+            is_refused: false,
             input,
             unsent,
+            outbox,
             progress: now,
             pace: Pace::default(),
             state,
@@ -307,7 +335,7 @@ impl<T: Transport> Conn<T> {
                 State::SendingHeader(state) => self.sending_header(state, cx),
                 State::Streaming(state) => self.streaming(state, cx),
                 State::AwaitingDigest(reply) => self.awaiting_digest(reply, cx),
-                State::Refusing(reason) => self.refusing(reason, cx),
+                State::Flushing(state) => self.flushing(state, cx),
                 State::Lingering(state) => self.lingering(state, cx),
                 State::Closed(reason) => Step::Close(reason),
             };
@@ -354,7 +382,7 @@ impl<T: Transport> Conn<T> {
             match self.transport.write(rest) {
                 Io::Done(n) => {
                     sent += n;
-                    self.takes(n, cx);
+                    self.takes_gathered(n, cx);
                 }
                 Io::WouldBlock => {
                     self.unsent.drain(..sent);
@@ -382,7 +410,7 @@ impl<T: Transport> Conn<T> {
             match written {
                 Io::Done(n) => {
                     sent += n;
-                    self.takes(n, cx);
+                    self.takes_gathered(n, cx);
                 }
                 Io::WouldBlock => {
                     self.unsent = rest.to_vec();
@@ -402,15 +430,45 @@ impl<T: Transport> Conn<T> {
         self.pace.takes(bytes, cx.now);
     }
 
+    /// The same of bytes that were gathered: now they count, and now the log may say so.
+    fn takes_gathered(&mut self, bytes: usize, cx: &Context<'_>) {
+        self.takes(bytes, cx);
+        self.bytes += self.outbox.take(bytes);
+        while let Some(piece) = self.outbox.pop_taken() {
+            match piece {
+                Piece::File(_, Some(line)) => log::info!(target: &self.label, "{line}"),
+                Piece::File(_, None) => {}
+                Piece::Reply(reply) => self.replied(reply, cx),
+            }
+        }
+    }
+
+    /// The kernel has all of a reply.
+    fn replied(&mut self, reply: Option<(String, Instant)>, cx: &Context<'_>) {
+        self.replies += 1;
+        if let Some((what, asked)) = reply {
+            let seconds = cx.now.duration_since(asked).as_secs_f64();
+            log::info!(target: &self.label, "sent {what} to {} in {seconds:.3} s", self.peer);
+        }
+    }
+
+    /// A reply ends with the last byte that was gathered, or, if there is none, with the last one that was sent.
+    fn end_reply(&mut self, reply: Option<(String, Instant)>, cx: &Context<'_>) {
+        match cx.gathered.len() {
+            0 => self.replied(reply, cx),
+            gathered => self.outbox.push(gathered, Piece::Reply(reply)),
+        }
+    }
+
     /// The peer takes nothing now, and has a time to take something.
     fn blocked(&mut self, cx: &Context<'_>) -> Stop {
         if self.pace.is_too_slow(cx.now, cx.limits.min_rate) {
             return Stop::Close(Reason::TooSlow);
         }
-        let deadline = match self.state {
+        let deadline = match self.is_refused {
             // A peer that does not even take a refusal is not waited for longer than for a request.
-            State::Refusing(_) if !self.speaks_v2() => self.opened + cx.limits.request_timeout + LINGER_TIME,
-            _ => self.progress + cx.limits.idle_timeout,
+            true => self.opened + cx.limits.request_timeout + LINGER_TIME,
+            false => self.progress + cx.limits.idle_timeout,
         };
         blocked_until(deadline, cx)
     }
@@ -463,10 +521,17 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// Writes the closing line, if the log knows of it, and lets go of everything.
+    /// Writes the closing line, if the log knows of it, and lets go of everything. What the kernel would keep sending after
+    /// that is beyond every limit, so that it is dropped.
     pub fn close(mut self, reason: Reason, digests: &mut Digests, me: Waiter, now: Instant) {
         digests.leave(me);
-        if matches!(reason, Reason::IdleTimeout | Reason::TooSlow | Reason::DrainTimeout) {
+        let is_flushed = match self.state {
+            State::Closed(_) => !matches!(reason, Reason::IdleTimeout | Reason::TooSlow),
+            State::Lingering(_) => true,
+            // Somebody else ends it: another connection that needs the room, or a shutdown.
+            _ => self.unsent.is_empty() && self.transport.flush() == Flush::Done,
+        };
+        if !is_flushed {
             self.transport.abort();
         }
         if !self.is_announced {
@@ -522,7 +587,9 @@ impl<T: Transport> Conn<T> {
                     self.input.extend_from_slice(&cx.scratch[..n]);
                 }
                 Io::WouldBlock => return self.rest_until_asked(asking, cx),
-                Io::Closed(Closed::EndOfInput) if self.replies > 0 => return Step::Close(Reason::Complete),
+                Io::Closed(Closed::EndOfInput) if self.replies > 0 => {
+                    return self.end(Reason::Complete, Farewell::Close);
+                }
                 Io::Closed(Closed::EndOfInput) => return Step::Close(Reason::PeerClosed),
                 Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
             }
@@ -569,7 +636,7 @@ impl<T: Transport> Conn<T> {
                     log::info!(target: &self.label, "refused {}: first byte 0x{first:02x} is no request", self.peer);
                 }
                 let message = "Bad request: this port speaks the xfer protocol";
-                let then = Then::Linger(Reason::UnknownProtocol);
+                let then = Then::End(Reason::UnknownProtocol);
                 Some((input.len(), self.refuse(ErrorCode::BadRequest, message, then, cx)))
             }
         }
@@ -577,7 +644,7 @@ impl<T: Transport> Conn<T> {
 
     /// What cannot be understood, and nothing behind it.
     fn refuse_bad(&mut self, malformed: Malformed, cx: &mut Context<'_>) -> Step {
-        self.refuse_malformed(ErrorCode::BadRequest, malformed, Then::Linger(Reason::BadRequest), cx)
+        self.refuse_malformed(ErrorCode::BadRequest, malformed, Then::End(Reason::BadRequest), cx)
     }
 
     /// Nothing whole has been asked, and nothing more has come.
@@ -586,8 +653,8 @@ impl<T: Transport> Conn<T> {
         let (request_time, idle_time) = (cx.limits.request_timeout, cx.limits.idle_timeout);
         let (asking, deadline, reason) = match asking {
             // What has just been sent must reach the peer, whatever it is about to ask.
-            Asking::Behind if cx.stopping => return self.linger(Reason::Complete, cx),
-            _ if cx.stopping => return Step::Close(Reason::Shutdown),
+            Asking::Behind if cx.stopping => return self.end(Reason::Complete, Farewell::Linger),
+            _ if cx.stopping => return self.end(Reason::Shutdown, Farewell::Close),
             Asking::First => (asking, self.opened + request_time, Reason::RequestTimeout),
             Asking::Begun(since) => (asking, since + request_time, Reason::RequestTimeout),
             Asking::Idle(since) if self.input.is_empty() => (asking, since + idle_time, Reason::KeepAliveTimeout),
@@ -597,7 +664,7 @@ impl<T: Transport> Conn<T> {
             Asking::Idle(_) | Asking::Behind => (Asking::Begun(cx.now), cx.now + request_time, Reason::RequestTimeout),
         };
         match cx.now >= deadline {
-            true => Step::Close(reason),
+            true => self.end(reason, Farewell::Close),
             false => Step::Rest(State::ReadingRequest(asking), Turn::Wait(deadline)),
         }
     }
@@ -619,7 +686,7 @@ impl<T: Transport> Conn<T> {
     /// Its closing line says all that the log needs of it.
     fn refuse_one_too_many(&mut self, cx: &mut Context<'_>) -> Step {
         let message = "Too many connections from your address, try again later";
-        self.refuse(ErrorCode::Busy, message, Then::Linger(Reason::TooMany), cx)
+        self.refuse(ErrorCode::Busy, message, Then::End(Reason::TooMany), cx)
     }
 
     fn refuse_malformed(&mut self, code: ErrorCode, malformed: Malformed, then: Then, cx: &mut Context<'_>) -> Step {
@@ -632,20 +699,23 @@ impl<T: Transport> Conn<T> {
 
     fn refuse(&mut self, code: ErrorCode, message: &str, then: Then, cx: &mut Context<'_>) -> Step {
         cx.spend(REQUEST_COST);
-        self.replies += 1;
         match self.speaks_v2() {
             true => v2::encode_error(code, message, cx.gathered),
-            false => cx.gathered.extend_from_slice(&v1::encode_error(message)),
+            false => {
+                cx.gathered.extend_from_slice(&v1::encode_error(message));
+                self.is_refused = true;
+            }
         }
-        Step::Next(match then {
-            Then::NextRequest => State::ReadingRequest(Asking::Behind),
-            Then::Linger(reason) => State::Refusing(reason),
-        })
+        self.end_reply(None, cx);
+        match then {
+            Then::NextRequest => Step::Next(State::ReadingRequest(Asking::Behind)),
+            Then::End(reason) => self.end(reason, Farewell::Linger),
+        }
     }
 
     /// What follows when there is no file: version 1 knows one request a connection.
     fn then(&self, reason: Reason) -> Then {
-        if self.speaks_v2() { Then::NextRequest } else { Then::Linger(reason) }
+        if self.speaks_v2() { Then::NextRequest } else { Then::End(reason) }
     }
 
     /// Looks the name up, and begins the reply.
@@ -694,7 +764,7 @@ impl<T: Transport> Conn<T> {
         }
         // The bytes of the file come behind its digest, or not at all.
         if let Awaited::Failed(failure) = &reply.digest {
-            return Step::Close(cause(failure).0);
+            return self.end(cause(failure).0, Farewell::Close);
         }
         let stop = loop {
             let out = pieces.out(cx.now);
@@ -714,13 +784,14 @@ impl<T: Transport> Conn<T> {
     }
 
     /// Whether the peer has cut the connection. What it says meanwhile does not matter in version 1, but a reset may
-    /// stand behind it.
+    /// stand behind it, or behind its end.
     fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
         let mut discarded = 0;
         while discarded < LINGER_BYTES_MAX {
             match self.transport.read(cx.scratch) {
                 Io::Done(n) => discarded += n,
-                Io::WouldBlock | Io::Closed(Closed::EndOfInput) => return false,
+                Io::WouldBlock => return false,
+                Io::Closed(Closed::EndOfInput) => return self.transport.is_cut(),
                 Io::Closed(_) => return true,
             }
         }
@@ -747,7 +818,6 @@ impl<T: Transport> Conn<T> {
                 Window::Bytes(left) => self.send_bytes(&mut state, left, cx),
                 Window::Zeros(left) => self.send_zeros(&mut state, left, cx),
             };
-            self.log_progress(&mut state);
             if let Err(stop) = moved {
                 break Some(stop);
             }
@@ -805,7 +875,10 @@ impl<T: Transport> Conn<T> {
         let len = self.found(state, ready, cx)?;
         v2::encode_data_header(len, cx.gathered);
         cx.gathered.extend_from_slice(&cx.scratch[..len]);
-        self.count(state, len, cx);
+        state.offset += len as u64;
+        cx.spend(len);
+        let line = self.progress_line(state);
+        self.outbox.push(cx.gathered.len(), Piece::File(len, line));
         Ok(())
     }
 
@@ -825,12 +898,6 @@ impl<T: Transport> Conn<T> {
             Ready::End => Err(became_shorter()),
             Ready::Failed(error) => Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error))),
         }
-    }
-
-    fn count(&mut self, state: &mut Streaming, sent: usize, cx: &mut Context<'_>) {
-        state.offset += sent as u64;
-        self.bytes += sent as u64;
-        cx.spend(sent);
     }
 
     fn send_bytes(&mut self, state: &mut Streaming, left: usize, cx: &mut Context<'_>) -> Result<(), Stop> {
@@ -853,7 +920,12 @@ impl<T: Transport> Conn<T> {
                     left => Window::Bytes(left),
                 };
                 self.takes(n, cx);
-                self.count(state, n, cx);
+                self.bytes += n as u64;
+                state.offset += n as u64;
+                cx.spend(n);
+                if let Some(line) = self.progress_line(state) {
+                    log::info!(target: &self.label, "{line}");
+                }
             }
             Io::WouldBlock => return Err(self.blocked(cx)),
             // The same bytes are copied next.
@@ -931,7 +1003,7 @@ impl<T: Transport> Conn<T> {
         self.log_cut(reply, at, reason, why, cx);
         cx.digests.leave(cx.me);
         if !self.speaks_v2() {
-            return Step::Close(reason);
+            return self.end(reason, Farewell::Close);
         }
         match reason {
             Reason::ReadError => self.refuse(ErrorCode::ReadError, "The file cannot be read", Then::NextRequest, cx),
@@ -944,6 +1016,7 @@ impl<T: Transport> Conn<T> {
             return;
         }
         let (name, size, seconds) = (text::in_quotes(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
+        let at = at.saturating_sub(self.outbox.file_bytes());
         match reply.brings {
             Brings::Bytes { .. } => {
                 log::warn!(target: &self.label, "cut {name} after {at}/{size} bytes: {reason}: {why} ({seconds:.3} s)");
@@ -955,30 +1028,50 @@ impl<T: Transport> Conn<T> {
     }
 
     fn complete(&mut self, reply: &Reply, cx: &mut Context<'_>) -> Step {
-        self.replies += 1;
-        let (what, seconds) = (reply.what(), reply.seconds(cx.now));
-        log::info!(target: &self.label, "sent {what} to {} in {seconds:.3} s", self.peer);
+        self.end_reply(Some((reply.what().to_string(), reply.asked)), cx);
         match self.speaks_v2() {
             true => Step::Next(State::ReadingRequest(Asking::Behind)),
-            false => self.linger(Reason::Complete, cx),
+            false => self.end(Reason::Complete, Farewell::Linger),
         }
     }
 
     /// A line for the highest tenth of the file passed by now; none for what one window holds.
-    fn log_progress(&self, state: &mut Streaming) {
+    fn progress_line(&self, state: &mut Streaming) -> Option<String> {
         let size = state.reply.file.stamp.size;
         let tenths = tenths(state.offset, size);
-        if tenths > state.tenths && size.saturating_sub(state.from) > WINDOW {
-            state.tenths = tenths;
-            let percent = tenths * 10;
-            log::info!(target: &self.label, "progress to {}: {percent}% ({}/{size} bytes)", self.peer, state.offset);
+        if tenths <= state.tenths || size.saturating_sub(state.from) <= WINDOW {
+            return None;
         }
+        state.tenths = tenths;
+        let percent = tenths * 10;
+        Some(format!("progress to {}: {percent}% ({}/{size} bytes)", self.peer, state.offset))
     }
 
-    fn refusing(&mut self, reason: Reason, cx: &mut Context<'_>) -> Step {
-        match self.send_gathered(Behind::Nothing, cx) {
-            Ok(()) => self.linger(reason, cx),
-            Err(stop) => stop.without_failure(State::Refusing(reason)),
+    /// Ends the connection in order, when the peer has what was sent to it.
+    fn end(&mut self, reason: Reason, farewell: Farewell) -> Step {
+        Step::Next(State::Flushing(Flushing { reason, farewell, left: None }))
+    }
+
+    fn flushing(&mut self, mut state: Flushing, cx: &mut Context<'_>) -> Step {
+        if let Err(stop) = self.send_gathered(Behind::Nothing, cx) {
+            return stop.without_failure(State::Flushing(state));
+        }
+        match self.transport.flush() {
+            Flush::Done => match state.farewell {
+                Farewell::Linger => self.linger(state.reason, cx),
+                Farewell::Close => Step::Close(state.reason),
+            },
+            Flush::Left(left) => {
+                match state.left {
+                    // Nobody has looked since the kernel took the last byte, which may be long ago.
+                    None => self.progress = cx.now,
+                    Some(before) if left < before => self.takes((before - left) as usize, cx),
+                    Some(_) => {}
+                }
+                state.left = Some(state.left.map_or(left, |before| before.min(left)));
+                self.blocked(cx).without_failure(State::Flushing(state))
+            }
+            Flush::Cut => Step::Close(Reason::ResetByPeer),
         }
     }
 

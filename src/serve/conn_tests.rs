@@ -26,6 +26,8 @@ struct Peer {
     reset: bool,
     /// Bytes that still fit on the way to it.
     room: usize,
+    /// Bytes that the kernel took and it does not have.
+    held: u32,
     /// One entry a write.
     writes: Vec<Vec<u8>>,
     /// Whether what it got last may be held back for more.
@@ -39,7 +41,7 @@ struct Peer {
 
 impl Transport for &mut Peer {
     fn read(&mut self, buffer: &mut [u8]) -> Io {
-        if self.reset {
+        if self.reset && !self.ended {
             return Io::Closed(Closed::Reset);
         }
         match self.input.pop_front() {
@@ -94,7 +96,20 @@ impl Transport for &mut Peer {
         }
     }
 
+    fn flush(&mut self) -> Flush {
+        match self.held {
+            _ if self.reset => Flush::Cut,
+            0 => Flush::Done,
+            held => Flush::Left(held),
+        }
+    }
+
+    fn is_cut(&mut self) -> bool {
+        self.reset
+    }
+
     fn finish(&mut self) {
+        assert_eq!(self.held, 0, "nothing ends before the peer has it");
         self.finished = true;
     }
 
@@ -453,4 +468,73 @@ fn the_first_byte_of_a_connection_decides() {
         assert_eq!(world.turn(&mut conn), Turn::Close(Reason::UnknownProtocol), "0x{first:02x}");
         assert!(conn.transport.writes.concat().starts_with(b"ERRORBad request"));
     }
+}
+
+/// The deadline holds from the first block on, and not only from the next edge on.
+#[test]
+fn a_refusal_that_is_not_taken_is_waited_for_as_long_as_a_request() {
+    let mut world = World::new("refused");
+    let until = world.start + world.limits.request_timeout + LINGER_TIME;
+    // Not even the kernel takes it; and the kernel has it, and the peer does not.
+    for (room, held, replies) in [(0, 0, 0), (usize::MAX, 50, 1)] {
+        world.at(9.0);
+        let mut peer = peer_asking("missing");
+        (peer.room, peer.held) = (room, held);
+        let mut conn = Conn::new(&mut peer, SocketAddr::from(([127, 0, 0, 1], 1)), 1, world.start);
+        assert_eq!(world.turn(&mut conn), Turn::Wait(until));
+        world.at(12.0);
+        assert_eq!(world.turn(&mut conn), Turn::Close(Reason::IdleTimeout));
+        assert_eq!((conn.replies, conn.transport.finished), (replies, false));
+        conn.close(Reason::IdleTimeout, &mut world.digests, Waiter(1), world.now);
+        assert!(peer.aborted);
+    }
+}
+
+/// Every byte that leaves the kernel is progress, and nothing is over before the last one.
+#[test]
+fn a_connection_ends_when_its_peer_has_the_last_byte() {
+    let mut world = World::new("held");
+    world.file("a", 5);
+    let mut peer = peer_asking("a");
+    let mut conn = world.conn(&mut peer);
+    world.turn(&mut conn);
+    world.at(1.0);
+    conn.transport.held = 500_000;
+    let mut progress = 1.0;
+    for (seconds, held) in
+        [(1.0, 500_000), (60.0, 499_999), (119.0, 499_999), (119.9, 300_000), (179.0, u32::MAX), (179.8, 1)]
+    {
+        world.at(seconds);
+        conn.transport.held = held;
+        if [499_999, 300_000, 1].contains(&held) && seconds != 119.0 {
+            progress = seconds;
+        }
+        let until = world.start + Duration::from_secs_f64(progress) + world.limits.idle_timeout;
+        assert_eq!(world.turn(&mut conn), Turn::Wait(until), "{held} left at {seconds} s");
+        assert_eq!((conn.replies, conn.bytes, conn.reason_to_stop()), (1, 5, None), "sent, and still under way");
+    }
+    conn.transport.held = 0;
+    assert_eq!(world.turn(&mut conn), Turn::Wait(world.now + LINGER_TIME));
+    assert!(conn.transport.finished);
+    // Nobody has them if the connection is cut.
+    world.at(0.0);
+    let mut peer = peer_asking("missing");
+    peer.held = 7;
+    let mut conn = world.conn(&mut peer);
+    world.turn(&mut conn);
+    conn.transport.reset = true;
+    assert_eq!(world.turn(&mut conn), Turn::Close(Reason::ResetByPeer));
+}
+
+/// Linux reports a reset behind the end of input to nobody who reads.
+#[test]
+fn a_peer_that_has_gone_behind_its_end_of_input_is_not_waited_for() {
+    let mut world = World::new("gone");
+    world.file("big", 1 << 20);
+    let mut peer = peer_asking("big");
+    peer.ended = true;
+    let mut conn = world.conn(&mut peer);
+    assert!(matches!(world.turn(&mut conn), Turn::Wait(_)), "its end is no reason to drop what it has asked");
+    conn.transport.reset = true;
+    assert_eq!(world.turn(&mut conn), Turn::Close(Reason::ResetByPeer));
 }

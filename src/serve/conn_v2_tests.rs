@@ -169,6 +169,31 @@ fn what_a_peer_does_not_take_is_bounded_and_comes_later() {
     assert_eq!(words(&peer), ["file@0", "data 4000", "md5"].repeat(50));
 }
 
+/// What lies in our own memory when the peer goes was not sent.
+#[test]
+fn only_what_the_kernel_took_counts() {
+    let mut world = World::new("v2-counts");
+    world.change("a", &[b'x'; 1000]);
+    let asked = [ask("a", Wanted::ALL).repeat(3), ask("missing", Wanted::ALL)].concat();
+    let mut peer = peer_saying([asked.clone()]);
+    let mut conn = world.conn(&mut peer);
+    world.settle(&mut conn);
+    let (all, reply) = (conn.transport.writes.concat().len(), 76 + 1000 + 20);
+    drop(conn);
+    for room in 0..=all {
+        // As between two turns: small files may be hashed on the spot again.
+        assert!(world.digests.run(Duration::ZERO, Instant::now).is_empty());
+        let mut peer = peer_saying([asked.clone()]);
+        peer.room = room;
+        let mut conn = world.conn(&mut peer);
+        world.settle(&mut conn);
+        let replies = (room / reply).min(3) + usize::from(room == all);
+        // FILE, here with the digest, and the header of DATA.
+        let bytes: usize = (0..3).map(|n| room.saturating_sub(n * reply + 76).min(1000)).sum();
+        assert_eq!((conn.replies, conn.bytes), (replies as u64, bytes as u64), "{room} of {all} bytes");
+    }
+}
+
 #[test]
 fn a_reply_goes_on_where_the_client_stopped_if_it_is_the_same_file() {
     let mut world = World::new("v2-resume");

@@ -4,6 +4,7 @@ pub(crate) mod conn;
 pub(crate) mod digests;
 mod header;
 pub(crate) mod log_limit;
+mod outbox;
 pub(crate) mod peers;
 mod reactor;
 pub(crate) mod reason;

@@ -157,7 +157,7 @@ struct Entry {
 }
 
 /// A connection with nothing to do costs no more than this in the slab. (nginx: some 5.5 KiB in all.)
-const _: () = assert!(size_of::<Entry>() <= 512);
+const _: () = assert!(size_of::<Entry>() <= 520);
 
 struct Totals {
     since: Instant,
@@ -361,6 +361,7 @@ impl<'a> Reactor<'a> {
                 if entry.timer.is_none_or(|timer| until < timer) {
                     entry.timer = Some(until);
                     self.timers.set(until, token.0);
+                    self.sweep_timers();
                 }
                 if let Some(since) = idle {
                     self.note_idle(since, token);
@@ -394,9 +395,18 @@ impl<'a> Reactor<'a> {
             }
         }
         conn.close(reason, &mut self.digests, Waiter(token.0), self.now);
+        self.sweep_timers();
         if let Some(listener) = &mut self.listener {
             listener.resting_until = None;
         }
+    }
+
+    /// Forgets the deadlines of connections that have ended, or have an earlier one.
+    fn sweep_timers(&mut self) {
+        let conns = &self.conns;
+        self.timers.sweep(conns.len(), |at, who| {
+            conns.get(who & KEY_MASK).is_some_and(|entry| entry.token.0 == who && entry.timer == Some(at))
+        });
     }
 
     /// Remembers an idle connection.
@@ -567,8 +577,7 @@ impl<'a> Reactor<'a> {
             }
             return;
         }
-        // Fields of a header go out when they are written; without this only a little later.
-        let _ = stream.set_nodelay(true);
+        net::prepare(&stream);
         let mut conn = match is_served {
             true => Conn::new(stream, peer, self.accepted, self.now),
             false => Conn::one_too_many(stream, peer, self.accepted, self.now),

@@ -28,7 +28,7 @@ pub struct Reply {
     /// As it was asked for.
     pub name: Rc<[u8]>,
     /// When that was.
-    asked: Instant,
+    pub asked: Instant,
     /// What of the file.
     pub brings: Brings,
     /// What verifies it.

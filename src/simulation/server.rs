@@ -160,6 +160,8 @@ impl Server {
         let turn = entry.conn.turn(&mut context);
         let number = entry.number;
         self.chance.step(|| format!("turn of conn-{number}: {}", in_words(turn, self.now)));
+        let is_ignored = entry.peer.borrow().was_reset && matches!(turn, Turn::Wait(_));
+        assert!(!is_ignored || entry.peer.borrow().model.speaks_v2(), "conn-{number} waits for nobody");
         if entry.is_only_late {
             let peer = entry.peer.borrow();
             assert_eq!(peer.unread(), read, "conn-{number} reads at its deadline what came before");
@@ -195,6 +197,14 @@ impl Server {
         entry.moved = moved;
     }
 
+    /// As the reactor does when another connection needs the room.
+    fn make_room(&mut self) {
+        if let Some(at) = self.conns.iter().position(|entry| entry.conn.idle_since().is_some()) {
+            self.chance.count("room made for another");
+            self.close(at, Reason::MadeRoom);
+        }
+    }
+
     fn close(&mut self, at: usize, reason: Reason) {
         let entry = self.conns.swap_remove(at);
         let number = entry.number;
@@ -204,7 +214,7 @@ impl Server {
             let end = End {
                 age: self.now - entry.opened,
                 request_timeout: self.limits.request_timeout,
-                unread: peer.unread(),
+                unread: if peer.was_flushing { 0 } else { peer.unread() },
                 saw_end: peer.saw_end,
                 was_reset: peer.was_reset,
                 was_aborted: peer.was_aborted,
@@ -212,9 +222,12 @@ impl Server {
                 is_stopping: self.stops_at.is_some(),
             };
             peer.model.closed(reason, &end);
-            assert!(entry.conn.replies >= peer.model.replies, "fewer replies counted than sent");
+            peer.model.counted(entry.conn.replies, entry.conn.bytes);
         }
         entry.conn.close(reason, &mut self.digests, Waiter(number), self.now);
+        let peer = entry.peer.borrow();
+        let keeps = !peer.was_aborted && !peer.was_reset && peer.held > 0;
+        assert!(!keeps, "conn-{number} is closed as {reason:?}, and the kernel keeps {} bytes", peer.held);
         assert_eq!(self.digests.progress(Waiter(number)), None, "conn-{number} is gone, and waits for a digest");
     }
 
@@ -319,7 +332,8 @@ impl Server {
                 self.chance.count("time that jumps");
                 self.pass(Duration::from_millis(millis));
             }
-            91..99 if self.chance.happens(2, 1) => self.disk.borrow_mut().change(),
+            91..98 if self.chance.happens(2, 1) => self.disk.borrow_mut().change(),
+            98..99 if self.chance.happens(4, 1) => self.make_room(),
             _ if self.stops_at.is_none() && self.chance.happens(12, 1) => self.stop(),
             _ => {}
         }

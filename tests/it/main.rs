@@ -42,6 +42,7 @@ mod streams;
 mod targets;
 mod threads;
 mod transfer;
+mod unread;
 mod usage;
 mod v2_changes;
 mod v2_files;

@@ -74,7 +74,9 @@ pub struct Model {
     /// Whether there was once no room on the way: frames then come when there is some, and not when they were made.
     pub was_held_up: bool,
     /// Replies that ended.
-    pub replies: u64,
+    replies: u64,
+    /// Bytes of files that came, and what stood in their place.
+    bytes: u64,
 }
 
 impl Model {
@@ -93,6 +95,7 @@ impl Model {
             ok_at: None,
             was_held_up: false,
             replies: 0,
+            bytes: 0,
         }
     }
 
@@ -134,6 +137,7 @@ impl Model {
                 body.is_wrong |= body.content.bytes(body.at)[..len] != *part;
                 body.at += len as u64;
                 body.left -= len as u64;
+                self.bytes += len as u64;
                 bytes = rest;
                 continue;
             }
@@ -314,6 +318,23 @@ impl Model {
         self.expected.is_empty() && matches!(self.place, Place::Between | Place::Over)
     }
 
+    /// Looks whether the server has counted what the kernel took, and nothing else.
+    pub fn counted(&self, replies: u64, bytes: u64) {
+        let is_exact = {
+            let disk = self.disk.borrow();
+            // Zeros in the place of bytes that are gone do not count.
+            !(0..disk.count()).any(|number| disk.name(number).is_some_and(|name| name.was_changed))
+        };
+        assert!(bytes <= self.bytes && (bytes == self.bytes || !is_exact), "{bytes} bytes counted of {}", self.bytes);
+        let is_v1_whole = match &self.place {
+            Place::Within(body) => body.left == 0,
+            // A refusal has no end that could be read.
+            _ => !self.got.is_empty(),
+        };
+        let is_right = if self.speaks_v2() { replies == self.replies } else { replies <= u64::from(is_v1_whole) };
+        assert!(is_right, "{replies} replies counted of {}, in {:?}", self.replies, self.place);
+    }
+
     /// Looks whether a connection could end for this reason.
     pub fn closed(&self, reason: Reason, end: &End) {
         let is_v2 = self.speaks_v2();
@@ -359,7 +380,7 @@ pub struct End {
     pub age: Duration,
     /// How long a request may take.
     pub request_timeout: Duration,
-    /// Bytes that arrived and were not read.
+    /// Bytes that arrived and were not read, before the server waited for nothing but its last byte to be taken.
     pub unread: usize,
     /// Whether the end of input was read.
     pub saw_end: bool,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::disk::Disk;
 use super::model::Model;
 use crate::file::ServedFile;
-use crate::net::{Closed, Io, Transport};
+use crate::net::{Closed, Flush, Io, Transport};
 use crate::proto::digest::Algorithm;
 use crate::proto::{NAME_MAX, Request, Version, Wanted, v1, v2};
 use crate::simulation::Dice;
@@ -44,8 +44,14 @@ pub struct Peer {
     /// Whether it ever takes more than fits at first.
     reads: bool,
     room: usize,
+    /// Bytes that the kernel took and the peer does not have.
+    pub held: usize,
     /// Whether the server found no room, and is to hear when there is.
     wants_room: bool,
+    /// Whether it waits until the peer has everything.
+    wants_all: bool,
+    /// Whether it has done so: what is said meanwhile is not read.
+    pub was_flushing: bool,
     /// Whether something has happened that the server is told of.
     pub edge: bool,
     /// Whether a turn found no room since this was last unset.
@@ -91,7 +97,10 @@ impl Peer {
             was_reset: false,
             reads,
             room,
+            held: 0,
             wants_room: false,
+            wants_all: false,
+            was_flushing: false,
             edge: false,
             was_blocked: false,
             finished: false,
@@ -122,7 +131,7 @@ impl Peer {
                 });
                 self.take(len);
             }
-            7 if self.goes == Goes::Reset && self.chance.happens(8, 1) => self.reset(),
+            7 if (self.goes == Goes::Reset || self.ended) && self.chance.happens(8, 1) => self.reset(),
             _ => {}
         }
     }
@@ -155,9 +164,9 @@ impl Peer {
 
     fn take(&mut self, len: usize) {
         self.room += len;
-        if len > 0 && std::mem::take(&mut self.wants_room) {
-            self.edge = true;
-        }
+        self.held = self.held.saturating_sub(len);
+        self.edge |= len > 0 && std::mem::take(&mut self.wants_room);
+        self.edge |= self.held == 0 && std::mem::take(&mut self.wants_all);
     }
 
     /// How many of so many bytes go through now.
@@ -179,6 +188,7 @@ impl Peer {
 
     fn deliver(&mut self, bytes: &[u8]) {
         self.room -= bytes.len();
+        self.held += bytes.len();
         self.moved += bytes.len() as u64;
         self.model.got(bytes, self.now, self.is_stopping);
     }
@@ -190,7 +200,8 @@ pub struct Wire(pub Rc<RefCell<Peer>>);
 impl Transport for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> Io {
         let mut peer = self.0.borrow_mut();
-        if peer.was_reset {
+        // As Linux has it: behind the end of input, reading does not tell of a reset.
+        if peer.was_reset && !peer.ended {
             return Io::Closed(Closed::Reset);
         }
         if peer.arrived.is_empty() {
@@ -241,8 +252,27 @@ impl Transport for Wire {
         }
     }
 
+    fn flush(&mut self) -> Flush {
+        let mut peer = self.0.borrow_mut();
+        if peer.was_reset {
+            return Flush::Cut;
+        }
+        if peer.held == 0 {
+            return Flush::Done;
+        }
+        peer.chance.count("end of a reply that the kernel holds");
+        (peer.wants_all, peer.was_flushing, peer.was_blocked) = (true, true, true);
+        Flush::Left(u32::try_from(peer.held).expect("little fits on the way"))
+    }
+
+    fn is_cut(&mut self) -> bool {
+        self.0.borrow().was_reset
+    }
+
     fn finish(&mut self) {
-        self.0.borrow_mut().finished = true;
+        let mut peer = self.0.borrow_mut();
+        assert_eq!(peer.held, 0, "the end before the peer has the last byte");
+        peer.finished = true;
     }
 
     fn abort(&mut self) {
