@@ -314,7 +314,7 @@ impl Beside {
                 Ok(is_target)
             }
             // It has its name, or is nobody's any more.
-            Err(failure) if !part.is_at_its_path() => {
+            Err(failure) if part.is_replaced() => {
                 if let Some(journal) = journal {
                     journal.remove_own();
                 }
@@ -322,7 +322,7 @@ impl Beside {
             }
             Err(failure) if failure.is_in_doubt => match back_to_synced(&part, journal.as_deref()) {
                 Some((offset, _)) => Err(format!(
-                    "{}; {} are kept in {}: the same command resumes there",
+                    "{}; {} are kept in {}: the same command goes on from there",
                     failure.message,
                     text::size(offset),
                     text::path(part.path())
@@ -338,7 +338,7 @@ impl Beside {
             }
             // Whole and good, and only its name cannot be had.
             Err(failure) => Err(format!(
-                "{}; all of it is kept in {}: the same command resumes there",
+                "{}; all of it is kept in {}: the same command goes on from there",
                 failure.message,
                 text::path(part.path())
             )),
@@ -366,7 +366,7 @@ impl Beside {
             // Nothing, or of no use as far as we can see, and no server has been asked.
             Beside::Unseen | Beside::Earlier { found: None, .. } => None,
             // Nothing of ours is there any more.
-            Beside::Ours { part, .. } if !part.is_at_its_path() => None,
+            Beside::Ours { part, .. } if part.is_replaced() => None,
             Beside::Ours { part, journal, kept } => match (journal, kept) {
                 (Some(_), Kept::Good(resume, _)) => Some(Left::good(&part, &resume)),
                 // The disk has not said in time how far it came.

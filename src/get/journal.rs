@@ -201,7 +201,7 @@ impl Journal {
 
     /// Removes it, unless another has taken its name: the lock on the part ends where the part becomes the target.
     pub fn remove_own(&self) {
-        if lies_at(&self.file, &self.path) {
+        if lies_at(&self.file, &self.path).unwrap_or(false) {
             // What cannot be removed means nothing without its part, and goes with the next.
             let _ = remove(&self.path);
         }

@@ -289,7 +289,7 @@ impl Part {
 
     fn move_to_target(&self, replaces: bool) -> Result<(), (&'static str, io::Error)> {
         // A lock keeps other clients away, and nobody else.
-        if !self.is_at_its_path() {
+        if !lies_at(&self.file, &self.path).map_err(|error| ("save", error))? {
             let why =
                 io::Error::other(format!("somebody has replaced {}; run the command again", text::path(&self.path)));
             return Err(("save", why));
@@ -325,7 +325,12 @@ impl Part {
 
     /// Whether what lies at its path is still this file.
     pub fn is_at_its_path(&self) -> bool {
-        lies_at(&self.file, &self.path)
+        lies_at(&self.file, &self.path).unwrap_or(false)
+    }
+
+    /// Whether something else lies at its path, or nothing. Where that cannot be told, what is there is not given up.
+    pub fn is_replaced(&self) -> bool {
+        matches!(lies_at(&self.file, &self.path), Ok(false))
     }
 
     /// Removes it and its journal, if nobody has put something else there.
@@ -351,8 +356,12 @@ pub struct CommitFailure {
 const SYNC: &str = "sync";
 
 /// Whether what lies at a path is this file, by whichever name it was opened.
-pub fn lies_at(file: &File, path: &Path) -> bool {
-    disk::stat(path).is_ok_and(|there| file.stat().is_ok_and(|ours| ours.id == there.id))
+pub fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
+    match disk::stat(path) {
+        Ok(there) => Ok(file.stat()?.id == there.id),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What to say where a file cannot have its name, since a directory has it.
@@ -365,7 +374,7 @@ pub fn is_directory(target: &Path) -> String {
 fn can_be_linked(file: &File, path: &Path) -> bool {
     match link_locked(file, path) {
         Ok(()) => {
-            if lies_at(file, path) {
+            if lies_at(file, path).unwrap_or(false) {
                 // Empty and locked: a client that finds it in this moment is told that another one is at it.
                 let _ = disk::remove(path);
             }
