@@ -150,7 +150,7 @@ struct File<'a> {
     body: &'a [u8],
     random: Random,
     has_old: bool,
-    /// Whether what the last client left was damaged: then it may come again from the beginning.
+    /// Whether what a client has left was damaged, and has not come again from the beginning since.
     is_damaged: bool,
     /// About how long it takes untroubled.
     usual: Duration,
@@ -207,7 +207,9 @@ impl File<'_> {
                     if !self.is_old() {
                         break;
                     }
-                    self.is_damaged = kills % 2 == 0 && self.damage(counts);
+                    if kills % 2 == 0 {
+                        self.is_damaged |= self.damage(counts);
+                    }
                 }
                 None => {
                     let outcome = client.finish();
@@ -301,12 +303,14 @@ impl File<'_> {
     }
 
     /// What the journal said was synced before this client began is not asked for again.
-    fn check_again(&self, outcome: &Outcome, asked: usize, synced: u64, held: u64, counts: &Counts) {
-        if self.is_damaged {
-            return;
-        }
+    fn check_again(&mut self, outcome: &Outcome, asked: usize, synced: u64, held: u64, counts: &Counts) {
         for get in self.relay.gets().split_off(asked).into_iter().flatten().flatten() {
             let offset = if get.flags & crate::harness::wire2::NO_DATA == 0 { get.offset } else { continue };
+            if self.is_damaged {
+                // A run may be killed before it has seen the damage; once it has, all of it comes again.
+                self.is_damaged = offset > 0;
+                continue;
+            }
             safe(offset >= synced, || {
                 let report = outcome.report();
                 format!("{synced} bytes were synced, and it asks from {offset} on\n{report}{}", self.relay.report())
