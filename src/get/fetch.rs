@@ -466,12 +466,8 @@ impl<'a> Fetcher<'a> {
             Stop::Again { why, connected } => (why, connected),
             // At once, and not counted: it is no failure of the server, and happens once.
             Stop::PartUnusable(why) => {
-                let line = match item.target.resume() {
-                    Some(resume) => format!("resuming at {}", text::size(resume.offset)),
-                    None => String::from("starting again"),
-                };
-                let shown = item.target.shown();
-                self.tools.progress.note(Some(item.name), &format!("cannot use the part of {shown}: {why}: {line}"));
+                let line = format!("cannot use the part of {}: {why}: starting again", item.target.shown());
+                self.tools.progress.note(Some(item.name), &line);
                 return Ok(clock::now());
             }
             stop => return Err(stop),

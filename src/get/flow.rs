@@ -305,8 +305,7 @@ impl Flow {
     /// Whether what is written may not be what will be read: not after an error that only says that there is no room.
     pub fn is_in_doubt(&self) -> bool {
         match &*lock(&self.failure) {
-            None => false,
-            Some(Failure::Unreadable(_)) => true,
+            None | Some(Failure::Unreadable(_)) => false,
             Some(Failure::Disk(error)) => {
                 !matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG))
             }

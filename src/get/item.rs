@@ -70,8 +70,6 @@ pub struct Item<'a> {
     furthest: Furthest,
     /// Whether its first bytes are of an earlier run.
     resumes_earlier_run: bool,
-    /// Whether an attempt has ended since its part could not be used.
-    was_unusable: bool,
 }
 
 /// The furthest byte from which a file could ever be resumed.
@@ -122,7 +120,6 @@ impl<'a> Item<'a> {
             is_logged: false,
             furthest: Furthest::Nowhere,
             resumes_earlier_run: false,
-            was_unusable: false,
         }
     }
 
@@ -383,10 +380,6 @@ impl<'a> Item<'a> {
                     self.furthest = Furthest::Nowhere;
                 }
                 self.target.keep(offer, stopped);
-                // The next attempt is not counted, so there is one: with what was synced, or, after that, with nothing.
-                if matches!(stop, Stop::PartUnusable(_)) && std::mem::replace(&mut self.was_unusable, true) {
-                    self.target.spoil();
-                }
                 stop
             }
             Err(other) => {

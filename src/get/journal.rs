@@ -82,9 +82,9 @@ pub enum Unusable {
     Unreadable(io::Error),
 }
 
-/// Whether an open failed for a reason that says nothing of the file.
-fn is_of_this_machine(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR))
+/// Whether an open failed since something else lies there than a file. All else may pass.
+fn is_no_file(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::NODEV))
 }
 
 impl Found {
@@ -94,8 +94,8 @@ impl Found {
         let file = match open_part(path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if is_of_this_machine(&error) => return Err(Unusable::Unreadable(error)),
-            Err(_) => return Err(Unusable::Useless("its journal cannot be opened")),
+            Err(error) if is_no_file(&error) => return Err(Unusable::Useless("its journal is none of ours")),
+            Err(error) => return Err(Unusable::Unreadable(error)),
         };
         let stat = file.stat().map_err(Unusable::Unreadable)?;
         if !(stat.is_file && stat.links == 1 && stat.owner == rustix::process::geteuid().as_raw()) {

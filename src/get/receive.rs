@@ -341,12 +341,14 @@ impl Body<'_> {
         let Some(check) = &self.check else { return Ok(None) };
         match check.poll()? {
             None => {}
-            Some(Ok(())) => self.check = None,
-            Some(Err(why)) => {
+            Some(Ok(true)) => self.check = None,
+            Some(Ok(false)) => {
                 self.check = None;
                 self.is_useless = true;
-                return Err(Stop::PartUnusable(why));
+                return Err(Stop::PartUnusable(String::from("it does not hold what was written to it")));
             }
+            // Not a reason to throw it away: the next run compares it again.
+            Some(Err(error)) => return Err(self.flow.sink.unreadable(&error)),
         }
         Ok(self.check.as_ref())
     }

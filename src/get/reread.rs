@@ -10,7 +10,6 @@ use super::receive::BLOCK_LEN;
 use super::slot::PIECE;
 use super::wait::Stop;
 use super::workers::{Pending, Worker};
-use crate::error::reason;
 use crate::pages::Pages;
 use crate::proto::tree::{Prefix, Tree};
 
@@ -75,13 +74,8 @@ impl Check {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// The outcome, once all of it is compared: why the part cannot be used, if it cannot.
-    pub fn poll(&self) -> Result<Option<Result<(), String>>, Stop> {
-        let outcome = self.pending.poll()?;
-        Ok(outcome.map(|outcome| match outcome {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(String::from("it does not hold what was written to it")),
-            Err(error) => Err(format!("it cannot be read: {}", reason(&error))),
-        }))
+    /// The outcome, once all of it is compared: whether the part holds what was written to it, or why it cannot be read.
+    pub fn poll(&self) -> Result<Option<io::Result<bool>>, Stop> {
+        self.pending.poll()
     }
 }

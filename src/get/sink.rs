@@ -64,7 +64,8 @@ impl Sink {
 
     /// What it means that bytes of an earlier attempt cannot be read again.
     pub fn unreadable(&self, error: &io::Error) -> Stop {
-        Stop::PartUnusable(format!("it cannot be read: {}", reason(error)))
+        let (Sink::File { shown, .. } | Sink::Stream { shown, .. }) = self;
+        Stop::local(format!("cannot read the part of {shown}: {}; try again, or remove it", reason(error)))
     }
 
     /// What a failed write means for the user.

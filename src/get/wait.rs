@@ -40,7 +40,7 @@ pub enum Stop {
     },
     /// All bytes came, and their digest is wrong; the middle of an error line.
     Mismatch(String),
-    /// What an earlier attempt has left on this disk cannot be used, and why; without it the next one may succeed.
+    /// What an earlier run has left on this disk is not what was written, and why; without it the next attempt may succeed.
     PartUnusable(String),
     /// Nothing that another attempt would change.
     Final(Error),

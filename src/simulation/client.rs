@@ -246,10 +246,8 @@ fn check_promises(machine: &Machine, setting: &Setting, past: &mut Past, keeps: 
         let before = [past.promised.get(name).copied(), in_this_life].into_iter().flatten();
         let before = before.filter(|(version, _)| *version == present.version()).map(|(_, offset)| offset).max();
         let is_saved = machine.disk.content(&target(name)) == Some(&present.bytes);
-        // One error does not throw away what was synced, unless it cannot be read: then all of it comes again.
-        let is_unreadable =
-            ["cannot use the part", "its journal cannot be opened"].iter().any(|why| printed.contains(why));
-        let is_lost = past.has_been_written_to || is_unreadable || past.was_robbed;
+        // No error throws away what was synced.
+        let is_lost = past.has_been_written_to || past.was_robbed;
         let is_held = keeps && !is_lost && !is_saved;
         assert!(
             !is_held || before.is_none_or(|before| now >= before),
