@@ -168,7 +168,7 @@ impl Part {
 
     /// Whether something lies where the part file of this target would.
     pub fn exists(target: &Path) -> bool {
-        disk::stat(&part_path(target)).is_ok()
+        may_be_there(&part_path(target))
     }
 
     /// Whether an earlier run has left a part file of this target, or, cut off in its last moment, only the journal.
@@ -178,7 +178,7 @@ impl Part {
 
     /// Whether there is a journal of a part of this target, be there a part or not.
     pub fn left_journal(target: &Path) -> bool {
-        disk::stat(&journal_path(&part_path(target))).is_ok()
+        may_be_there(&journal_path(&part_path(target)))
     }
 
     /// The file to write to.
@@ -354,6 +354,12 @@ pub struct CommitFailure {
 
 /// The step of a commit whose failure says that bytes may be lost (fsync(2)).
 const SYNC: &str = "sync";
+
+/// Whether something lies at a path, or that cannot be told: what may be there is looked for, and not begun over.
+fn may_be_there(path: &Path) -> bool {
+    let is_missing = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    !disk::stat(path).is_err_and(|error| is_missing(&error))
+}
 
 /// Whether what lies at a path is this file, by whichever name it was opened.
 pub fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
