@@ -304,13 +304,15 @@ impl File<'_> {
 
     /// What the journal said was synced before this client began is not asked for again.
     fn check_again(&mut self, outcome: &Outcome, asked: usize, synced: u64, held: u64, counts: &Counts) {
-        for get in self.relay.gets().split_off(asked).into_iter().flatten().flatten() {
-            let offset = if get.flags & crate::harness::wire2::NO_DATA == 0 { get.offset } else { continue };
-            if self.is_damaged {
-                // A run may be killed before it has seen the damage; once it has, all of it comes again.
-                self.is_damaged = offset > 0;
-                continue;
-            }
+        let gets = self.relay.gets().split_off(asked).into_iter().flatten().flatten();
+        let offsets: Vec<u64> =
+            gets.filter(|get| get.flags & crate::harness::wire2::NO_DATA == 0).map(|get| get.offset).collect();
+        if self.is_damaged {
+            // A run may be killed before it has seen the damage; once it has, all of it comes again.
+            self.is_damaged = !offsets.contains(&0);
+            return;
+        }
+        for offset in offsets {
             safe(offset >= synced, || {
                 let report = outcome.report();
                 format!("{synced} bytes were synced, and it asks from {offset} on\n{report}{}", self.relay.report())
