@@ -117,7 +117,9 @@ impl Server {
             let edge = std::mem::take(&mut entry.peer.borrow_mut().edge);
             let pause = entry.pause.take_if(|at| *at <= self.now).is_some();
             let timer = entry.timer.take_if(|at| *at <= self.now).is_some();
-            entry.is_only_late = !edge && !pause && (entry.is_only_late || !entry.is_queued);
+            // Who pauses for the disk may find its bytes there at any time, also at an old deadline.
+            let is_ready = edge || pause || entry.pause.is_some();
+            entry.is_only_late = !is_ready && (entry.is_only_late || !entry.is_queued);
             entry.is_queued |= edge || pause || timer;
         }
     }
