@@ -10,6 +10,7 @@
 //! - [`net`]: the bytes of a connection, without waiting.
 //! - [`root`]: a name to an open file beneath the shared directory.
 //! - [`mod@file`]: a served file's version, and reads that do not wait.
+//! - `pace`: how fast a peer moves bytes, and when that is too slow.
 //! - [`console`]: standard error, without waiting.
 //! - [`logging`]: log lines to file and console.
 //! - [`text`]: names, sizes and speeds as people see them.

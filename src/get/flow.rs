@@ -55,7 +55,7 @@ pub struct Flow {
     written: AtomicU64,
     hashing_nanos: AtomicU64,
     early_syncs: Option<EarlySyncs>,
-    failure: Mutex<Option<Failure>>,
+    failure: Mutex<Option<WriteFailure>>,
 }
 
 /// Syncs of what is written and hashed, while more comes in.
@@ -76,7 +76,7 @@ struct Marks {
 }
 
 /// Why a file cannot be written on.
-enum Failure {
+enum WriteFailure {
     /// A write or a sync failed.
     Disk(io::Error),
     /// What an earlier attempt wrote cannot be read.
@@ -148,7 +148,7 @@ impl Flow {
             return;
         }
         if let Err(error) = self.sink.write(block.bytes(), block.offset()) {
-            return self.fail(Failure::Disk(error));
+            return self.fail(WriteFailure::Disk(error));
         }
         self.digest_written(block.bytes(), block.offset());
         if let Some(end) = block.frame_end() {
@@ -196,7 +196,7 @@ impl Flow {
             match bytes.get(skip..) {
                 Some(again) if !again.is_empty() => {
                     let written = file.write_all_at(again, offset + skip as u64);
-                    written.map_err(|error| self.fail(Failure::Disk(error))).ok();
+                    written.map_err(|error| self.fail(WriteFailure::Disk(error))).ok();
                 }
                 _ => {}
             }
@@ -208,7 +208,7 @@ impl Flow {
         if let Err(error) = result
             && lock(&self.failure).is_none()
         {
-            self.fail(Failure::Unreadable(error));
+            self.fail(WriteFailure::Unreadable(error));
         }
     }
 
@@ -241,7 +241,7 @@ impl Flow {
                 journal.record(written, self.checkpoint(written));
             }
             // A failed writeback is told once (fsync(2)): the last sync might succeed.
-            Err(error) => self.fail(Failure::Disk(error)),
+            Err(error) => self.fail(WriteFailure::Disk(error)),
         }
     }
 
@@ -290,30 +290,30 @@ impl Flow {
     }
 
     /// The first failure stays.
-    fn fail(&self, failure: Failure) {
+    fn fail(&self, failure: WriteFailure) {
         lock(&self.failure).get_or_insert(failure);
     }
 
     /// What a failure means, if there has been one.
     pub fn failure(&self) -> Option<Stop> {
         lock(&self.failure).as_ref().map(|failure| match failure {
-            Failure::Disk(error) => self.sink.failure(error),
-            Failure::Unreadable(error) => self.sink.unreadable(error),
+            WriteFailure::Disk(error) => self.sink.failure(error),
+            WriteFailure::Unreadable(error) => self.sink.unreadable(error),
         })
     }
 
     /// Whether what is written may not be what will be read: not after an error that only says that there is no room.
     pub fn is_in_doubt(&self) -> bool {
         match &*lock(&self.failure) {
-            None | Some(Failure::Unreadable(_)) => false,
-            Some(Failure::Disk(error)) => {
+            None | Some(WriteFailure::Unreadable(_)) => false,
+            Some(WriteFailure::Disk(error)) => {
                 !matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG))
             }
         }
     }
 }
 
-/// Where the next early sync is due.
+/// Where the next early sync is due: each piece is synced on its own, so that the last sync is short.
 fn next_sync(offset: u64) -> u64 {
     (offset / PIECE + 1).saturating_mul(PIECE)
 }

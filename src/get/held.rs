@@ -8,6 +8,9 @@ use crate::pages::Pages;
 /// Bytes of a file that is held at most: what our server sends in one frame, and less than a millisecond of MD5.
 pub const HELD_MAX: usize = scaled(256 * 1024) as usize;
 
+// A block takes all of them at once, when a small file goes the way of a large one.
+const _: () = assert!(HELD_MAX <= super::receive::BLOCK_LEN);
+
 /// The bytes of one file after the other.
 #[derive(Default)]
 pub struct Held {

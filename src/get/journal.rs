@@ -17,16 +17,15 @@ use rustix::io::Errno;
 
 use super::disk::{self, File};
 use super::part::{folder_of, lies_at, open_part};
-use super::receive::SYNC_EVERY;
 use super::scale::scaled;
-use super::slot::{About, BOOT_MAX, Checkpoint, Entry, SLOT_LEN};
+use super::slot::{About, BOOT_MAX, Checkpoint, Entry, PIECE, SLOT_LEN};
 use crate::proto::digest::Algorithm;
 
 /// Bytes of progress between two slots that are not synced: what a kill may lose, beside what is on its way.
 const RECORD_EVERY: u64 = scaled(1 << 20);
 
 /// Bytes after which a part that is synced at all has something in it that is, also on a slow disk.
-const SYNCED_BY: u64 = 4 * SYNC_EVERY;
+const SYNCED_BY: u64 = 4 * PIECE;
 
 /// The name behind a part file's name.
 pub const SUFFIX: &str = ".state";

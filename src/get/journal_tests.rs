@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::slot::{BOOT_MAX, ORIGIN_MAX, PIECE};
+use super::super::slot::{BOOT_MAX, ORIGIN_MAX};
 use super::*;
 use crate::proto::digest::{Hasher, STATE_LEN};
 use crate::proto::tree::{Prefix, SUBTREE_LEN, Tree};

@@ -16,7 +16,7 @@ use super::journal::Journal;
 use super::reread::{Check, each_block};
 use super::scale::scaled;
 use super::sink::Sink;
-use super::slot::{Checkpoint, PIECE};
+use super::slot::Checkpoint;
 use super::wait::{SIGNAL_GRACE, Stop, Waits};
 use super::workers::{Pending, Worker, wake};
 use crate::pages::Pages;
@@ -28,9 +28,6 @@ pub const BLOCK_LEN: usize = scaled(1 << 20) as usize;
 /// Blocks between network, digest and disk at most; with all of them under way, the network waits. A kill loses what is
 /// in them: with that, and what is behind the last slot of the journal, it stays below 8 MiB.
 const BLOCKS_MAX: usize = 6;
-
-/// Bytes after which those written so far are synced, so that the last sync is short.
-pub const SYNC_EVERY: u64 = PIECE;
 
 /// With so many cores, nobody has to wait for one.
 const CORES_ENOUGH: usize = 4;

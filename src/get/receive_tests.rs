@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use signal_hook::consts::SIGINT;
 
+use super::super::slot::PIECE;
 use super::*;
 use crate::error::ExitCode;
 use crate::proto::digest::Algorithm;
@@ -50,9 +51,9 @@ fn start() -> (Waits, Receiver) {
 fn a_failed_early_sync_fails_the_file() {
     let (mut waits, receiver) = start();
     // As far as no sync is due before the last one.
-    let mut body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY - 1, &mut waits);
+    let mut body = receive(&receiver, file(UNSYNCABLE), PIECE - 1, &mut waits);
     assert!(body.finish(&mut waits).is_ok());
-    let mut body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
+    let mut body = receive(&receiver, file(UNSYNCABLE), PIECE, &mut waits);
     match body.finish(&mut waits) {
         Err(Stop::Final(error)) => assert_eq!(error.exit, ExitCode::Local, "{error}"),
         other => panic!("{other:?}"),
@@ -64,10 +65,10 @@ fn a_failed_early_sync_fails_the_file() {
 fn the_end_of_an_early_sync_is_waited_for() {
     let (mut waits, receiver) = start();
     receiver.syncer.post(|| sleep(LATE));
-    let mut body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
+    let mut body = receive(&receiver, file(UNSYNCABLE), PIECE, &mut waits);
     assert!(body.finish(&mut waits).is_err());
     receiver.syncer.post(|| sleep(LATE));
-    let body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
+    let body = receive(&receiver, file(UNSYNCABLE), PIECE, &mut waits);
     assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt(_))));
 }
 
@@ -78,10 +79,10 @@ fn what_an_attempt_leaves() {
         Ok(Stopped::Good(resumable)) => Some(resumable.offset),
         _ => None,
     };
-    let body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY, &mut waits);
+    let body = receive(&receiver, file(UNSYNCABLE), PIECE, &mut waits);
     assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt(_))), "not on the disk");
-    let body = receive(&receiver, file(UNSYNCABLE), SYNC_EVERY - 1, &mut waits);
-    assert_eq!(good(body.stop(&mut waits)), Some(SYNC_EVERY - 1), "nobody has asked");
+    let body = receive(&receiver, file(UNSYNCABLE), PIECE - 1, &mut waits);
+    assert_eq!(good(body.stop(&mut waits)), Some(PIECE - 1), "nobody has asked");
     // What was written before the disk was full is what was written.
     let body = receive(&receiver, file("/dev/full"), BLOCK_LEN as u64, &mut waits);
     assert_eq!(good(body.stop(&mut waits)), Some(0), "no room is no doubt");

@@ -537,10 +537,12 @@ impl<T: Transport> Conn<T> {
         if !self.is_announced {
             return;
         }
-        let unlogged = match self.refusals.unlogged {
+        let without_lines = |count: u64, one, many| match count {
             0 => String::new(),
-            n => format!(", {} without a line", text::count(n, "refusal", "refusals")),
+            n => format!(", {} without a line", text::count(n, one, many)),
         };
+        let unlogged = without_lines(self.refusals.unlogged_replies.into(), "reply", "replies")
+            + &without_lines(self.refusals.unlogged, "refusal", "refusals");
         log::info!(
             target: &self.label,
             "closed {}: {}, {} bytes, {:.3} s{unlogged}, reason: {reason}",
@@ -724,7 +726,9 @@ impl<T: Transport> Conn<T> {
         match cx.root.file(request.name, cx.now) {
             Ok(found) => {
                 cx.spend(REQUEST_COST);
-                self.announce();
+                if !self.is_announced && cx.log_limit.take_reply(found.file.stamp.size, cx.now) {
+                    self.announce();
+                }
                 log::debug!(target: &self.label, "request for {shown}: {} bytes", found.file.stamp.size);
                 let begin = if self.speaks_v2() { begin_v2 } else { begin_v1 };
                 let (reply, header) = begin(request, found, cx);
@@ -1028,7 +1032,11 @@ impl<T: Transport> Conn<T> {
     }
 
     fn complete(&mut self, reply: &Reply, cx: &mut Context<'_>) -> Step {
-        self.end_reply(Some((reply.what().to_string(), reply.asked)), cx);
+        let has_line = self.is_announced && cx.log_limit.take_reply(reply.bytes(), cx.now);
+        if !has_line {
+            self.refusals.unlogged_replies = self.refusals.unlogged_replies.saturating_add(1);
+        }
+        self.end_reply(has_line.then(|| (reply.what().to_string(), reply.asked)), cx);
         match self.speaks_v2() {
             true => Step::Next(State::ReadingRequest(Asking::Behind)),
             false => self.end(Reason::Complete, Farewell::Linger),

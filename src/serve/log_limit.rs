@@ -1,4 +1,5 @@
-//! How much the log says of peers that are given nothing: so much for each connection, and so much for all together.
+//! How much the log says of peers that are given little or nothing: so much for each connection, and so much for all
+//! together.
 //!
 //! A refused request of version 2 has 4 bytes, and a connection costs its peer 50 µs: with a line for each, one peer
 //! wrote 123 MB of log in a second. What has no line is counted, and the count has one.
@@ -10,44 +11,65 @@ use std::time::{Duration, Instant};
 /// MaxAuthTries 6; fail2ban bans after maxretry 5: whoever reads the log has seen enough.)
 const REFUSALS_MAX: u32 = 10;
 
-/// What a line takes of the time that all such lines have: 100 a second in the long run, 1 GB a day at most for usual
+/// What a line takes of the time that all lines of its kind have: 100 a second in the long run, 1 GB a day at most for usual
 /// names. No server that is not attacked comes near that.
 const LINE_TIME: Duration = Duration::from_millis(10);
 
-/// How far they may be ahead of it: 10,000 lines at once. (systemd-journald: RateLimitBurst=10000.)
+/// How far refusals may be ahead of it: 10,000 lines at once. (systemd-journald: RateLimitBurst=10000.)
 const BURST_TIME: Duration = Duration::from_secs(100);
+
+/// How far small replies may be: 100,000 lines at once, some 15 MB, so that a run for that many files has them all. With
+/// a line for each, one peer that asked for the size of a file again and again wrote 70 MB of log in a second.
+const REPLIES_BURST_TIME: Duration = Duration::from_secs(1000);
+
+/// Bytes of a file from which on a reply has its line whatever the others had: the log is then less than a 5,000th of what
+/// goes over the line.
+pub const LOGGED_FROM: u64 = 1 << 20;
 
 /// How often the log is told of connections that share a line.
 const SHARED_PAUSE: Duration = Duration::from_secs(10);
 
-/// The lines about peers that are given nothing, of all connections.
+/// The lines about peers that are given little or nothing, of all connections.
 pub struct LogLimit {
-    /// When the lines so far will have had their time.
+    /// When the lines so far about refusals and openings will have had their time.
     used_until: Instant,
+    /// The same of those about small replies, and the connections that bring them.
+    replies_until: Instant,
 }
 
 impl LogLimit {
     /// Nothing is logged yet.
     pub fn new(now: Instant) -> LogLimit {
-        LogLimit { used_until: now }
+        LogLimit { used_until: now, replies_until: now }
     }
 
     /// Whether there may be one more line.
     pub fn take(&mut self, now: Instant) -> bool {
-        let used_until = self.used_until.max(now);
-        let may = used_until.duration_since(now) < BURST_TIME;
-        if may {
-            self.used_until = used_until + LINE_TIME;
-        }
-        may
+        take(&mut self.used_until, BURST_TIME, now)
+    }
+
+    /// Whether there may be one more line about a reply that brings so many bytes of a file.
+    pub fn take_reply(&mut self, bytes: u64, now: Instant) -> bool {
+        bytes >= LOGGED_FROM || take(&mut self.replies_until, REPLIES_BURST_TIME, now)
     }
 }
 
-/// The refusals of one connection.
+fn take(until: &mut Instant, burst: Duration, now: Instant) -> bool {
+    let used_until = (*until).max(now);
+    let may = used_until.duration_since(now) < burst;
+    if may {
+        *until = used_until + LINE_TIME;
+    }
+    may
+}
+
+/// The refusals of one connection, and its replies without a line.
 #[derive(Default)]
 pub struct Refusals {
     logged: u32,
-    /// Those without a line of their own.
+    /// Replies without a line of their own; no more are counted than fit.
+    pub unlogged_replies: u32,
+    /// Refusals without a line of their own.
     pub unlogged: u64,
 }
 
@@ -114,6 +136,15 @@ mod tests {
         assert_eq!(taken(&mut limit, start + Duration::from_secs(1)), 100);
         assert_eq!(taken(&mut limit, start + Duration::from_secs(3)), 200);
         assert_eq!(taken(&mut limit, start + Duration::from_secs(86_400)), 10_000, "what is not used is not saved up");
+    }
+
+    #[test]
+    fn small_replies_have_a_larger_burst_and_large_ones_no_limit() {
+        let start = Instant::now();
+        let mut limit = LogLimit::new(start);
+        assert_eq!((0..200_000).filter(|_| limit.take_reply(LOGGED_FROM - 1, start)).count(), 100_000);
+        assert!((0..1000).all(|_| limit.take_reply(LOGGED_FROM, start)));
+        assert!(limit.take(start), "refusals have their own");
     }
 
     #[test]

@@ -560,7 +560,7 @@ impl<'a> Reactor<'a> {
         }
         if let Some((count, last)) = unlogged {
             let closed = conns(count);
-            log::warn!(target: "main", "closed {closed} that were sent no file, the last of {last}: too many for lines of their own");
+            log::warn!(target: "main", "closed {closed} without lines of their own, the last of {last}: too many that were sent little or nothing");
         }
     }
 

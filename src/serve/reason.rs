@@ -21,7 +21,7 @@ pub enum Reason {
     TooSlow,
     /// It was kept open after a reply, and nothing came.
     KeepAliveTimeout,
-    /// It was kept open after a reply, and others wait to be accepted.
+    /// Another connection needed its place: it was idle after a reply, or only to be told that its address has too many.
     MadeRoom,
     /// Its address has as many connections as one may have.
     TooMany,

@@ -39,6 +39,16 @@ pub struct Reply {
     waited: u64,
 }
 
+impl Reply {
+    /// Bytes of the file that it brings.
+    pub fn bytes(&self) -> u64 {
+        match self.brings {
+            Brings::Bytes { from } => self.file.stamp.size.saturating_sub(from),
+            Brings::Digest | Brings::Size => 0,
+        }
+    }
+}
+
 /// What a reply brings of a file.
 #[derive(Clone, Copy)]
 pub enum Brings {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use crate::harness::wire::{ask, dial, drain, read_to_end, request};
-use crate::harness::wire2::{Get, Peer, frame};
+use crate::harness::wire2::{Get, NO_DATA, Peer, frame};
 use crate::harness::{Scratch, Server, cores, logfile, serve, wait_for};
 
 /// Lines about refused requests that one connection has, and lines about peers that are given nothing that all have: at
@@ -16,6 +16,9 @@ use crate::harness::{Scratch, Server, cores, logfile, serve, wait_for};
 const REFUSALS_MAX: usize = 10;
 const BURST: usize = 10_000;
 const PER_SECOND: usize = 100;
+
+/// Lines about small replies that all have at once.
+const SMALL_BURST: usize = 100_000;
 
 /// N in `(N lines dropped: ...)`.
 fn told_dropped(line: &str) -> Option<usize> {
@@ -104,6 +107,32 @@ fn one_connection_has_a_few_lines_for_its_refused_requests() {
     }
 }
 
+/// One small file, asked for only by its size, again and again: so many lines, and a number.
+#[test]
+fn one_connection_has_so_many_lines_for_small_replies() {
+    let asked = SMALL_BURST + 20_000;
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    let mut peer = Peer::dial(server.addr);
+    let sender = std::thread::spawn({
+        let size_only = Get { flags: NO_DATA, offset: 999, ..Get::of("a") }.bytes();
+        let (mut stream, many) = (peer.stream.try_clone().unwrap(), size_only.repeat(asked));
+        move || stream.write_all(&many).unwrap()
+    });
+    let started = Instant::now();
+    (0..asked).for_each(|number| assert!(peer.frame().is_some(), "an answer to request {number}"));
+    let more = PER_SECOND * (started.elapsed().as_secs() as usize + 1);
+    sender.join().unwrap();
+    drop(peer);
+    wait_for("its end", || server.log().contains("reason: "));
+    let log = server.stop_content().log;
+    let sent = log.matches(" - sent ").count();
+    assert!((SMALL_BURST - 1..SMALL_BURST + more).contains(&sent), "{sent} lines, at most {more} more than the burst");
+    let closing = log.lines().find(|line| line.contains("reason: ")).unwrap();
+    assert!(closing.contains(&format!(" s, {} replies without a line, reason: complete", asked - sent)), "{closing}");
+}
+
 /// Many connections with a few refused requests each: beyond so many lines they share one, whoever is sent a file has its
 /// own, and every connection is in the log or counted.
 #[test]
@@ -135,7 +164,7 @@ fn all_peers_that_are_given_nothing_have_so_many_lines() {
     assert!(opened + refusals <= bound, "{opened} openings and {refusals} refusals in {seconds} s");
     let shared = |line: &logfile::LogLine| {
         let (number, rest) = line.message.strip_prefix("closed ")?.split_once(" connection")?;
-        rest.contains(" that were sent no file, the last of 127.0.0.1:").then(|| number.parse::<usize>().unwrap())
+        rest.contains(" without lines of their own, the last of 127.0.0.1:").then(|| number.parse::<usize>().unwrap())
     };
     let counted: usize = lines.iter().filter_map(shared).sum();
     assert_eq!(opened + counted, conns + 1, "{opened} in the log, and {counted} counted: {}", outcome.log);
