@@ -247,7 +247,8 @@ fn check_promises(machine: &Machine, setting: &Setting, past: &mut Past, keeps: 
         let before = before.filter(|(version, _)| *version == present.version()).map(|(_, offset)| offset).max();
         let is_saved = machine.disk.content(&target(name)) == Some(&present.bytes);
         // No error throws away what was synced.
-        let is_lost = past.has_been_written_to || past.was_robbed;
+        // Nor is anything held of a file that --no-clobber keeps from its name.
+        let is_lost = past.has_been_written_to || past.was_robbed || printed.contains("it has appeared meanwhile");
         let is_held = keeps && !is_lost && !is_saved;
         assert!(
             !is_held || before.is_none_or(|before| now >= before),
