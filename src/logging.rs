@@ -184,6 +184,10 @@ impl Logs {
                 format!("cannot reopen the log file {}: {}", text::path(&path), reason(&error)),
             )
         })?;
+        // The rest of a line that an old FIFO has the beginning of belongs into no other file.
+        if sink.is_mid_line && !sink.place.is(&file) {
+            sink.lose();
+        }
         let mut place = placed(file, &path);
         if let Place::File { file, is_torn, .. } = &mut place {
             // It may be the same file, which a sandbox does not let us read.
@@ -334,6 +338,12 @@ impl Sink {
 }
 
 impl Place {
+    /// Whether it is this file, by whichever name it was opened.
+    fn is(&self, other: &File) -> bool {
+        let id = |file: &File| file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        matches!(self, Place::File { file, .. } if id(file).is_some() && id(file) == id(other))
+    }
+
     /// Writes what it takes now.
     fn write(&mut self, bytes: &[u8]) -> Written {
         match self {
@@ -538,5 +548,28 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&path).expect("the log"), after);
         }
         let _ = std::fs::remove_file(&path);
+    }
+
+    /// After SIGHUP, with a file in place of a FIFO that has taken half of a line.
+    #[test]
+    fn the_rest_of_a_line_goes_into_no_other_file() {
+        let path = std::env::temp_dir().join(format!("xfer-logging-fifo-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).expect("a FIFO");
+        let reader = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
+        let file = append(&path, false).expect("it has a reader");
+        let logs = Logs { file: Sink::shared(placed(file, &path)), console: Sink::shared(Place::Nowhere) };
+        let long = "x".repeat(999);
+        (0..100).for_each(|_| lock(&logs.file).push(&format_args!("{long}")));
+        logs.flush();
+        assert!(lock(&logs.file).is_mid_line, "64 KiB are no whole lines");
+        std::fs::remove_file(&path).expect("the FIFO can be removed");
+        logs.reopen().expect("a new file");
+        lock(&logs.file).push(&format_args!("after"));
+        logs.flush();
+        let content = std::fs::read_to_string(&path).expect("the new file");
+        let _ = std::fs::remove_file(&path);
+        drop(reader);
+        assert_eq!(content, "(35 lines dropped: not written in time)\nafter\n");
     }
 }
