@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::block::Block;
 use super::clock;
 use super::disk::File;
 use super::journal::Journal;
-use super::receive::Block;
 use super::reread::each_block;
 use super::sink::Sink;
 use super::slot::{Checkpoint, PIECE};

@@ -9,7 +9,7 @@ use crate::pages::Pages;
 pub const HELD_MAX: usize = scaled(256 * 1024) as usize;
 
 // A block takes all of them at once, when a small file goes the way of a large one.
-const _: () = assert!(HELD_MAX <= super::receive::BLOCK_LEN);
+const _: () = assert!(HELD_MAX <= super::block::BLOCK_LEN);
 
 /// The bytes of one file after the other.
 #[derive(Default)]

@@ -1,6 +1,7 @@
 //! `xfer get`: from its configuration to files that are whole and verified.
 
 mod beside;
+mod block;
 mod clock;
 mod commits;
 pub(crate) mod disk;

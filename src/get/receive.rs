@@ -10,20 +10,17 @@ use std::time::Duration;
 use mio::Waker;
 use rustix::process::{getpriority_process, setpriority_process};
 
+use super::block::{BLOCK_LEN, Block};
 use super::disk::File;
 use super::flow::{Digested, Flow};
 use super::journal::Journal;
 use super::reread::{Check, each_block};
-use super::scale::scaled;
 use super::sink::Sink;
 use super::slot::Checkpoint;
 use super::wait::{SIGNAL_GRACE, Stop, Waits};
-use super::workers::{Pending, Worker, wake};
+use super::workers::{Pending, Worker};
 use crate::pages::Pages;
 use crate::proto::digest::Digest;
-
-/// Bytes of a block: small writes cost twice as much CPU on ext4.
-pub const BLOCK_LEN: usize = scaled(1 << 20) as usize;
 
 /// Blocks between network, digest and disk at most; with all of them under way, the network waits. A kill loses what is
 /// in them: with that, and what is behind the last slot of the journal, it stays below 8 MiB.
@@ -34,43 +31,6 @@ const CORES_ENOUGH: usize = 4;
 
 /// How much nicer (setpriority(2)) the threads that move bytes are than the one that hashes them; it cannot be taken back.
 const GIVES_WAY: i32 = 10;
-
-/// Room for the next bytes of a file, and then these bytes; its buffer goes home when the last thread lets go of it.
-pub struct Block {
-    buffer: Pages,
-    len: usize,
-    /// Where in the file it begins.
-    offset: u64,
-    /// Where in it the last whole frame ends, if one does.
-    frame_end: Option<usize>,
-    home: Sender<Pages>,
-    waker: Arc<Waker>,
-}
-
-impl Block {
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(..self.len).unwrap_or_default()
-    }
-
-    /// Where in the file they begin.
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// Where in the file the last whole frame in it ends, if one does.
-    pub fn frame_end(&self) -> Option<u64> {
-        self.frame_end.map(|end| self.offset + end as u64)
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // Nobody takes it back at the end of the process.
-        let _ = self.home.send(std::mem::take(&mut self.buffer));
-        wake(&self.waker);
-    }
-}
 
 /// The threads and buffers, which serve one file after the other.
 pub struct Receiver {

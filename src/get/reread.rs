@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::block::BLOCK_LEN;
 use super::disk::File;
-use super::receive::BLOCK_LEN;
 use super::slot::PIECE;
 use super::wait::Stop;
 use super::workers::{Pending, Worker};

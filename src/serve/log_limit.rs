@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const REFUSALS_MAX: u32 = 10;
 
 /// What a line takes of the time that all lines of its kind have: 100 a second in the long run, 1 GB a day at most for usual
-/// names. No server that is not attacked comes near that.
+/// names, and 15 GB for the longest that are shown. No server that is not attacked comes near that.
 const LINE_TIME: Duration = Duration::from_millis(10);
 
 /// How far refusals may be ahead of it: 10,000 lines at once. (systemd-journald: RateLimitBurst=10000.)
