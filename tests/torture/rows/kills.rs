@@ -150,7 +150,7 @@ struct File<'a> {
     body: &'a [u8],
     random: Random,
     has_old: bool,
-    /// Whether what a client has left was damaged, and has not come again from the beginning since.
+    /// Whether anything that a client has left was damaged: then it may come again from the beginning.
     is_damaged: bool,
     /// About how long it takes untroubled.
     usual: Duration,
@@ -303,13 +303,12 @@ impl File<'_> {
     }
 
     /// What the journal said was synced before this client began is not asked for again.
-    fn check_again(&mut self, outcome: &Outcome, asked: usize, synced: u64, held: u64, counts: &Counts) {
+    fn check_again(&self, outcome: &Outcome, asked: usize, synced: u64, held: u64, counts: &Counts) {
         let gets = self.relay.gets().split_off(asked).into_iter().flatten().flatten();
         let offsets: Vec<u64> =
             gets.filter(|get| get.flags & crate::harness::wire2::NO_DATA == 0).map(|get| get.offset).collect();
+        // A run may be killed before it has seen the damage, or before it has begun again because of it.
         if self.is_damaged {
-            // A run may be killed before it has seen the damage; once it has, all of it comes again.
-            self.is_damaged = !offsets.contains(&0);
             return;
         }
         for offset in offsets {
