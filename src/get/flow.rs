@@ -193,21 +193,17 @@ impl Flow {
             self.hash_bytes(bytes, offset);
             self.digest_written(bytes, offset);
             let skip = usize::try_from(rewritten_from.saturating_sub(offset)).unwrap_or(usize::MAX);
-            match bytes.get(skip..) {
-                Some(again) if !again.is_empty() => {
-                    let written = file.write_all_at(again, offset + skip as u64);
-                    written.map_err(|error| self.fail(WriteFailure::Disk(error))).ok();
-                }
-                _ => {}
+            let again = bytes.get(skip..).unwrap_or_default();
+            if !again.is_empty()
+                && let Err(error) = file.write_all_at(again, offset + skip as u64)
+            {
+                self.fail(WriteFailure::Disk(error));
+                return Err(io::ErrorKind::Interrupted.into());
             }
-            match &*lock(&self.failure) {
-                Some(_) => Err(io::ErrorKind::Interrupted.into()),
-                None => Ok(()),
-            }
+            Ok(())
         });
-        if let Err(error) = result
-            && lock(&self.failure).is_none()
-        {
+        if let Err(error) = result {
+            // Unless it was a write: the first failure stays.
             self.fail(WriteFailure::Unreadable(error));
         }
     }
