@@ -7,12 +7,13 @@ use std::cell::Cell;
 use std::fmt::{Arguments, Write as _};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use log::{LevelFilter, Record};
 use rustix::fs::OFlags;
 
@@ -25,6 +26,9 @@ const BUFFER_MAX: usize = 256 * 1024;
 
 /// Log files can name files and hosts: not for everyone on the machine.
 const LOG_MODE: u32 = 0o640;
+
+/// Processes of one number that find a name for their logs in one folder within one second.
+const SAME_NAME_MAX: u32 = 1000;
 
 /// Where the log file goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +98,7 @@ impl Logs {
     /// Opens the log file and makes both sinks the process's logger. `role` is `server` or `client`.
     pub fn start(role: &str, target: &LogTarget, verbosity: Verbosity, console: OnConsole) -> Result<Logs, Error> {
         // Both are looked up now: a server that has restricted itself may not find them later.
-        time_zone();
+        zone();
         console::with(|_| ());
         let (place, warning) = open(role, target)?;
         let logs = Logs { file: Sink::shared(place), console: Sink::shared(Place::Console) };
@@ -121,6 +125,9 @@ impl Logs {
             if console == OnConsole::DebugOnly {
                 console::print_line(&format!("xfer: {warning}"));
             }
+        }
+        if let Some(warning) = &zone().warning {
+            log::warn!(target: "main", "{warning}");
         }
         Ok(logs)
     }
@@ -218,7 +225,7 @@ fn with_line(message: &Arguments<'_>, record: &Record<'_>, take: impl FnOnce(&st
     let now = Timestamp::now();
     if *second != Some(now.as_second()) {
         *second = Some(now.as_second());
-        *stamp = now.to_zoned(time_zone()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        *stamp = local(now).strftime("%Y-%m-%d %H:%M:%S").to_string();
     }
     line.clear();
     // Into a String nothing fails.
@@ -227,11 +234,34 @@ fn with_line(message: &Arguments<'_>, record: &Record<'_>, take: impl FnOnce(&st
     CLOCK.set(clock);
 }
 
-/// The time zone of this machine with all its rules, read once. jiff itself would read it again every five minutes, and
-/// say UTC where a sandbox keeps it from that.
-fn time_zone() -> TimeZone {
-    static ZONE: OnceLock<TimeZone> = OnceLock::new();
-    ZONE.get_or_init(TimeZone::system).clone()
+/// The time zone of this process with all its rules.
+struct Zone {
+    rules: TimeZone,
+    /// If it is not the one that was asked for.
+    warning: Option<String>,
+}
+
+/// The time zone that `TZ` names, or that of this machine, read once. jiff itself would read it again every five minutes,
+/// and say UTC where a sandbox keeps it from that.
+fn zone() -> &'static Zone {
+    static ZONE: OnceLock<Zone> = OnceLock::new();
+    ZONE.get_or_init(|| match (TimeZone::try_system(), std::env::var_os("TZ")) {
+        (Ok(rules), _) => Zone { rules, warning: None },
+        // A machine that has no time zone has UTC (tzset(3)).
+        (Err(_), None) => Zone { rules: TimeZone::UTC, warning: None },
+        (Err(_), Some(named)) => {
+            let named = text::quoted(named.as_bytes());
+            let warning = format!(
+                "no time zone {named} here (TZ): the log is in UTC; check the name, or install the zones (package tzdata)"
+            );
+            Zone { rules: TimeZone::UTC, warning: Some(warning) }
+        }
+    })
+}
+
+/// A moment in the local time of this process.
+fn local(moment: Timestamp) -> Zoned {
+    moment.to_zoned(zone().rules.clone())
 }
 
 thread_local! {
@@ -415,19 +445,23 @@ fn failed(what: &str, error: &io::Error) -> Error {
     Error::new(ExitCode::Local, message)
 }
 
-/// Creates `ROLE_YYYYMMDD_HHMMSS.log`, or with `_PID` behind it where that name is taken. Never opens what is there:
-/// in a folder that others can write to, a link could lead anywhere.
+/// Creates `ROLE_YYYYMMDD_HHMMSS.log`; where that name is taken `..._PID.log`, and then `..._PID_2.log` and so on: in
+/// containers that share a folder, many processes have one number. Never opens what is there: in a folder that others can
+/// write to, a link could lead anywhere.
 fn open_in(folder: &Path, role: &str) -> io::Result<Place> {
     std::fs::create_dir_all(folder)?;
-    let stamp = Timestamp::now().to_zoned(time_zone()).strftime("%Y%m%d_%H%M%S").to_string();
-    let path = folder.join(format!("{role}_{stamp}.log"));
-    match append(&path, true) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let path = folder.join(format!("{role}_{stamp}_{}.log", std::process::id()));
-            append(&path, true).map(|file| placed(file, &path))
+    let (stamp, pid) = (local(Timestamp::now()).strftime("%Y%m%d_%H%M%S"), std::process::id());
+    let endings = [String::new(), format!("_{pid}")].into_iter();
+    let endings = endings.chain((2..=SAME_NAME_MAX).map(|number| format!("_{pid}_{number}")));
+    let mut taken = io::ErrorKind::AlreadyExists.into();
+    for ending in endings {
+        let path = folder.join(format!("{role}_{stamp}{ending}.log"));
+        match append(&path, true) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = error,
+            file => return file.map(|file| placed(file, &path)),
         }
-        file => file.map(|file| placed(file, &path)),
     }
+    Err(taken)
 }
 
 fn placed(file: File, path: &Path) -> Place {

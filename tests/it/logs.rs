@@ -74,6 +74,71 @@ fn a_log_name_that_is_taken_gets_the_process_id() {
     assert!(names.iter().all(shape), "{names:?}");
 }
 
+/// Containers that share a folder for logs: one process id, one second, and each has a log of its own. Who comes late finds
+/// the other names taken, whatever time it is.
+#[test]
+fn processes_of_one_number_have_logs_of_their_own() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    fs::create_dir(scratch.path("logs")).unwrap();
+    let now = jiff::Zoned::now();
+    // The shell takes its own number for the names that are in the way, and then becomes the client.
+    let stamps = (0..60).map(|seconds| {
+        let then = &now + jiff::SignedDuration::from_secs(seconds);
+        then.strftime("client_%Y%m%d_%H%M%S").to_string()
+    });
+    let taken: String = stamps
+        .map(|stamp| format!(": >logs/{stamp}.log; : >logs/{stamp}_$$.log; : >logs/{stamp}_$$_2.log\n"))
+        .collect();
+    let before = 3 * 60;
+    get(&scratch, server.addr).own_log().after(&taken).arg("a").run().exits(0);
+    let names = scratch.names("logs");
+    assert_eq!(names.len(), before + 1, "{names:?}");
+    let own: Vec<&String> = names.iter().filter(|name| name.ends_with("_3.log")).collect();
+    assert_eq!(own.len(), 1, "{names:?}");
+    assert!(!logfile::lines(&fs::read_to_string(scratch.path("logs").join(own[0])).unwrap()).is_empty());
+    server.stop();
+}
+
+/// The times of the lines and of the name, for each way to name a zone: a place, a file, a rule.
+#[test]
+fn the_log_is_in_the_time_zone_that_tz_names() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    let place = Path::new("/usr/share/zoneinfo/Asia/Kolkata");
+    let mut zones = vec![("<+0530>-5:30", true), ("", false), ("UTC", false)];
+    if place.exists() {
+        zones.extend([("Asia/Kolkata", true), (":Asia/Kolkata", true), ("/usr/share/zoneinfo/Asia/Kolkata", true)]);
+    } else {
+        eprintln!("not tried: names of time zones (package tzdata is not installed)");
+    }
+    for (zone, is_in_india) in zones {
+        let ahead = jiff::SignedDuration::from_mins(if is_in_india { 5 * 60 + 30 } else { 0 });
+        let local = || (jiff::Timestamp::now() + ahead).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let before = local();
+        get(&scratch, server.addr).env("TZ", zone).args(["--force", "a"]).run().exits(0);
+        let after = local();
+        let log = fs::read_to_string(scratch.path("client.log")).unwrap();
+        let last = log.lines().last().unwrap_or_default().get(..19).unwrap_or_default().to_owned();
+        assert!(before <= last && last <= after, "TZ={zone}: {last} is not in {before} to {after}:\n{log}");
+        fs::remove_file(scratch.path("client.log")).unwrap();
+    }
+    server.stop();
+}
+
+/// One that is not there is UTC, as everywhere, and the log says so.
+#[test]
+fn a_time_zone_that_is_unknown_is_told_of() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    let outcome = get(&scratch, server.addr).env("TZ", "Nowhere/At All").arg("a").run();
+    outcome.exits(0).log_has(" - main - WARN - no time zone 'Nowhere/At All' here (TZ): the log is in UTC");
+    server.stop();
+}
+
 #[test]
 fn a_named_log_file_is_used_and_appended_to() {
     let scratch = Scratch::new();
