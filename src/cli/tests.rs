@@ -1,6 +1,13 @@
 //! Command lines and what they mean.
 
-use super::*;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use super::argv::{decode, encode};
+use super::values::split_host;
+use super::{Command, parse};
+use crate::error::ExitCode;
+use crate::get::GetConfig;
 
 fn words(text: &str) -> Vec<OsString> {
     text.split(' ').map(OsString::from).collect()

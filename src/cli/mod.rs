@@ -1,0 +1,98 @@
+//! Command line to configuration: the subcommands, and what they share.
+//!
+//! A subcommand has a file; there what was typed becomes a struct by argh, and from that, with the environment and the
+//! defaults, a configuration.
+
+mod argv;
+mod environment;
+mod get;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ExitCode};
+use crate::get::GetConfig;
+use crate::logging::{LogTarget, Verbosity};
+use crate::serve::ServeConfig;
+use crate::text;
+use argv::decode;
+use environment::env_path;
+
+const DEFAULT_LOGS: &str = "logs";
+
+const USAGE: &str = "\
+Usage: xfer serve [DIR] [-p PORT] [OPTIONS]     share a directory over TCP
+       xfer get FILE... [-H HOST] [OPTIONS]     fetch files, verified
+       xfer serve --help | xfer get --help      all options
+       xfer --version
+
+Manual: xfer(1), xfer-get(1), xfer-serve(8), xfer-protocol(5).
+";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Run a server.
+    Serve(ServeConfig),
+    /// Fetch files.
+    Get(GetConfig),
+    /// Print this text on standard output and succeed.
+    Print(String),
+}
+
+/// Reads a whole command line, the program's name first.
+pub fn parse(argv: Vec<OsString>) -> Result<Command, Error> {
+    let mut args = argv.into_iter();
+    let program = args.next().unwrap_or_default();
+    let rest: Vec<OsString> = args.collect();
+    match Path::new(&program).file_name().map(OsStr::as_bytes) {
+        Some(b"xfer-serve") => return serve::serve(&rest),
+        Some(b"xfer-get") => return get::get(&rest),
+        _ => {}
+    }
+    let Some((first, rest)) = rest.split_first() else {
+        return Err(usage(format!("no command given; use serve or get\n\n{}", USAGE.trim_end())));
+    };
+    match first.as_bytes() {
+        b"serve" => serve::serve(rest),
+        b"get" => get::get(rest),
+        b"-h" | b"--help" | b"help" => Ok(Command::Print(USAGE.to_string())),
+        b"-V" | b"--version" => Ok(Command::Print(version())),
+        other => Err(usage(format!("unknown command {}: use serve or get; see xfer --help", text::quoted(other)))),
+    }
+}
+
+fn version() -> String {
+    format!("xfer {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn usage(message: impl Into<String>) -> Error {
+    Error::new(ExitCode::Usage, message)
+}
+
+fn log_target(dir: Option<String>, file: Option<String>, off: bool) -> Result<LogTarget, Error> {
+    match (dir, file, off) {
+        (None, None, true) => Ok(LogTarget::Off),
+        (Some(dir), None, false) => Ok(LogTarget::Dir(PathBuf::from(decode(&dir)))),
+        (None, Some(file), false) => Ok(LogTarget::File(PathBuf::from(decode(&file)))),
+        (None, None, false) => Ok(match env_path("XFER_LOG_DIR") {
+            Some(dir) => LogTarget::Dir(dir),
+            None => LogTarget::Default(PathBuf::from(DEFAULT_LOGS)),
+        }),
+        _ => Err(usage("--log-dir, --log-file and --no-log contradict each other; give one of them")),
+    }
+}
+
+fn verbosity(quiet: bool, verbose: bool) -> Result<Verbosity, Error> {
+    match (quiet, verbose) {
+        (true, true) => Err(usage("-q and -v contradict each other; give one of them")),
+        (true, false) => Ok(Verbosity::Quiet),
+        (false, true) => Ok(Verbosity::Verbose),
+        (false, false) => Ok(Verbosity::Normal),
+    }
+}
