@@ -268,7 +268,11 @@ pub fn has_pending(listener: &TcpListener) -> bool {
 
 /// An address as people write it: IPv4 as such, also where it came through an IPv6 socket.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        // With its zone.
+        IpAddr::V6(_) => address,
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `xfer serve`: its options, and the configuration that they mean.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -11,12 +10,10 @@ use argh::FromArgs;
 
 use super::argv::{Typed, decode, typed};
 use super::environment::env_port;
-use super::values::{
-    parse_address, parse_count, parse_drain, parse_own_port, parse_port, parse_positive, parse_seconds,
-};
+use super::values::{parse_bind, parse_count, parse_drain, parse_own_port, parse_port, parse_positive, parse_seconds};
 use super::{Command, log_target, usage, verbosity};
 use crate::error::Error;
-use crate::serve::{Limits, PerAddress, ServeConfig};
+use crate::serve::{Bind, Limits, PerAddress, ServeConfig};
 use crate::text;
 
 const DEFAULT_ROOT: &str = "server_files";
@@ -31,9 +28,9 @@ struct ServeArgs {
     /// port to listen on, 0 for a free one (default: XFER_PORT or 9999)
     #[argh(option, short = 'p', arg_name = "PORT", from_str_fn(parse_own_port))]
     port: Option<u16>,
-    /// address to listen on (default: every address, IPv6 and IPv4)
-    #[argh(option, short = 'b', arg_name = "ADDR", from_str_fn(parse_address))]
-    bind: Option<IpAddr>,
+    /// address to listen on, or localhost (default: every address, IPv6 and IPv4)
+    #[argh(option, short = 'b', arg_name = "ADDR", from_str_fn(parse_bind))]
+    bind: Option<Bind>,
     /// serve names with a component that begins with a dot, too
     #[argh(switch)]
     hidden: bool,
@@ -87,7 +84,7 @@ pub fn serve(args: &[OsString]) -> Result<Command, Error> {
         makes_dir: named.is_none(),
         dir: named.unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)),
         port: args.port.map_or_else(|| env_port(0), Ok)?,
-        bind: args.bind,
+        bind: args.bind.unwrap_or(Bind::All),
         hidden: args.hidden,
         sandbox: !args.no_sandbox,
         limits: Limits {

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use super::argv::{decode, encode};
-use super::values::split_host;
+use super::values::{parse_bind, split_host};
 use super::{Command, parse};
 use crate::error::ExitCode;
 use crate::get::GetConfig;
+use crate::serve::Bind;
 
 fn words(text: &str) -> Vec<OsString> {
     text.split(' ').map(OsString::from).collect()
@@ -45,6 +46,29 @@ fn hosts_and_ports() {
     }
     for bad in ["", ":1", "h:", "h:65536", "h:+1", "[::1", "[::1]x", "a b", "h/x"] {
         assert_eq!(split_host(bad).expect_err(bad).exit, ExitCode::Usage);
+    }
+}
+
+#[test]
+fn addresses_to_listen_on() {
+    let address = |ip: &str, zone: Option<&str>| Bind::Address {
+        ip: ip.parse().expect("an address"),
+        zone: zone.map(String::from),
+    };
+    let cases = [
+        ("127.0.0.1", address("127.0.0.1", None)),
+        ("::", address("::", None)),
+        ("[::1]", address("::1", None)),
+        ("fe80::1%eth0", address("fe80::1", Some("eth0"))),
+        ("[fe80::1%2]", address("fe80::1", Some("2"))),
+        ("localhost", Bind::Localhost),
+        ("LOCALHOST", Bind::Localhost),
+    ];
+    for (text, bind) in cases {
+        assert_eq!(parse_bind(text), Ok(bind), "{text}");
+    }
+    for bad in ["", "nas", "[::1", "::1]", "fe80::1%", "127.0.0.1%eth0", "127.0.0.1:9999", "%eth0"] {
+        assert!(parse_bind(bad).is_err_and(|message| message.starts_with("bad address ")), "{bad}");
     }
 }
 

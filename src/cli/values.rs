@@ -8,6 +8,7 @@ use super::usage;
 use crate::error::Error;
 use crate::get::ProgressMode;
 use crate::proto::digest::Algorithm;
+use crate::serve::Bind;
 use crate::text;
 
 /// `host`, `host:port`, `1.2.3.4:port`, `::1`, `[::1]` or `[::1]:port`.
@@ -54,11 +55,25 @@ pub fn parse_own_port(text: &str) -> Result<u16, String> {
     parse_port(text).map_err(|_| format!("bad port {}: give a number from 0 to 65535", text::quoted(text.as_bytes())))
 }
 
-/// An address of this machine.
-pub fn parse_address(text: &str) -> Result<IpAddr, String> {
-    text.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
-        format!("bad address {}: give an IPv4 or IPv6 address of this machine", text::quoted(text.as_bytes()))
-    })
+/// An address of this machine, of which an IPv6 one may have the zone that it is in, or `localhost`.
+pub fn parse_bind(text: &str) -> Result<Bind, String> {
+    let bad = || {
+        let shown = text::quoted(text.as_bytes());
+        format!("bad address {shown}: give an IPv4 or IPv6 address of this machine, or localhost")
+    };
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(Bind::Localhost);
+    }
+    let inner = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    let (ip, zone) = match inner.unwrap_or(text).split_once('%') {
+        Some((ip, zone)) => (ip, Some(zone.to_string())),
+        None => (inner.unwrap_or(text), None),
+    };
+    match ip.parse() {
+        Ok(ip) if zone.is_none() => Ok(Bind::Address { ip, zone }),
+        Ok(ip @ IpAddr::V6(_)) if zone.as_ref().is_some_and(|zone| !zone.is_empty()) => Ok(Bind::Address { ip, zone }),
+        _ => Err(bad()),
+    }
 }
 
 /// A whole number from 1.

@@ -1,5 +1,6 @@
 //! `xfer serve`: from its configuration to a running reactor, and what it says on the way.
 
+mod addresses;
 pub(crate) mod conn;
 pub(crate) mod digests;
 mod header;
@@ -14,7 +15,7 @@ mod timers;
 mod turns;
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,9 +26,9 @@ use rustix::process::{Resource, Rlimit};
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::net;
-use crate::proto::DEFAULT_PORT;
 use crate::root::{PrivateLog, Root};
 use crate::text;
+pub use addresses::Bind;
 use reactor::Reactor;
 use sandbox::Sandbox;
 
@@ -43,8 +44,8 @@ pub struct ServeConfig {
     pub makes_dir: bool,
     /// The port to listen on; 0 picks a free one.
     pub port: u16,
-    /// The address to listen on; without one, all of them.
-    pub bind: Option<IpAddr>,
+    /// The address to listen on.
+    pub bind: Bind,
     /// Whether names with a component that begins with a dot are served.
     pub hidden: bool,
     /// Whether the server gives up, once all is open, what it does not need.
@@ -216,32 +217,35 @@ fn inherited_descriptors() -> usize {
 }
 
 fn listen(config: &ServeConfig) -> Result<TcpListener, Error> {
-    let port = config.port;
-    let (address, result) = match config.bind {
-        Some(ip) => (SocketAddr::new(ip, port), net::listen(SocketAddr::new(ip, port), BACKLOG)),
-        None => {
-            let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-            match net::listen(any, BACKLOG) {
-                Err(error)
-                    if error.kind() != io::ErrorKind::AddrInUse && error.kind() != io::ErrorKind::PermissionDenied =>
-                {
-                    // A machine without IPv6.
-                    let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-                    (any, net::listen(any, BACKLOG))
+    let cannot_listen_at_all = |error: io::Error| failure(&format!("cannot listen on {}", config.bind), &error);
+    let addresses = config.bind.addresses(config.port).map_err(cannot_listen_at_all)?;
+    let mut failed = cannot_listen_at_all(io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        match net::listen(address, BACKLOG) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                failed = cannot_listen(address, &error);
+                // Another address would be another server.
+                if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) {
+                    break;
                 }
-                result => (any, result),
             }
         }
+    }
+    Err(failed)
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Error {
+    let advice = match (error.kind(), address) {
+        (io::ErrorKind::AddrInUse, _) => "choose another port with -p, or stop the program that has it",
+        (io::ErrorKind::PermissionDenied, _) => "ports below 1024 need a privilege; choose another with -p",
+        (io::ErrorKind::AddrNotAvailable, _) => "no interface of this machine has it; choose another with -b",
+        (_, SocketAddr::V6(address)) if address.ip().is_unicast_link_local() && address.scope_id() == 0 => {
+            "such an address needs its interface, as in -b fe80::1%eth0"
+        }
+        _ => "choose another with -b and -p",
     };
-    result.map_err(|error| {
-        let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => "choose another port with -p, or stop the program that has it",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; choose another with -p",
-            io::ErrorKind::AddrNotAvailable => "no interface of this machine has it; choose another with -b",
-            _ => "choose another with -b and -p",
-        };
-        failure(&format!("cannot listen on {address}"), &io::Error::other(format!("{}; {advice}", reason(&error))))
-    })
+    failure(&format!("cannot listen on {address}"), &io::Error::other(format!("{}; {advice}", reason(error))))
 }
 
 /// Says where the server listens, who can read what, and what to type on another machine.
@@ -251,14 +255,9 @@ fn announce(config: &ServeConfig, logs: &Logs, address: SocketAddr) {
     if let Some(path) = logs.path() {
         log::info!(target: "main", "log file {}", text::path(&path));
     }
-    let port = if address.port() == DEFAULT_PORT { String::new() } else { format!(" -p {}", address.port()) };
-    let ip = match address.ip() {
-        // Without a route there is no other machine to fetch from.
-        ip if ip.is_unspecified() => own_address().unwrap_or(Ipv4Addr::LOCALHOST.into()),
-        ip => ip,
-    };
-    let place = if ip.is_loopback() { "on this" } else { "from another" };
-    log::info!(target: "main", "to fetch {place} machine: xfer get FILE -H {ip}{port}");
+    for line in addresses::lines_to_paste(address) {
+        log::info!(target: "main", "{line}");
+    }
 }
 
 /// The line on standard output, once all is as it will be.
@@ -267,15 +266,4 @@ fn say_ready(logs: &Logs, address: SocketAddr) {
     // Programs wait for this line; one that has closed the pipe does not want it.
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
-}
-
-/// The address that this machine uses towards others. Connecting a datagram socket only asks the routing table.
-fn own_address() -> Option<IpAddr> {
-    // TEST-NET-1 and the documentation prefix (RFC 5737, RFC 3849): addresses of nobody.
-    let probes = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
-    probes.into_iter().find_map(|(from, to)| {
-        let socket = UdpSocket::bind(from).ok()?;
-        socket.connect(to).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    })
 }

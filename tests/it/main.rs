@@ -23,6 +23,7 @@ mod kills;
 mod lies;
 mod lies2;
 mod limits;
+mod listening;
 mod local_failures;
 mod log_floods;
 mod logs;
