@@ -8,9 +8,43 @@ const SHOWN_MAX: usize = 400;
 /// One binary unit step. Sizes count in 1,024 and say KB, MB, GB, as the first system and the progress bar do.
 const UNIT: f64 = 1024.0;
 
-/// A foreign text in a form that can neither move a cursor, nor reorder a line, nor begin a new one.
+/// What a terminal shows as nothing, or as if it were a space, or by reordering the line: Default_Ignorable_Code_Point
+/// (Unicode 16, DerivedCoreProperties.txt), the other format controls without a shape, every space but that of ASCII and
+/// the wide one of CJK, the line separators, and what is never a character.
+const HIDDEN: [(u32, u32); 27] = [
+    (0xa0, 0xa0),
+    (0xad, 0xad),
+    (0x34f, 0x34f),
+    (0x61c, 0x61c),
+    (0x115f, 0x1160),
+    (0x1680, 0x1680),
+    (0x17b4, 0x17b5),
+    (0x180b, 0x180f),
+    (0x2000, 0x200f),
+    (0x2028, 0x202f),
+    (0x205f, 0x206f),
+    (0x2800, 0x2800),
+    (0x3164, 0x3164),
+    (0xfdd0, 0xfdef),
+    (0xfe00, 0xfe0f),
+    (0xfeff, 0xfeff),
+    (0xffa0, 0xffa0),
+    (0xfff0, 0xfffb),
+    (0xfffe, 0xffff),
+    (0x1_3430, 0x1_343f),
+    (0x1_bca0, 0x1_bca3),
+    (0x1_d173, 0x1_d17a),
+    (0x1_fffe, 0x1_ffff),
+    (0x2_fffe, 0x2_ffff),
+    (0x3_fffe, 0x3_ffff),
+    (0xe_0000, 0xe_0fff),
+    (0xf_fffe, 0x10_ffff),
+];
+
+/// A foreign text in a form that can neither move a cursor, nor reorder a line, nor begin a new one, and hides nothing.
 ///
-/// Escaped are C0, DEL, C1, the bidirectional controls, the line separators, the backslash, and bytes that are not UTF-8.
+/// Escaped are C0, DEL, C1, the backslash, bytes that are not UTF-8, and [`HIDDEN`]: so "not found" shows what was wrong
+/// with a name that looks right. Emoji, and the scripts that need joiners, are shown as they are.
 pub fn escaped(text: &[u8]) -> String {
     Escaped { text, quote: false }.to_string()
 }
@@ -52,11 +86,14 @@ impl Escaped<'_> {
         let mut shown = 0;
         let mut used = 0;
         for chunk in self.text.utf8_chunks() {
-            for c in chunk.valid().chars() {
+            let mut before = Role::Escaped;
+            let mut chars = chunk.valid().chars().peekable();
+            while let Some(c) = chars.next() {
                 if shown == SHOWN_MAX {
                     return elided(out, used);
                 }
-                self.escape_char(out, c)?;
+                before = role(before, c, chars.peek().copied());
+                self.write_char(out, c, before)?;
                 shown += 1;
                 used += c.len_utf8();
             }
@@ -72,7 +109,7 @@ impl Escaped<'_> {
         Ok(())
     }
 
-    fn escape_char(&self, out: &mut Formatter<'_>, c: char) -> fmt::Result {
+    fn write_char(&self, out: &mut Formatter<'_>, c: char, role: Role) -> fmt::Result {
         match c {
             '\\' => out.write_str("\\\\"),
             '\'' if self.quote => out.write_str("\\'"),
@@ -80,13 +117,58 @@ impl Escaped<'_> {
             '\r' => out.write_str("\\r"),
             '\t' => out.write_str("\\t"),
             '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => write!(out, "\\x{:02x}", u32::from(c)),
-            // Bidirectional controls (Unicode UAX 9) and the two line separators.
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                write!(out, "\\u{{{:x}}}", u32::from(c))
-            }
+            _ if role == Role::Escaped => write!(out, "\\u{{{:x}}}", u32::from(c)),
             _ => out.write_char(c),
         }
     }
+}
+
+/// What a character does where it stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It is seen.
+    Seen(char),
+    /// It chooses the shape of the one before it, and is seen by that.
+    Selector,
+    /// It joins its neighbours, or keeps them apart, and is seen by that.
+    Joiner,
+    /// It would not be seen, or acts.
+    Escaped,
+}
+
+/// The role of a character between these two. One that is hidden does its work only where the scripts need it, and only
+/// once: whole texts have been hidden in rows of selectors behind an emoji.
+fn role(before: Role, c: char, after: Option<char>) -> Role {
+    if !is_hidden(c) {
+        return Role::Seen(c);
+    }
+    let has_shapes = matches!(before, Role::Seen(base) if is_joining(base) || is_symbol(base));
+    let is_joined = matches!(before, Role::Seen(base) if is_joining(base)) || before == Role::Selector;
+    match c {
+        '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' if has_shapes => {
+            Role::Selector
+        }
+        '\u{200c}' | '\u{200d}' if is_joined && after.is_some_and(is_joining) && !after.is_some_and(is_hidden) => {
+            Role::Joiner
+        }
+        _ => Role::Escaped,
+    }
+}
+
+fn is_hidden(c: char) -> bool {
+    let c = u32::from(c);
+    let at = HIDDEN.partition_point(|(_, last)| *last < c);
+    HIDDEN.get(at).is_some_and(|(first, _)| *first <= c)
+}
+
+/// Whether it is of a script, or of the emoji, in which a joiner shows: Arabic to Vedic, their extensions, and symbols.
+fn is_joining(c: char) -> bool {
+    matches!(u32::from(c), 0x600..=0x1cff | 0x2190..=0x2bff | 0xa800..=0xabff | 0x1_0a00..=0x1_1fff | 0x1_e900..=0x1_faff)
+}
+
+/// Whether it is a sign or an ideograph, some of which come in more than one shape.
+fn is_symbol(c: char) -> bool {
+    matches!(u32::from(c), 0x2010..=0x218f | 0x3001..=0x9fff | 0xf900..=0xfaff | 0x1_f000..=0x3_ffff)
 }
 
 /// Whether a byte stands for itself wherever it is shown.
@@ -139,6 +221,44 @@ mod tests {
         assert!(!shown.chars().any(char::is_control));
         assert_eq!(escaped(b"\xff\xc3ok"), "\\xff\\xc3ok");
         assert_eq!(escaped("größe ✓".as_bytes()), "größe ✓");
+    }
+
+    #[test]
+    fn what_would_not_be_seen_is_escaped() {
+        // Zero width, soft hyphen, spaces that are none, bidirectional, fillers, tags, and no character at all.
+        for c in
+            "\u{200b}\u{feff}\u{2060}\u{ad}\u{a0}\u{202f}\u{200e}\u{2066}\u{2028}\u{3164}\u{e0041}\u{fffff}".chars()
+        {
+            let shown = escaped(format!("a{c}b").as_bytes());
+            assert_eq!(shown, format!("a\\u{{{:x}}}b", u32::from(c)));
+        }
+        assert_eq!(escaped("\u{feff}a".as_bytes()), "\\u{feff}a");
+        assert!(HIDDEN.is_sorted_by(|a, b| a.0 <= a.1 && a.1 < b.0), "as the search needs it");
+    }
+
+    #[test]
+    fn what_scripts_and_emoji_need_is_shown() {
+        // Persian, Devanagari, a family, a flag with a selector and a joiner, a variant of an ideograph, a wide space.
+        let words = [
+            "می\u{200c}خواهم",
+            "क्\u{200d}ष",
+            "👨\u{200d}👩\u{200d}👧",
+            "🏳\u{fe0f}\u{200d}🌈",
+            "葛\u{e0100}",
+            "全\u{3000}角",
+        ];
+        words.iter().for_each(|word| assert_eq!(escaped(word.as_bytes()), *word));
+        // Where they do nothing, or stand for something else.
+        let cases = [
+            ("a\u{200d}b", "a\\u{200d}b"),
+            ("ß\u{200c}ü", "ß\\u{200c}ü"),
+            ("中\u{200d}文", "中\\u{200d}文"),
+            ("👍\u{200d}", "👍\\u{200d}"),
+            ("👍\u{200d}\u{200d}👍", "👍\\u{200d}\\u{200d}👍"),
+            ("a\u{fe0f}", "a\\u{fe0f}"),
+            ("👍\u{e0101}\u{e0102}\u{e0103}", "👍\u{e0101}\\u{e0102}\\u{e0103}"),
+        ];
+        cases.iter().for_each(|(text, shown)| assert_eq!(escaped(text.as_bytes()), *shown));
     }
 
     #[test]
