@@ -102,6 +102,11 @@ impl Console {
         written
     }
 
+    /// Whether nobody reads it any more.
+    pub fn is_closed(&self) -> bool {
+        self.file.is_none()
+    }
+
     /// Says that the rest of the line that was begun will not come.
     pub fn tear(&mut self) {
         self.is_torn = true;

@@ -12,6 +12,7 @@
 //! - [`mod@file`]: a served file's version, and reads that do not wait.
 //! - `pace`: how fast a peer moves bytes, and when that is too slow.
 //! - [`console`]: standard error, without waiting.
+//! - [`stdio`]: standard input and output, to the last byte.
 //! - [`logging`]: log lines to file and console.
 //! - [`text`]: names, sizes and speeds as people see them.
 //! - [`error`]: what a failed run tells its user.
@@ -34,4 +35,5 @@ pub mod root;
 pub mod serve;
 #[cfg(test)]
 mod simulation;
+pub mod stdio;
 pub mod text;

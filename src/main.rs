@@ -1,6 +1,5 @@
 //! The `xfer` program: argv in, exit code and one error line out.
 
-use std::io::Write;
 use std::process::ExitCode as Status;
 use std::sync::Arc;
 
@@ -27,10 +26,6 @@ fn run() -> Result<ExitCode, Error> {
     match cli::parse(std::env::args_os().collect())? {
         Command::Serve(config) => xfer::serve::run(config),
         Command::Get(config) => xfer::get::run(config),
-        Command::Print(text) => {
-            // A reader that has gone, as in `xfer --help | head -1`, has what it wanted.
-            let _ = std::io::stdout().lock().write_all(text.as_bytes());
-            Ok(ExitCode::Done)
-        }
+        Command::Print { text, failure } => xfer::stdio::print(&text, failure).map(|()| ExitCode::Done),
     }
 }

@@ -95,7 +95,7 @@ struct GetArgs {
 pub fn get(args: &[OsString]) -> Result<Command, Error> {
     let args: GetArgs = match typed("get", args)? {
         Typed::Args(args) => args,
-        Typed::Print(text) => return Ok(Command::Print(text)),
+        Typed::Print(text) => return Ok(Command::Print { text, failure: ExitCode::Local }),
     };
     let mut files: Vec<Vec<u8>> = args.files.iter().map(|name| decode(name).into_vec()).collect();
     if args.host.is_none() {

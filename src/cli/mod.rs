@@ -41,8 +41,13 @@ pub enum Command {
     Serve(ServeConfig),
     /// Fetch files.
     Get(GetConfig),
-    /// Print this text on standard output and succeed.
-    Print(String),
+    /// Print this text on standard output.
+    Print {
+        /// What was asked for.
+        text: String,
+        /// How the run ends when it cannot be printed.
+        failure: ExitCode,
+    },
 }
 
 /// Reads a whole command line, the program's name first.
@@ -61,8 +66,8 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Error> {
     match first.as_bytes() {
         b"serve" => serve::serve(rest),
         b"get" => get::get(rest),
-        b"-h" | b"--help" | b"help" => Ok(Command::Print(USAGE.to_string())),
-        b"-V" | b"--version" => Ok(Command::Print(version())),
+        b"-h" | b"--help" | b"help" => Ok(Command::Print { text: USAGE.to_string(), failure: ExitCode::Local }),
+        b"-V" | b"--version" => Ok(Command::Print { text: version(), failure: ExitCode::Local }),
         other => Err(usage(format!("unknown command {}: use serve or get; see xfer --help", text::quoted(other)))),
     }
 }

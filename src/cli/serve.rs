@@ -12,7 +12,7 @@ use super::argv::{Typed, decode, typed};
 use super::environment::env_port;
 use super::values::{parse_bind, parse_count, parse_drain, parse_own_port, parse_port, parse_positive, parse_seconds};
 use super::{Command, log_target, usage, verbosity};
-use crate::error::Error;
+use crate::error::{Error, ExitCode};
 use crate::serve::{Bind, Limits, PerAddress, ServeConfig};
 use crate::text;
 
@@ -76,7 +76,7 @@ struct ServeArgs {
 pub fn serve(args: &[OsString]) -> Result<Command, Error> {
     let args: ServeArgs = match typed("serve", args)? {
         Typed::Args(args) => args,
-        Typed::Print(text) => return Ok(Command::Print(text)),
+        Typed::Print(text) => return Ok(Command::Print { text, failure: ExitCode::Refused }),
     };
     let defaults = Limits::default();
     let named = served_dir(args.dir.as_deref())?;

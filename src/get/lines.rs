@@ -1,6 +1,6 @@
 //! Lines for standard error, gathered while there is something better to do: a write for each costs as much as a file.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::console;
@@ -15,12 +15,16 @@ const WAITING_MAX: usize = 16 * 1024;
 pub struct Lines(Rc<Waiting>);
 
 #[derive(Default)]
-struct Waiting(RefCell<Vec<u8>>);
+struct Waiting {
+    bytes: RefCell<Vec<u8>>,
+    /// Whether standard error did not take some that were printed, although somebody has it open.
+    is_any_lost: Cell<bool>,
+}
 
 impl Lines {
     /// Has a line printed before the next wait.
     pub fn print(&self, line: &str) {
-        let mut waiting = self.0.0.borrow_mut();
+        let mut waiting = self.0.bytes.borrow_mut();
         waiting.extend_from_slice(line.as_bytes());
         waiting.push(b'\n');
         if waiting.len() >= WAITING_MAX {
@@ -33,17 +37,23 @@ impl Lines {
     pub fn flush(&self) {
         self.0.flush();
     }
+
+    /// Whether any of what was printed so far is lost. What nobody wants to read is not.
+    pub fn is_any_lost(&self) -> bool {
+        self.0.is_any_lost.get()
+    }
 }
 
 impl Waiting {
     fn flush(&self) {
-        let waiting = self.0.take();
+        let waiting = self.bytes.take();
         #[cfg(test)]
         if machine::print(&waiting) {
             return;
         }
         if !waiting.is_empty() {
-            console::with(|console| console.print(&waiting));
+            let is_lost = console::with(|console| console.print(&waiting) < waiting.len() && !console.is_closed());
+            self.is_any_lost.set(is_lost || self.is_any_lost.get());
         }
     }
 }

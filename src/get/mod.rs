@@ -35,6 +35,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::console;
 use crate::error::{Error, ExitCode};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::proto::digest::Algorithm;
@@ -136,9 +137,28 @@ pub(crate) fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Err
     log::info!(target: "main", "fetching {files} from {server}");
     let waits = Waits::new(logs.clone())?;
     let receiver = Receiver::start(&waits);
-    let progress = Progress::new(config.progress, config.verbosity, waits.lines());
+    let lines = waits.lines();
+    let progress = Progress::new(config.progress, config.verbosity, lines.clone());
     let ledger = Ledger::new();
-    Ok(Fetcher::new(Tools { config, receiver: &receiver, waits, progress, server, ledger }).run())
+    let exit = Fetcher::new(Tools { config, receiver: &receiver, waits, progress, server, ledger }).run();
+    lines.flush();
+    match config.progress {
+        ProgressMode::Json if lines.is_any_lost() => Ok(without_all_lines(exit)),
+        _ => Ok(exit),
+    }
+}
+
+/// How a run ends whose lines for a program did not all reach standard error. They were asked for: their loss is a
+/// failure, although it stops no transfer.
+fn without_all_lines(exit: ExitCode) -> ExitCode {
+    let (exit, files) = match exit {
+        ExitCode::Done => (ExitCode::Local, "; all files are here"),
+        other => (other, ""),
+    };
+    let line = format!("lines of --progress json are lost: standard error did not take them{files}");
+    log::error!(target: "main", "{line}");
+    console::print_line(&format!("xfer: {line}"));
+    exit
 }
 
 /// Refuses, before anything else happens, names that no file here may get.

@@ -1,15 +1,15 @@
 //! Where received bytes are written: a file, or something that takes each byte once.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use super::disk::File;
 use super::wait::Stop;
 use crate::error::{Error, ExitCode, reason};
+use crate::stdio;
 
 /// Where blocks are written.
 #[derive(Clone)]
@@ -43,19 +43,10 @@ impl Sink {
                 let skip = written.load(Ordering::Acquire).saturating_sub(offset);
                 bytes = usize::try_from(skip).ok().and_then(|skip| bytes.get(skip..)).unwrap_or_default();
                 while !bytes.is_empty() {
-                    match (&**file).write(bytes) {
-                        Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                        Ok(n) => {
-                            written.fetch_add(n as u64, Ordering::AcqRel);
-                            bytes = bytes.get(n..).unwrap_or_default();
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        // Somebody has made it non-blocking. This thread has nothing else to do.
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            rustix::event::poll(&mut [PollFd::new(&**file, PollFlags::OUT)], None)?;
-                        }
-                        Err(error) => return Err(error),
-                    }
+                    // Waits if need be: this thread has nothing else to do.
+                    let n = stdio::write(&**file, bytes)?;
+                    written.fetch_add(n as u64, Ordering::AcqRel);
+                    bytes = bytes.get(n..).unwrap_or_default();
                 }
                 Ok(())
             }

@@ -14,7 +14,7 @@ mod sandbox;
 mod timers;
 mod turns;
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -27,6 +27,7 @@ use crate::error::{Error, ExitCode, reason};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::net;
 use crate::root::{PrivateLog, Root};
+use crate::stdio;
 use crate::text;
 pub use addresses::Bind;
 use reactor::Reactor;
@@ -168,7 +169,7 @@ fn serve(config: &ServeConfig, logs: &Logs) -> Result<End, Error> {
         true => Sandbox::enter(&config.dir, logs.path().as_deref()),
         false => Sandbox::none(),
     };
-    say_ready(logs, address);
+    say_ready(logs, address)?;
     reactor.run(sandbox)
 }
 
@@ -260,10 +261,13 @@ fn announce(config: &ServeConfig, logs: &Logs, address: SocketAddr) {
     }
 }
 
-/// The line on standard output, once all is as it will be.
-fn say_ready(logs: &Logs, address: SocketAddr) {
+/// The line on standard output, once all is as it will be. Programs wait for it: a server that could not print it would
+/// run unseen.
+fn say_ready(logs: &Logs, address: SocketAddr) -> Result<(), Error> {
     logs.flush();
-    // Programs wait for this line; one that has closed the pipe does not want it.
-    let mut stdout = io::stdout().lock();
-    let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
+    // A pipe that is full and that nobody reads: the signal that ends the wait is handled by the reactor.
+    if !stdio::has_room_before_signal() {
+        return Ok(());
+    }
+    stdio::print(&format!("listening on {address}\n"), ExitCode::Refused)
 }

@@ -38,6 +38,7 @@ mod sandbox;
 mod serve_signals;
 mod shared_folders;
 mod small_files;
+mod standard_output;
 mod strangers;
 mod streams;
 mod targets;
