@@ -3,18 +3,19 @@
 use std::path::PathBuf;
 
 use super::usage;
-use super::values::parse_port;
+use super::values::{HOST_FORMS, parse_port, split_host};
 use crate::error::Error;
+use crate::logging::LogTarget;
 use crate::proto::DEFAULT_PORT;
 use crate::text;
 
-/// A variable of the environment; an empty one counts as absent.
+/// A variable of the environment; an empty one counts as absent. Only what no option makes void is asked for: a broken
+/// value then fails no run.
 pub fn env_path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The same as text.
-pub fn env_text(name: &str) -> Result<Option<String>, Error> {
+fn env_text(name: &str) -> Result<Option<String>, Error> {
     match env_path(name).map(|value| value.into_os_string().into_string()) {
         Some(Ok(value)) => Ok(Some(value)),
         Some(Err(_)) => Err(usage(format!("the environment variable {name} is not UTF-8"))),
@@ -25,11 +26,32 @@ pub fn env_text(name: &str) -> Result<Option<String>, Error> {
 /// The port that XFER_PORT says, or the default one.
 pub fn env_port(least: u16) -> Result<u16, Error> {
     let Some(value) = env_text("XFER_PORT")? else { return Ok(DEFAULT_PORT) };
-    match parse_port(&value) {
-        Ok(port) if port >= least => Ok(port),
-        _ => Err(usage(format!(
-            "bad port {} in XFER_PORT: give a number from {least} to 65535",
-            text::quoted(value.as_bytes())
-        ))),
+    port_in("XFER_PORT", &value, least)
+}
+
+/// The host that XFER_HOST says, with its port if that is wanted.
+pub fn env_host(wants_port: bool) -> Result<Option<(String, Option<u16>)>, Error> {
+    let Some(value) = env_text("XFER_HOST")? else { return Ok(None) };
+    let Some((host, port)) = split_host(&value) else {
+        let shown = text::quoted(value.as_bytes());
+        return Err(usage(format!("bad host {shown} in XFER_HOST: {HOST_FORMS}")));
+    };
+    let port = port.filter(|_| wants_port).map(|port| port_in("XFER_HOST", port, 1)).transpose()?;
+    Ok(Some((host.to_string(), port)))
+}
+
+/// Where logs go if no option says so. Set and empty means nowhere.
+pub fn env_log(default: &str) -> LogTarget {
+    match std::env::var_os("XFER_LOG_DIR") {
+        Some(dir) if dir.is_empty() => LogTarget::Off,
+        Some(dir) => LogTarget::Dir(PathBuf::from(dir)),
+        None => LogTarget::Default(PathBuf::from(default)),
     }
+}
+
+fn port_in(variable: &str, value: &str, least: u16) -> Result<u16, Error> {
+    parse_port(value).ok().filter(|port| *port >= least).ok_or_else(|| {
+        let shown = text::quoted(value.as_bytes());
+        usage(format!("bad port {shown} in {variable}: give a number from {least} to 65535"))
+    })
 }

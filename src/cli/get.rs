@@ -1,20 +1,20 @@
 //! `xfer get`: its options, and the configuration that they mean.
 
-use std::ffi::{OsStr, OsString};
-use std::io::BufRead;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
-use super::argv::{Typed, decode, typed};
-use super::environment::{env_path, env_port, env_text};
-use super::values::{parse_checksum, parse_count, parse_port, parse_progress, parse_seconds, split_host};
+use super::argv::{Typed, decode, shown, typed};
+use super::environment::{env_host, env_path, env_port};
+use super::names;
+use super::values::{HOST_FORMS, parse_checksum, parse_count, parse_port, parse_progress, parse_seconds, split_host};
 use super::{Command, log_target, usage, verbosity};
-use crate::error::{Error, ExitCode, reason};
+use crate::error::{Error, ExitCode};
 use crate::get::{Existing, GetConfig, Output, ProgressMode};
 use crate::proto::digest::Algorithm;
 use crate::text;
@@ -23,9 +23,9 @@ const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_DOWNLOADS: &str = "client_downloads";
 
 /// Fetch files from a server started with 'xfer serve', verify and save them.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("-h", "--help"))]
-struct GetArgs {
+pub struct GetArgs {
     /// names of files on the server
     #[argh(positional, arg_name = "FILE")]
     files: Vec<String>,
@@ -43,7 +43,10 @@ struct GetArgs {
     output: Option<String>,
     /// read more names from F, one a line; '-' reads standard input
     #[argh(option, arg_name = "F")]
-    from_file: Option<String>,
+    from_file: Vec<String>,
+    /// names in F end with a NUL byte, as find -print0 prints them
+    #[argh(switch, short = '0')]
+    null: bool,
     /// digest that verifies the files: md5 or blake3, which is faster (default: md5)
     #[argh(option, arg_name = "ALGORITHM", from_str_fn(parse_checksum))]
     checksum: Option<Algorithm>,
@@ -101,11 +104,17 @@ pub fn get(args: &[OsString]) -> Result<Command, Error> {
     if args.host.is_none() {
         ask_about_host(&files)?;
     }
-    if let Some(list) = &args.from_file {
-        files.extend(names_from(&decode(list))?);
+    if args.null && args.from_file.is_empty() {
+        return Err(usage("-0 says how --from-file separates names; give a list with --from-file F"));
+    }
+    for list in &args.from_file {
+        files.extend(names::read(&decode(list), args.null)?);
     }
     if files.is_empty() {
-        return Err(usage("no file named; use xfer get FILE -H HOST; see xfer get --help"));
+        return Err(usage(match args.from_file.last() {
+            Some(list) => format!("no file named: there is no name in the list {}", shown(list)),
+            None => "no file named; use xfer get FILE -H HOST; see xfer get --help".to_string(),
+        }));
     }
     if args.v1 && args.checksum == Some(Algorithm::Blake3) {
         return Err(usage("--v1 and --checksum blake3 contradict each other: version 1 knows only md5"));
@@ -167,38 +176,16 @@ fn looks_like_host(word: &str) -> bool {
     }
 }
 
-/// The names in a list, one a line; empty lines do not count.
-fn names_from(list: &OsStr) -> Result<Vec<Vec<u8>>, Error> {
-    let failed = |error: std::io::Error| {
-        let shown = text::escaped(list.as_bytes());
-        Error::new(ExitCode::Local, format!("cannot read the list of names {shown}: {}", reason(&error)))
-    };
-    let reader: Box<dyn BufRead> = if list == "-" {
-        Box::new(std::io::stdin().lock())
-    } else {
-        Box::new(std::io::BufReader::new(std::fs::File::open(list).map_err(failed)?))
-    };
-    let lines: Result<Vec<Vec<u8>>, _> = reader.split(b'\n').collect();
-    let mut names = lines.map_err(failed)?;
-    for name in &mut names {
-        if name.last() == Some(&b'\r') {
-            name.pop();
-        }
-    }
-    names.retain(|name| !name.is_empty());
-    Ok(names)
-}
-
-/// Host and port of the server, from `-H HOST[:PORT]`, `-p`, the environment and the defaults, in this order.
+/// Host and port of the server, from `-H HOST[:PORT]`, `-p`, the environment and the defaults, in this order. A host that
+/// is typed stands alone: no port comes from XFER_HOST then, which is about another one.
 fn server(host: Option<String>, port: Option<u16>) -> Result<(String, u16), Error> {
-    let named = match host {
-        Some(host) => Some(host),
-        None => env_text("XFER_HOST")?,
+    let (host, own_port) = match host {
+        Some(host) => typed_host(&host)?,
+        None => env_host(port.is_none())?.unwrap_or((DEFAULT_HOST.to_string(), None)),
     };
-    let (host, own_port) = split_host(named.as_deref().unwrap_or(DEFAULT_HOST))?;
     let port = match (own_port, port) {
         (Some(a), Some(b)) if a != b => {
-            return Err(usage(format!("two ports given, {a} with the host and {b} with -p; give one of them")));
+            return Err(usage(format!("two ports given, {a} with -H and {b} with -p; give one of them")));
         }
         (Some(port), _) | (None, Some(port)) => port,
         (None, None) => env_port(1)?,
@@ -209,6 +196,16 @@ fn server(host: Option<String>, port: Option<u16>) -> Result<(String, u16), Erro
     Ok((host, port))
 }
 
+/// The value of `-H`.
+fn typed_host(typed: &str) -> Result<(String, Option<u16>), Error> {
+    let text = decode(typed).into_string().unwrap_or_default();
+    let Some((host, port)) = split_host(&text) else {
+        return Err(usage(format!("bad host {}: {HOST_FORMS}", shown(typed))));
+    };
+    let port = port.map(parse_port).transpose().map_err(usage)?;
+    Ok((host.to_string(), port))
+}
+
 fn output(dir: Option<String>, path: Option<String>, files: usize) -> Result<Output, Error> {
     match (path.map(|path| decode(&path)), dir) {
         (Some(_), Some(_)) => Err(usage("-o and -d contradict each other; give one of them")),
@@ -216,6 +213,9 @@ fn output(dir: Option<String>, path: Option<String>, files: usize) -> Result<Out
         (Some(path), None) if path == "-" => Ok(Output::Stdout),
         (Some(path), None) if path.is_empty() || path.as_bytes().ends_with(b"/") => {
             Err(usage(format!("-o {} names no file; use -d to save into a folder", text::quoted(path.as_bytes()))))
+        }
+        (None, Some(dir)) if dir.is_empty() => {
+            Err(usage("-d '' names no folder; for the folder that you are in: -d ."))
         }
         (Some(path), None) => Ok(Output::Path(PathBuf::from(path))),
         (None, Some(dir)) => Ok(Output::Dir(PathBuf::from(decode(&dir)))),

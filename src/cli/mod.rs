@@ -6,6 +6,7 @@
 mod argv;
 mod environment;
 mod get;
+mod names;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use crate::logging::{LogTarget, Verbosity};
 use crate::serve::ServeConfig;
 use crate::text;
 use argv::decode;
-use environment::env_path;
+use environment::env_log;
 
 const DEFAULT_LOGS: &str = "logs";
 
@@ -66,6 +67,8 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Error> {
     match first.as_bytes() {
         b"serve" => serve::serve(rest),
         b"get" => get::get(rest),
+        b"help" if rest.iter().any(|word| word == "serve") => serve::serve(&["--help".into()]),
+        b"help" if rest.iter().any(|word| word == "get") => get::get(&["--help".into()]),
         b"-h" | b"--help" | b"help" => Ok(Command::Print { text: USAGE.to_string(), failure: ExitCode::Local }),
         b"-V" | b"--version" => Ok(Command::Print { text: version(), failure: ExitCode::Local }),
         other => Err(usage(format!("unknown command {}: use serve or get; see xfer --help", text::quoted(other)))),
@@ -80,15 +83,16 @@ fn usage(message: impl Into<String>) -> Error {
     Error::new(ExitCode::Usage, message)
 }
 
+/// Where the log goes, from the options and the environment.
 fn log_target(dir: Option<String>, file: Option<String>, off: bool) -> Result<LogTarget, Error> {
+    let nothing = |option: &str, what: &str| usage(format!("{option} '' names no {what}; to write no log: --no-log"));
     match (dir, file, off) {
+        (Some(dir), None, false) if dir.is_empty() => Err(nothing("--log-dir", "folder")),
+        (None, Some(file), false) if file.is_empty() => Err(nothing("--log-file", "file")),
         (None, None, true) => Ok(LogTarget::Off),
         (Some(dir), None, false) => Ok(LogTarget::Dir(PathBuf::from(decode(&dir)))),
         (None, Some(file), false) => Ok(LogTarget::File(PathBuf::from(decode(&file)))),
-        (None, None, false) => Ok(match env_path("XFER_LOG_DIR") {
-            Some(dir) => LogTarget::Dir(dir),
-            None => LogTarget::Default(PathBuf::from(DEFAULT_LOGS)),
-        }),
+        (None, None, false) => Ok(env_log(DEFAULT_LOGS)),
         _ => Err(usage("--log-dir, --log-file and --no-log contradict each other; give one of them")),
     }
 }

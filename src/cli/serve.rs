@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 use super::argv::{Typed, decode, typed};
 use super::environment::env_port;
@@ -19,9 +19,9 @@ use crate::text;
 const DEFAULT_ROOT: &str = "server_files";
 
 /// Share a directory over TCP, to be fetched with 'xfer get'.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("-h", "--help"))]
-struct ServeArgs {
+pub struct ServeArgs {
     /// directory to share (default: server_files, made if missing)
     #[argh(positional, arg_name = "DIR")]
     dir: Option<String>,
@@ -107,6 +107,9 @@ pub fn serve(args: &[OsString]) -> Result<Command, Error> {
 /// The directory to serve, if it was named.
 fn served_dir(named: Option<&str>) -> Result<Option<PathBuf>, Error> {
     let Some(named) = named else { return Ok(None) };
+    if named.is_empty() {
+        return Err(usage("'' names no directory; to share the one that you are in: xfer serve ."));
+    }
     let dir = PathBuf::from(decode(named));
     if !dir.exists() && parse_port(named).is_ok() {
         return Err(usage(format!(

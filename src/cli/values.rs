@@ -4,41 +4,28 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::usage;
-use crate::error::Error;
+use super::argv::shown;
 use crate::get::ProgressMode;
 use crate::proto::digest::Algorithm;
 use crate::serve::Bind;
-use crate::text;
 
-/// `host`, `host:port`, `1.2.3.4:port`, `::1`, `[::1]` or `[::1]:port`.
-pub fn split_host(text: &str) -> Result<(String, Option<u16>), Error> {
-    let port_of = |port: &str| parse_port(port).map_err(usage);
-    let (host, port) = if let Some(inner) = text.strip_prefix('[') {
-        match inner.split_once(']') {
-            Some((host, "")) => (host, None),
-            Some((host, rest)) => match rest.strip_prefix(':') {
-                Some(port) => (host, Some(port_of(port)?)),
-                None => return Err(bad_host(text)),
-            },
-            None => return Err(bad_host(text)),
-        }
-    } else {
-        match text.split_once(':') {
-            // More than one colon and no brackets: an IPv6 address.
-            Some((_, rest)) if rest.contains(':') => (text, None),
-            Some((host, port)) => (host, Some(port_of(port)?)),
-            None => (text, None),
-        }
+/// What may be given as a host.
+pub const HOST_FORMS: &str = "give NAME, ADDRESS, NAME:PORT or [IPv6]:PORT";
+
+/// What `host`, `host:port`, `1.2.3.4:port`, `::1`, `[::1]` or `[::1]:port` says, the port as it is written.
+pub fn split_host(text: &str) -> Option<(&str, Option<&str>)> {
+    let (host, port) = match (text.strip_prefix('['), text.split_once(':')) {
+        (Some(inner), _) => match inner.split_once(']')? {
+            (host, "") => (host, None),
+            (host, rest) => (host, Some(rest.strip_prefix(':')?)),
+        },
+        // More than one colon and no brackets: an IPv6 address.
+        (None, Some((_, rest))) if rest.contains(':') => (text, None),
+        (None, Some((host, port))) => (host, Some(port)),
+        (None, None) => (text, None),
     };
-    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
-        return Err(bad_host(text));
-    }
-    Ok((host.to_string(), port))
-}
-
-fn bad_host(text: &str) -> Error {
-    usage(format!("bad host {}: give NAME, ADDRESS, NAME:PORT or [IPv6]:PORT", text::quoted(text.as_bytes())))
+    let is_host = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
+    is_host.then_some((host, port))
 }
 
 /// A port, 0 too.
@@ -46,19 +33,19 @@ pub fn parse_port(text: &str) -> Result<u16, String> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match text.parse() {
         Ok(port) if digits => Ok(port),
-        _ => Err(format!("bad port {}: give a number from 1 to 65535", text::quoted(text.as_bytes()))),
+        _ => Err(format!("bad port {}: give a number from 1 to 65535", shown(text))),
     }
 }
 
 /// A port to listen on, which may be left to the kernel.
 pub fn parse_own_port(text: &str) -> Result<u16, String> {
-    parse_port(text).map_err(|_| format!("bad port {}: give a number from 0 to 65535", text::quoted(text.as_bytes())))
+    parse_port(text).map_err(|_| format!("bad port {}: give a number from 0 to 65535", shown(text)))
 }
 
 /// An address of this machine, of which an IPv6 one may have the zone that it is in, or `localhost`.
 pub fn parse_bind(text: &str) -> Result<Bind, String> {
     let bad = || {
-        let shown = text::quoted(text.as_bytes());
+        let shown = shown(text);
         format!("bad address {shown}: give an IPv4 or IPv6 address of this machine, or localhost")
     };
     if text.eq_ignore_ascii_case("localhost") {
@@ -78,12 +65,12 @@ pub fn parse_bind(text: &str) -> Result<Bind, String> {
 
 /// A whole number from 1.
 pub fn parse_positive(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| format!("bad number {}: give a whole number from 1", text::quoted(text.as_bytes())))
+    text.parse().map_err(|_| format!("bad number {}: give a whole number from 1", shown(text)))
 }
 
 /// A whole number from 0.
 pub fn parse_count(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("bad number {}: give a whole number from 0", text::quoted(text.as_bytes())))
+    text.parse().map_err(|_| format!("bad number {}: give a whole number from 0", shown(text)))
 }
 
 /// Seconds, whole or not, above zero and at most a year.
@@ -91,7 +78,7 @@ pub fn parse_seconds(text: &str) -> Result<Duration, String> {
     const YEAR: f64 = 365.0 * 86_400.0;
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= YEAR => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("bad time {}: give seconds above 0, such as 10 or 0.5", text::quoted(text.as_bytes()))),
+        _ => Err(format!("bad time {}: give seconds above 0, such as 10 or 0.5", shown(text))),
     }
 }
 
@@ -110,7 +97,7 @@ pub fn parse_progress(text: &str) -> Result<ProgressMode, String> {
         "always" => Ok(ProgressMode::Always),
         "never" => Ok(ProgressMode::Never),
         "json" => Ok(ProgressMode::Json),
-        _ => Err(format!("bad choice {}: give auto, always, never or json", text::quoted(text.as_bytes()))),
+        _ => Err(format!("bad choice {}: give auto, always, never or json", shown(text))),
     }
 }
 
@@ -119,6 +106,6 @@ pub fn parse_checksum(text: &str) -> Result<Algorithm, String> {
     match text {
         "md5" => Ok(Algorithm::Md5),
         "blake3" => Ok(Algorithm::Blake3),
-        _ => Err(format!("bad choice {}: give md5 or blake3", text::quoted(text.as_bytes()))),
+        _ => Err(format!("bad choice {}: give md5 or blake3", shown(text))),
     }
 }

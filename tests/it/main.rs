@@ -24,6 +24,7 @@ mod lies;
 mod lies2;
 mod limits;
 mod listening;
+mod lists;
 mod local_failures;
 mod log_floods;
 mod logs;

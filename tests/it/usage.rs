@@ -214,6 +214,122 @@ fn options_win_over_the_environment() {
     server.stop_content();
 }
 
+/// A run with these variables and these options, which have spaces between them.
+fn with_env(scratch: &Scratch, variables: &str, options: &str) -> Outcome {
+    let program = Program::xfer(scratch).args(["get", "a", "--force", "--no-log", "--retries", "1", "-d", "out"]);
+    let program = program.args(options.split_whitespace());
+    let variables = variables.split_whitespace().map(|variable| variable.split_once('=').unwrap());
+    variables.fold(program, |program, (name, value)| program.env(name, value)).run()
+}
+
+#[test]
+fn an_option_wins_over_each_part_of_a_variable() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    let dead = ClosedPort::new();
+    let (here, elsewhere) = (server.addr, dead.addr);
+    let (port, dead_port) = (here.port(), elsewhere.port());
+    let cases = [
+        // The host from the one, the port from the other.
+        (format!("XFER_HOST={elsewhere}"), format!("-p {port}")),
+        // A port that belongs to another host is none of this one.
+        (format!("XFER_HOST={elsewhere} XFER_PORT={port}"), format!("-H {}", here.ip())),
+        // What stands with the host is about that host.
+        (format!("XFER_HOST={here} XFER_PORT={dead_port}"), String::new()),
+        (format!("XFER_HOST={} XFER_PORT={dead_port}", here.ip()), format!("-p {port}")),
+        // What a run does not use fails none.
+        (String::from("XFER_HOST=no/host XFER_PORT=many"), format!("-H {here}")),
+        (format!("XFER_HOST={}:many XFER_PORT=many", here.ip()), format!("-p {port}")),
+        (format!("XFER_HOST={here} XFER_PORT=many"), String::new()),
+        (format!("XFER_HOST={}:0", here.ip()), format!("-p {port}")),
+        // Set and empty is not set.
+        (format!("XFER_HOST= XFER_PORT={port} XFER_DOWNLOAD_DIR="), String::new()),
+        (String::from("XFER_HOST= XFER_PORT="), format!("-H {here} -p {port}")),
+    ];
+    for (variables, options) in cases {
+        let outcome = with_env(&scratch, &variables, &options);
+        outcome.assert(outcome.status.success(), &format!("{variables:?} {options:?}")).stderr_has("verified");
+    }
+    server.stop_content();
+}
+
+#[test]
+fn mistakes_in_the_environment_name_the_variable() {
+    let scratch = Scratch::new();
+    for (variables, options, line) in [
+        ("XFER_HOST=no/host", "", "bad host 'no/host' in XFER_HOST: give NAME, "),
+        ("XFER_HOST=no/host", "-p 1", "bad host 'no/host' in XFER_HOST: give NAME, "),
+        ("XFER_HOST=nas:many", "", "bad port 'many' in XFER_HOST: give a number from 1 to 65535"),
+        ("XFER_HOST=nas:0", "", "bad port '0' in XFER_HOST: give a number from 1 to 65535"),
+        ("XFER_HOST=nas:8080 XFER_PORT=many", "-H nas", "bad port 'many' in XFER_PORT: give a number"),
+        ("", "-H nas:8080 -p 9779", "two ports given, 8080 with -H and 9779 with -p; give one of them"),
+    ] {
+        with_env(&scratch, variables, options).exits(2).has_one_error_line().stderr_has(line);
+    }
+}
+
+#[test]
+fn a_log_folder_that_is_set_and_empty_is_no_log() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let serve = Program::xfer(&scratch).args(["serve", "files", "-b", "127.0.0.1", "-p", "0"]);
+    let server = Server::start(serve.env("XFER_LOG_DIR", ""));
+    let program = plain_get(&scratch, server.addr).own_log().args(["-d", "out", "a"]).env("XFER_LOG_DIR", "");
+    program.run().exits(0);
+    server.stop_content();
+    assert_eq!(scratch.names(""), ["files", "out"], "no log, and no folder for it");
+}
+
+/// Nor an option for a value: as getopt(3) has it.
+#[test]
+fn a_value_is_never_taken_for_an_option() {
+    let scratch = Scratch::new();
+    ["a", "ool", "false", "help", "-x"].iter().for_each(|name| drop(scratch.share(name, name.as_bytes())));
+    let server = Server::of(&scratch);
+    let run = |args: &[&str]| plain_get(&scratch, server.addr).args(args).run();
+    for folder in ["-pool", "--help", "-h", "--", "--x=y"] {
+        let outcome = run(&["a", "-d", folder]);
+        outcome.exits(0).prints_nothing_on_stdout().stderr_lacks(" of ");
+        assert_eq!(scratch.names(folder), ["a"]);
+    }
+    for path in ["--x=y.txt", "--version", "-q", "-ool"] {
+        run(&["a", "-o", path]).exits(0).prints_nothing_on_stdout();
+        assert_eq!(fs::read(scratch.path(path)).unwrap(), b"a");
+    }
+    for switch in ["--no-sync=false", "--force=no", "--v1="] {
+        let outcome = run(&["a", switch, "-d", "never"]);
+        outcome.exits(2).has_one_error_line().stderr_has("takes no value");
+    }
+    run(&["help", "-d", "out"]).exits(0).stderr_has("saved out/help: ");
+    run(&["-vd", "out", "--", "-x"]).exits(0).stderr_has("saved out/-x: ");
+    assert!(!scratch.path("never").exists() && !scratch.path("ool").exists());
+    server.stop_content();
+}
+
+/// Anywhere, of every value.
+#[test]
+fn an_empty_value_is_answered_with_what_to_do() {
+    let scratch = Scratch::new();
+    for args in [
+        &["get", "a", "-d", ""][..],
+        &["get", "a", "-o", ""],
+        &["get", "a", "-H", ""],
+        &["get", "a", "--port="],
+        &["get", "a", "--log-dir", ""],
+        &["get", "a", "--log-file="],
+        &["get", "--from-file", ""],
+        &["get", ""],
+        &["serve", ""],
+        &["serve", "files", "-b", ""],
+        &["serve", "files", "--log-dir="],
+        &["serve", "files", "--drain="],
+    ] {
+        xfer(&scratch, args).exits(2).has_one_error_line().prints_nothing_on_stdout().stderr_has("''");
+    }
+    assert_eq!(scratch.names(""), ["files"], "a mistake makes no folder and no log");
+}
+
 #[test]
 fn a_bad_port_in_the_environment_is_a_mistake() {
     let scratch = Scratch::new();
