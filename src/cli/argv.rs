@@ -156,6 +156,12 @@ fn take_letters<'a>(
     letters: &str,
     more: &mut impl Iterator<Item = String>,
 ) -> Result<Option<Sorted<'a>>, String> {
+    // getopt(3) would save into the folder `ir`, or print the help for a host.
+    if letters.len() > 1 && flags.iter().any(|flag| flag.long.strip_prefix("--") == Some(letters) && letters != "help")
+    {
+        let word = format!("-{letters}");
+        return Err(unknown(flags, &word, &word));
+    }
     let mut rest = letters.chars();
     while let Some(letter) = rest.next() {
         let name = format!("-{letter}");
