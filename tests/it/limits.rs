@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::wire::{ask, dial, dial_from, dial_slowly, drain, metadata, read_head, read_to_end, request};
-use crate::harness::{Running, Scratch, Server, cores, get, process, serve, wait_for};
+use crate::harness::{Running, Scratch, Server, cores, get, plain_get, process, serve, wait_for};
 use crate::scripted_server::ScriptedServer;
 
 /// More than the kernel takes in for a reader that does not read.
@@ -166,7 +166,11 @@ fn at_rest_nobody_spins() {
     get(&scratch, server.addr).arg("a").run().exits(0);
     let body = [b"OK".to_vec(), metadata("b", &[0; 5000]), vec![0; 1000]].concat();
     let stalling = [Vec::new(), b"OK".to_vec(), body].map(ScriptedServer::stalling_after);
-    let clients = stalling.each_ref().map(|stalling| get(&scratch, stalling.addr).args(["--force", "b"]).spawn());
+    // Each into a file of its own: two of one would find its part locked, and not connect.
+    let clients = stalling.each_ref().map(|stalling| {
+        let path = format!("b-{}", stalling.addr.port());
+        plain_get(&scratch, stalling.addr).args(["-o", &path, "b"]).spawn()
+    });
     for stalling in &stalling {
         wait_for("the client", || stalling.connections() >= 1);
     }
