@@ -399,7 +399,8 @@ impl Left {
 /// The journal of a file that is large enough for one and can be resumed. Without one, a later run begins at the
 /// beginning; that is no reason to fail.
 fn new_journal(part: &Part, offer: &Offer) -> Option<Arc<Journal>> {
-    if offer.attributes.is_none() || offer.about.size < JOURNAL_FROM {
+    // A later run could not tell whether this one still uses it.
+    if offer.attributes.is_none() || offer.about.size < JOURNAL_FROM || !part.is_locked() {
         return None;
     }
     let path = part.journal_path();

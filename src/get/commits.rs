@@ -110,6 +110,8 @@ struct Syncs {
     ended: u64,
     /// The last one that succeeded, and why the last one that did not failed.
     succeeded: u64,
+    /// Whether the file system of that one can sync folders.
+    has_effect: bool,
     failure: Option<Arc<io::Error>>,
 }
 
@@ -119,8 +121,8 @@ impl Folder {
         Arc::new(Folder { path: path.to_path_buf(), syncs: Mutex::default(), ended: Condvar::new() })
     }
 
-    /// Waits until every name that was there at the call is on the disk.
-    pub fn sync(&self) -> io::Result<()> {
+    /// Waits until every name that was there at the call is on the disk; whether the file system can do that.
+    pub fn sync(&self) -> io::Result<bool> {
         let mut syncs = self.lock();
         // One that is under way may have begun before our name was there.
         let ours = syncs.begun + 1;
@@ -133,7 +135,7 @@ impl Folder {
                 syncs = self.lock();
                 syncs.ended = number;
                 match result {
-                    Ok(()) => syncs.succeeded = number,
+                    Ok(has_effect) => (syncs.succeeded, syncs.has_effect) = (number, has_effect),
                     Err(error) => syncs.failure = Some(Arc::new(error)),
                 }
                 self.ended.notify_all();
@@ -143,7 +145,7 @@ impl Folder {
         }
         match &syncs.failure {
             Some(error) if syncs.succeeded < ours => Err(io::Error::new(error.kind(), Arc::clone(error))),
-            _ => Ok(()),
+            _ => Ok(syncs.has_effect),
         }
     }
 
@@ -162,7 +164,7 @@ mod tests {
         let folder = Folder::new(&std::env::temp_dir());
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
-                scope.spawn(|| (0..50).for_each(|_| folder.sync().expect("a temporary folder can be synced")));
+                scope.spawn(|| (0..50).for_each(|_| assert!(folder.sync().expect("a temporary folder can be synced"))));
             }
         });
         let syncs = folder.lock();

@@ -8,18 +8,26 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, Timespec, Timestamps,
+    UTIME_OMIT,
+};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::unsupported::Feature;
 use crate::proto::Mtime;
 #[cfg(test)]
 use crate::simulation::machine;
+use crate::text;
 
 /// linux/fs.h; Linux 6.14.
 const RWF_DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// Without following a link, waiting for the other end of a FIFO, or getting a terminal.
 const AS_IT_LIES: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Bytes of a file name at most, on every file system in use (NAME_MAX of Linux).
+pub const NAME_MAX: usize = 255;
 
 /// A time of a file, in seconds and nanoseconds.
 pub type Time = (i64, i64);
@@ -126,14 +134,26 @@ impl File {
         with!(self, |file| file.set_len(len), |disk, handle| disk.set_len(handle, len))
     }
 
-    /// Waits until its bytes are on the disk.
+    /// Waits until its bytes are on the disk, where its file system can do that.
     pub fn sync_data(&self) -> io::Result<()> {
-        with!(self, |file| file.sync_data(), |disk, handle| disk.sync(handle))
+        let result = with!(self, |file| file.sync_data(), |disk, handle| disk.sync(handle));
+        Feature::SyncFile.tolerate(result, || self.shown_folder()).map(drop)
     }
 
-    /// Waits until all of it is on the disk.
+    /// Waits until all of it is on the disk, where its file system can do that.
     pub fn sync_all(&self) -> io::Result<()> {
-        with!(self, |file| file.sync_all(), |disk, handle| disk.sync(handle))
+        let result = with!(self, |file| file.sync_all(), |disk, handle| disk.sync(handle));
+        Feature::SyncFile.tolerate(result, || self.shown_folder()).map(drop)
+    }
+
+    /// Its folder, for a person, as far as that can be told (proc(5), /proc/pid/fd).
+    fn shown_folder(&self) -> String {
+        let path = with!(
+            self,
+            |file| std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default(),
+            |_disk, _handle| std::path::PathBuf::new()
+        );
+        path.parent().map_or_else(|| String::from("this folder"), text::path)
     }
 
     /// Sets its permission bits.
@@ -156,13 +176,13 @@ impl File {
         with!(self, |file| rustix::fs::flock(file, operation), |disk, handle| disk.lock(handle))
     }
 
-    /// Bytes free on its disk.
+    /// Bytes free on its disk, if that is known: some file systems fill in nothing (FUSE without statfs).
     pub fn free_space(&self) -> Option<u64> {
         with!(
             self,
             |file| {
                 let stat = rustix::fs::fstatvfs(file).ok()?;
-                Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+                (stat.f_blocks > 0 && stat.f_frsize > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize))
             },
             |disk, _handle| disk.free_space()
         )
@@ -243,6 +263,22 @@ pub fn stat(path: &Path) -> io::Result<Stat> {
     std::fs::symlink_metadata(path).map(Stat::from)
 }
 
+/// Whether something is mounted at a path, as far as the kernel tells (statx(2), Linux 5.8).
+pub fn is_mount_point(path: &Path) -> bool {
+    simulated!(|_| false);
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    rustix::fs::statx(CWD, path, flags, StatxFlags::empty())
+        .is_ok_and(|there| there.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Bytes of a name in a folder at most. File systems with longer ones also tell a number that counts something else (FAT:
+/// 1530), and some tell none.
+pub fn name_max(folder: &Path) -> usize {
+    simulated!(|_| NAME_MAX);
+    let told = rustix::fs::statvfs(folder).ok().and_then(|stat| usize::try_from(stat.f_namemax).ok());
+    told.filter(|told| (1..NAME_MAX).contains(told)).unwrap_or(NAME_MAX)
+}
+
 /// Renames, in place of whatever has the new name.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     simulated!(|disk| disk.rename(from, to, true).map_err(io::Error::from));
@@ -253,9 +289,16 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
     simulated!(|disk| disk.rename(from, to, false).map_err(io::Error::from));
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Not on every file system (rename(2)); those that cannot do it have hard links.
-        Err(Errno::INVAL | Errno::NOSYS) => std::fs::hard_link(from, to).and_then(|()| std::fs::remove_file(from)),
-        result => Ok(result?),
+        Err(errno) if Feature::ExclusiveRename.is_missing(errno) => {}
+        result => return Ok(result?),
+    }
+    if Feature::HardLink.tolerate(std::fs::hard_link(from, to), || text::path(to))? {
+        return std::fs::remove_file(from);
+    }
+    match std::fs::symlink_metadata(to) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => std::fs::rename(from, to),
+        Err(error) => Err(error),
     }
 }
 
@@ -271,8 +314,12 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)
 }
 
-/// Waits until the names in a folder are on the disk.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
+/// Waits until the names in a folder are on the disk; whether its file system can do that.
+pub fn sync_folder(path: &Path) -> io::Result<bool> {
+    Feature::SyncFolder.tolerate(sync_folder_or_fail(path), || text::path(path))
+}
+
+fn sync_folder_or_fail(path: &Path) -> io::Result<()> {
     simulated!(|disk| disk.sync_folder(path));
     std::fs::File::open(path)?.sync_all()
 }

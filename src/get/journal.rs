@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use rustix::io::Errno;
 
 use super::disk::{self, File};
-use super::part::{folder_of, lies_at, open_part};
+use super::part::{folder_of, is_ours, lies_at, open_part};
 use super::scale::scaled;
 use super::slot::{About, BOOT_MAX, Checkpoint, Entry, PIECE, SLOT_LEN};
 use crate::proto::digest::Algorithm;
@@ -97,7 +97,7 @@ impl Found {
             Err(error) => return Err(Unusable::Unreadable(error)),
         };
         let stat = file.stat().map_err(Unusable::Unreadable)?;
-        if !(stat.is_file && stat.links == 1 && stat.owner == rustix::process::geteuid().as_raw()) {
+        if !(stat.is_file && stat.links == 1 && is_ours(stat.owner, path)) {
             return Err(Unusable::Useless("its journal is none of ours"));
         }
         let mut entries: Vec<(usize, Entry)> = Vec::new();
@@ -276,7 +276,7 @@ impl Journal {
         slots.recorded = slots.recorded.max(offset);
     }
 
-    fn sync_folder(&self) -> io::Result<()> {
+    fn sync_folder(&self) -> io::Result<bool> {
         disk::sync_folder(folder_of(&self.path))
     }
 }

@@ -12,20 +12,22 @@ use rustix::io::Errno;
 use super::commits::Folder;
 use super::disk::{self, File, Stat};
 use super::journal;
+use super::obstacle::name_cannot_be_had;
+use super::unsupported::Feature;
 use super::wait::Stop;
 use crate::error::reason;
 use crate::proto::Mtime;
 use crate::proto::digest::{Algorithm, Hasher};
 use crate::text;
 
-/// Bytes of a file name at most, on every file system in use (NAME_MAX of Linux).
-const FILE_NAME_MAX: usize = 255;
-
 /// The longest suffix that a name gets while the file is unfinished.
 const LONGEST_SUFFIX: &str = ".xfer-part.state";
 
 /// Nobody else reads bytes that are not verified.
 const PART_MODE: u32 = 0o600;
+
+/// Part names that are no longer fit into the names of every file system in use (Minix: 60).
+const FITS_EVERYWHERE: usize = 60;
 
 /// How often a part file is opened again that was renamed or removed in the moment between opening and locking.
 const OPENS_MAX: u32 = 64;
@@ -39,19 +41,30 @@ pub struct Part {
     is_new: bool,
     /// Whether it has no name, and gets the target's at once.
     is_unnamed: bool,
+    /// Whether other clients find it locked; otherwise it is new, and they find that it is there.
+    is_locked: bool,
 }
 
 /// The part file's path: `.NAME.xfer-part` beside the target; a name too long for that is shortened with its digest.
 pub fn part_path(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().as_bytes();
+    let name_max = match 1 + name.len() + LONGEST_SUFFIX.len() {
+        0..=FITS_EVERYWHERE => FITS_EVERYWHERE,
+        _ => disk::name_max(folder_of(target)),
+    };
+    target.with_file_name(std::ffi::OsString::from_vec(part_name(name, name_max)))
+}
+
+/// The part file's name, where names have so many bytes at most.
+fn part_name(name: &[u8], name_max: usize) -> Vec<u8> {
     let mut part = vec![b'.'];
-    if 1 + name.len() + LONGEST_SUFFIX.len() <= FILE_NAME_MAX {
+    if 1 + name.len() + LONGEST_SUFFIX.len() <= name_max {
         part.extend_from_slice(name);
     } else {
         let mut hasher = Hasher::new(Algorithm::Md5);
         hasher.update(name);
         let digest = hasher.finish().to_string();
-        let keep = FILE_NAME_MAX - LONGEST_SUFFIX.len() - digest.len() - 2;
+        let keep = name_max.saturating_sub(LONGEST_SUFFIX.len() + digest.len() + 2);
         // Not in the middle of a character: some file systems take only whole ones.
         let mut end = keep.min(name.len());
         while end > 0 && name.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
@@ -62,7 +75,7 @@ pub fn part_path(target: &Path) -> PathBuf {
         part.extend_from_slice(digest.as_bytes());
     }
     part.extend_from_slice(b".xfer-part");
-    target.with_file_name(std::ffi::OsString::from_vec(part))
+    part
 }
 
 /// Where the journal of a part file lies.
@@ -119,7 +132,7 @@ impl Part {
             return None;
         }
         let (file, target) = (file.ok()?, target.to_path_buf());
-        Some(Part { file: Arc::new(file), path, target, is_new: true, is_unnamed: true })
+        Some(Part { file: Arc::new(file), path, target, is_new: true, is_unnamed: true, is_locked: false })
     }
 
     /// Between opening and locking, its owner may have renamed it over the target, and a lock on it would be a lock on
@@ -141,8 +154,15 @@ impl Part {
                 Err(error) if !is_new && error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(cannot_open(&path, target, &error)),
             };
-            match file.lock() {
-                Ok(()) => {}
+            let is_locked = match lock(&file, &path) {
+                // Whoever finds a part that cannot be locked leaves it: so one that we have just made is ours alone.
+                Ok(is_locked) if is_locked || is_new => is_locked,
+                Ok(_) => {
+                    return Err(Stop::local(format!(
+                        "cannot use {shown}: it cannot be locked here, and another xfer may be writing to it; remove it if \
+                         none is, or use -o or -d"
+                    )));
+                }
                 Err(Errno::WOULDBLOCK) => {
                     let target = text::path(target);
                     return Err(Stop::local(format!(
@@ -150,10 +170,10 @@ impl Part {
                     )));
                 }
                 Err(error) => return Err(Stop::local(format!("cannot lock {shown}: {}", reason(&error.into())))),
-            }
+            };
             let cannot_use = |why: String| Stop::local(format!("cannot use {shown}: {why}; remove it"));
             let ours = file.stat().map_err(|error| cannot_use(reason(&error)))?;
-            if !is_at(&ours, &path, is_new).map_err(cannot_use)? {
+            if !is_at(&file, &ours, &path, is_new).map_err(cannot_use)? {
                 continue;
             }
             if ours.mode != PART_MODE {
@@ -161,7 +181,7 @@ impl Part {
                 let _ = file.set_mode(PART_MODE);
             }
             let (file, target) = (Arc::new(file), target.to_path_buf());
-            return Ok(Some(Part { file, path, target, is_new, is_unnamed: false }));
+            return Ok(Some(Part { file, path, target, is_new, is_unnamed: false, is_locked }));
         }
         Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
     }
@@ -191,6 +211,11 @@ impl Part {
         self.is_new
     }
 
+    /// Whether a later run can tell that this one still uses it.
+    pub fn is_locked(&self) -> bool {
+        self.is_locked
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
@@ -206,8 +231,11 @@ impl Part {
         Ok(self.file.stat()?.len)
     }
 
-    /// Forgets what was written behind so many bytes.
+    /// Forgets what was written behind so many bytes. Some files cannot be cut, and most need not be.
     pub fn truncate(&self, len: u64) -> io::Result<()> {
+        if self.len().is_ok_and(|now| now == len) {
+            return Ok(());
+        }
         self.file.set_len(len)
     }
 
@@ -233,10 +261,8 @@ impl Part {
         replaces: bool,
     ) -> Result<bool, CommitFailure> {
         let failed = |what: &str, error: &io::Error| CommitFailure {
-            message: match error.kind() {
-                io::ErrorKind::IsADirectory => is_directory(&self.target),
-                _ => format!("cannot {what} {}: {}", text::path(&self.target), reason(error)),
-            },
+            message: name_cannot_be_had(&self.target, error)
+                .unwrap_or_else(|| format!("cannot {what} {}: {}", text::path(&self.target), reason(error))),
             is_in_doubt: what == SYNC,
         };
         match self.rename(attributes, sync.is_some(), replaces) {
@@ -249,7 +275,12 @@ impl Part {
             Err((what, error)) => return Err(failed(what, &error)),
         }
         if let Some(folder) = sync {
-            folder.sync().map_err(|error| failed("sync the folder of", &error))?;
+            let sync = || match folder.sync() {
+                // ext4, XFS and Btrfs write a new name together with what else is new of its file.
+                Ok(false) => self.file.sync_all(),
+                result => result.map(drop),
+            };
+            sync().map_err(|error| failed("sync the folder of", &error))?;
         }
         Ok(true)
     }
@@ -267,7 +298,10 @@ impl Part {
                 _ => 0o666 & !umask(),
             },
         };
-        let set_mode = |mode| self.file.set_mode(mode).map_err(|error| ("set the permissions of", error));
+        let set_mode = |mode| {
+            let result = Feature::SetMode.tolerate(self.file.set_mode(mode), || text::path(&self.target));
+            result.map(drop).map_err(|error| ("set the permissions of", error))
+        };
         // As a part it must stay ours to open, should we be ended before it has its name.
         set_mode(mode | PART_MODE)?;
         if let Some(Attributes { mtime, .. }) = attributes {
@@ -364,15 +398,18 @@ fn may_be_there(path: &Path) -> bool {
 /// Whether what lies at a path is this file, by whichever name it was opened.
 pub fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
     match disk::stat(path) {
-        Ok(there) => Ok(file.stat()?.id == there.id),
+        Ok(there) => Ok(is_same(file, &file.stat()?, &there)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// What to say where a file cannot have its name, since a directory has it.
-pub fn is_directory(target: &Path) -> String {
-    format!("cannot save {}: it is a directory; use -o or -d", text::path(target))
+/// Whether two looks are at one file, the first of them at `file`: by device and inode; by all else where the file system
+/// makes up another inode number for each look (some with FUSE).
+fn is_same(file: &File, ours: &Stat, there: &Stat) -> bool {
+    let all_else = |stat: &Stat| (stat.is_file, stat.len, stat.mode, stat.links, stat.owner, stat.modified);
+    let is_made_up = || file.stat().is_ok_and(|again| again.id != ours.id);
+    ours.id == there.id || (all_else(ours) == all_else(there) && is_made_up())
 }
 
 /// Whether a file without a name can get one: it cannot without /proc on Linux before 6.10, or where a security module or
@@ -392,8 +429,14 @@ fn can_be_linked(file: &File, path: &Path) -> bool {
 
 /// Gives a part's name to a file without one, so that whoever opens it finds it locked.
 fn link_locked(file: &File, path: &Path) -> Result<(), Errno> {
-    file.lock()?;
+    lock(file, path)?;
     file.link_to(path)
+}
+
+/// Locks a part, unless its file system has no locks; whether it has.
+fn lock(file: &File, path: &Path) -> Result<bool, Errno> {
+    let result = Feature::Lock.tolerate(file.lock().map_err(io::Error::from), || text::path(path));
+    result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 /// Opens a part file or its journal, without following a link and without waiting for the other end of a FIFO.
@@ -418,13 +461,13 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
 /// Whether an open file is still the one at its path; an error if it is none that we may write to.
 ///
 /// The owner of one that we have just made is whoever the file system says (exFAT and others have but one).
-fn is_at(ours: &Stat, path: &Path, is_new: bool) -> Result<bool, String> {
+fn is_at(file: &File, ours: &Stat, path: &Path, is_new: bool) -> Result<bool, String> {
     let there = match disk::stat(path) {
         Ok(there) => there,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(reason(&error)),
     };
-    if ours.id != there.id {
+    if !is_same(file, ours, &there) {
         return Ok(false);
     }
     if !ours.is_file {
@@ -433,10 +476,27 @@ fn is_at(ours: &Stat, path: &Path, is_new: bool) -> Result<bool, String> {
     if ours.links != 1 {
         return Err("it has more than one name".to_string());
     }
-    if !is_new && ours.owner != rustix::process::geteuid().as_raw() {
+    if !is_new && !is_ours(ours.owner, path) {
         return Err("it belongs to another user".to_string());
     }
     Ok(true)
+}
+
+/// Whether a file of this owner at this path may be one that we have made: on some mounts all files have one owner (exFAT,
+/// SMB), or what root makes is another's (NFS, root_squash), and only a new file tells whose ours are.
+pub fn is_ours(owner: u32, path: &Path) -> bool {
+    owner == rustix::process::geteuid().as_raw() || owner_of_new_files(folder_of(path)).is_ok_and(|ours| ours == owner)
+}
+
+/// Whose a file is that we make in this folder. It is removed at once.
+fn owner_of_new_files(folder: &Path) -> io::Result<u32> {
+    let path = folder.join(format!(".{}.xfer-part-owner", std::process::id()));
+    // Another process of this number may have been ended here.
+    let _ = disk::remove(&path);
+    let file = open_part(&path, true)?;
+    let owner = file.stat().map(|stat| stat.owner);
+    let _ = disk::remove(&path);
+    owner
 }
 
 /// The process's umask (proc(5), Umask). Without /proc it can only be read by setting it; a file that another thread
@@ -553,11 +613,16 @@ mod tests {
     fn part_names_fit_and_stay_apart() {
         assert_eq!(part_path(Path::new("d/a.bin")), Path::new("d/.a.bin.xfer-part"));
         for name in ["x".repeat(238), "x".repeat(239), "x".repeat(255), "✓".repeat(85)] {
-            let part = part_path(Path::new(&name));
-            let part = part.to_str().expect("whole characters only");
-            assert!(part.len() + ".state".len() <= FILE_NAME_MAX, "{} bytes", part.len());
-            assert!(part.starts_with('.') && part.ends_with(".xfer-part"));
+            // What most file systems have, eCryptfs, Minix, and fewer than the suffixes take.
+            for name_max in [disk::NAME_MAX, 143, 60, 14] {
+                let part = String::from_utf8(part_name(name.as_bytes(), name_max)).expect("whole characters only");
+                assert!(part.len() + ".state".len() <= name_max.max(60), "{} bytes of {name_max}", part.len());
+                assert!(part.starts_with('.') && part.ends_with(".xfer-part"));
+            }
         }
+        // As version 0.2.0 has it, whose parts are to be found.
+        let old = format!(".{}-a545922cbc30e89414165164b1302608.xfer-part", "x".repeat(205));
+        assert_eq!(part_name(("x".repeat(250) + "a").as_bytes(), disk::NAME_MAX), old.as_bytes());
         let [a, b] = ["a", "b"].map(|end| part_path(Path::new(&("x".repeat(250) + end))));
         assert_ne!(a, b);
     }

@@ -13,7 +13,8 @@ use super::disk::{self, Time};
 use super::flow::Digested;
 use super::held::HELD_MAX;
 use super::journal::Journal;
-use super::part::{Attributes, Part, folder_of, is_directory};
+use super::obstacle::is_hopeless;
+use super::part::{Attributes, Part, folder_of};
 use super::receive::{Start, Stopped};
 use super::scale::scaled;
 use super::sink::Sink;
@@ -317,7 +318,7 @@ impl Target {
         Some(move || {
             let synced = disk::open_to_read(&path).and_then(|file| file.sync_all()).and_then(|()| folder.sync());
             match synced {
-                Ok(()) => {
+                Ok(_) => {
                     beside.clean(&path);
                     Ok(true)
                 }
@@ -386,8 +387,8 @@ impl FileTarget {
         let mut begun = None;
         if offer.about.size > HELD_MAX as u64 {
             // It would come in vain; of a small file, the rename says the same.
-            if disk::stat(&self.path).is_ok_and(|there| there.is_dir) {
-                return Err(Stop::local(is_directory(&self.path)));
+            if let Some(why) = is_hopeless(&self.path) {
+                return Err(Stop::local(why));
             }
         } else {
             // Most often the folder is there, and what else may be wrong comes up again.

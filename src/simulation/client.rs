@@ -11,15 +11,16 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Dice;
+use super::{Chance, Dice};
 use crate::error::ExitCode;
+use crate::get::disk::{File, open_to_read};
 use crate::get::journal::{SUFFIX, slots};
 use crate::get::slot::Entry;
 use crate::get::{Existing, GetConfig, Output, ProgressMode, fetch_all};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::proto::digest::Algorithm;
 use crate::proto::{Version, Wanted};
-use disk::{Disk, Survives};
+use disk::{Disk, Lacks, Survives};
 use machine::{End, Machine};
 use origin::{Kind, Origin};
 
@@ -73,6 +74,19 @@ fn journal_of(name: &[u8]) -> PathBuf {
     path.into()
 }
 
+/// Runs this on machines with disks onto which no file can be synced, each with such a file.
+pub fn with_failing_syncs(program: impl Fn(File)) {
+    for seed in 0..20 {
+        Dice::lend(&mut Chance::new(seed), |dice| {
+            let mut disk = Disk::new(Path::new(FOLDER), dice.clone());
+            disk.put(&target(b"a"), b"");
+            disk.syncs_fail = true;
+            let machine = Machine::new(dice.clone(), disk, Origin::new(Kind::New, dice.clone()), |_| ());
+            machine.run(|| program(open_to_read(&target(b"a")).expect("it was put there")));
+        });
+    }
+}
+
 #[test]
 fn whatever_happens() {
     super::run("client", SEEDS, |chance| Dice::lend(chance, lives));
@@ -97,6 +111,7 @@ fn begin(dice: &Dice) -> (Setting, Machine) {
     let kind = *dice.pick(&[Kind::New, Kind::New, Kind::New, Kind::Old, Kind::Hostile]);
     let mut origin = Origin::new(kind, dice.clone());
     let mut disk = Disk::new(Path::new(FOLDER), dice.clone());
+    disk.lacks = Lacks { folder_syncs: dice.happens(6, 1), modes: dice.happens(6, 1), locks: false };
     let names: Vec<Vec<u8>> = (0..dice.within(1..4)).map(|number| vec![b'a' + number as u8]).collect();
     let mut old = BTreeMap::new();
     for name in &names {
@@ -181,6 +196,7 @@ fn get(mut machine: Machine, config: &GetConfig) -> (Machine, End<ExitCode>) {
 /// A life in which things fail, as this machine has it.
 fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dice) -> Machine {
     machine.disk.failing = *dice.pick(&[0, 0, 0, 3, 20]);
+    machine.disk.lacks.locks = dice.happens(8, 1);
     machine.origin.failing = *dice.pick(&[0, 30, 200]);
     if dice.happens(10, 1) {
         dice.count("a disk that is full");
@@ -206,7 +222,7 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
             check_end(&machine, setting, exit, existing);
             if setting.sync && dice.happens(6, 1) {
                 cut_power(&mut machine, setting, past, dice);
-                if exit == ExitCode::Done && existing != Existing::Keep {
+                if exit == ExitCode::Done && existing != Existing::Keep && !machine.disk.lacks.folder_syncs {
                     check_whole(&machine, setting, "after a power cut");
                 }
             }
@@ -296,6 +312,12 @@ fn cut_power(machine: &mut Machine, setting: &Setting, past: &mut Past, dice: &D
     let before: Vec<_> = setting.names.iter().map(|name| promised(machine, name)).collect();
     machine.disk.cut_power(survives);
     past.was_cut = true;
+    if machine.disk.lacks.folder_syncs {
+        // Whatever was synced may have lost its name.
+        past.promised.clear();
+        SEEN.take();
+        return;
+    }
     // A part that somebody has written to is not what was synced any more, and its journal forgets that it was.
     if past.has_failed || past.has_been_written_to {
         return;
@@ -335,6 +357,7 @@ fn between_lives(machine: &mut Machine, setting: &Setting, dice: &Dice) {
 /// A life in which nothing fails: all is there in the end, and what was saved for it is used.
 fn last_life(mut machine: Machine, setting: &Setting, past: &Past) {
     machine.disk.failing = 0;
+    machine.disk.lacks.locks = false;
     machine.origin.failing = 0;
     if machine.origin.kind == Kind::Hostile {
         machine.origin.kind = Kind::New;

@@ -37,6 +37,10 @@ pub struct Disk {
     pub thief: Option<(PathBuf, u64)>,
     /// How many of a thousand calls fail.
     pub failing: u32,
+    /// Whether no file gets onto the disk.
+    pub syncs_fail: bool,
+    /// What its file system cannot do.
+    pub lacks: Lacks,
     /// Calls after which the program is ended by force; `None` for never.
     pub ends_after: Option<u64>,
     /// Whether that has happened: nothing that the program does any more has an effect.
@@ -45,6 +49,17 @@ pub struct Disk {
     pub has_asked: bool,
     /// Whether it has read a part before it did.
     pub has_read_early: bool,
+}
+
+/// What a file system cannot do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lacks {
+    /// Put names on the disk: they get there one day, in any order.
+    pub folder_syncs: bool,
+    /// Lock files.
+    pub locks: bool,
+    /// Set permission bits.
+    pub modes: bool,
 }
 
 #[derive(Clone, Default)]
@@ -92,6 +107,8 @@ impl Disk {
             capacity: u64::MAX,
             thief: None,
             failing: 0,
+            syncs_fail: false,
+            lacks: Lacks::default(),
             ends_after: None,
             has_ended: false,
             has_asked: false,
@@ -271,6 +288,12 @@ impl Disk {
         Ok(())
     }
 
+    /// What it says of something that it cannot do.
+    fn lack(&self, what: &'static str, errors: &[Errno]) -> Errno {
+        self.dice.count(what);
+        *self.dice.pick(errors)
+    }
+
     fn handle(&mut self, inode: u64) -> File {
         self.ticks += 1;
         self.open.insert(self.ticks, inode);
@@ -437,7 +460,10 @@ impl Disk {
 
     /// A failure is told once: what was not written by then counts as written (fsync(2)), and is gone after a power cut.
     pub fn sync(&mut self, handle: &Handle) -> io::Result<()> {
-        let failure = self.call("sync", &[Errno::IO, Errno::NOSPC]).err();
+        let mut failure = self.call("sync", &[Errno::IO, Errno::NOSPC]).err();
+        if self.syncs_fail {
+            failure = Some(Errno::IO);
+        }
         let has_ended = self.has_ended;
         let file = self.file(handle)?;
         match failure {
@@ -458,6 +484,9 @@ impl Disk {
 
     pub fn set_mode(&mut self, handle: &Handle, mode: u32) -> io::Result<()> {
         self.call("set the mode", &[Errno::PERM, Errno::IO])?;
+        if self.lacks.modes {
+            return Err(self.lack("no permission bits", &[Errno::PERM, Errno::OPNOTSUPP]).into());
+        }
         let changed = self.tick();
         let file = self.file(handle)?;
         (file.mode, file.changed) = (mode, changed);
@@ -474,6 +503,9 @@ impl Disk {
 
     pub fn lock(&mut self, handle: &Handle) -> Result<(), Errno> {
         self.call("lock", &[Errno::WOULDBLOCK, Errno::NOLCK])?;
+        if self.lacks.locks {
+            return Err(self.lack("no locks", &[Errno::NOLCK, Errno::NOSYS]));
+        }
         let file = self.file(handle)?;
         if file.locked_by.is_some_and(|other| other != handle.0) {
             return Err(Errno::WOULDBLOCK);
@@ -521,6 +553,9 @@ impl Disk {
 
     pub fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
         self.call("sync the folder", &[Errno::IO])?;
+        if self.lacks.folder_syncs {
+            return Err(self.lack("no syncs of folders", &[Errno::INVAL, Errno::ACCESS, Errno::OPNOTSUPP]).into());
+        }
         if !self.has_folder || folder != self.folder {
             return Err(Errno::NOENT.into());
         }

@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod cores;
+pub mod fuse;
 pub mod logfile;
 pub mod process;
 pub mod program;

@@ -1,0 +1,41 @@
+//! What stands in the way of a target's name: a directory, a mount, a name that is too long.
+
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::disk;
+use crate::text;
+
+/// What to say where a file cannot have its name, since a directory has it.
+fn is_directory(target: &Path) -> String {
+    format!("cannot save {}: it is a directory; use -o or -d", text::path(target))
+}
+
+/// Why a file of this name can never be saved, whatever comes, if that is so and known before.
+pub fn is_hopeless(target: &Path) -> Option<String> {
+    match disk::stat(target) {
+        Ok(there) if there.is_dir => Some(is_directory(target)),
+        Ok(_) if disk::is_mount_point(target) => name_cannot_be_had(target, &Errno::BUSY.into()),
+        Ok(_) => None,
+        Err(error) => name_cannot_be_had(target, &error),
+    }
+}
+
+/// What an error says about the target's name, if it does.
+pub fn name_cannot_be_had(target: &Path, error: &io::Error) -> Option<String> {
+    let shown = text::path(target);
+    match Errno::from_io_error(error)? {
+        Errno::ISDIR => Some(is_directory(target)),
+        // A single file that was given to a container is one.
+        Errno::BUSY => Some(format!(
+            "cannot replace {shown}: something is mounted there; save to another path with -o and copy it there, or write \
+             into it: -o - > {shown}"
+        )),
+        Errno::NAMETOOLONG => {
+            Some(format!("cannot save {shown}: its name is too long for this file system; give it another with -o"))
+        }
+        _ => None,
+    }
+}
