@@ -62,7 +62,7 @@ pub struct GetArgs {
     /// fetch even what is already there
     #[argh(switch)]
     force: bool,
-    /// keep what is already there, whatever it holds
+    /// keep a file that is already there, whatever it holds
     #[argh(switch)]
     no_clobber: bool,
     /// begin at the beginning, whatever an interrupted run has left

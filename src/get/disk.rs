@@ -263,6 +263,12 @@ pub fn stat(path: &Path) -> io::Result<Stat> {
     std::fs::symlink_metadata(path).map(Stat::from)
 }
 
+/// What is known of the file that a path leads to.
+pub fn stat_behind_links(path: &Path) -> io::Result<Stat> {
+    simulated!(|disk| disk.stat(path));
+    std::fs::metadata(path).map(Stat::from)
+}
+
 /// Whether something is mounted at a path, as far as the kernel tells (statx(2), Linux 5.8).
 pub fn is_mount_point(path: &Path) -> bool {
     simulated!(|_| false);

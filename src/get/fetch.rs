@@ -160,12 +160,16 @@ impl<'a> Fetcher<'a> {
             self.tools.waits.glance()?;
             let config = self.tools.config;
             let writer = self.tools.receiver.writer();
-            match Target::new(&config.output, name, writer, &mut self.tools.waits) {
-                Ok(target) if config.existing == Existing::Keep && target.exists() => {
+            let target = Target::new(&config.output, name, writer, &mut self.tools.waits).and_then(|target| {
+                let kept = if config.existing == Existing::Keep { target.kept_size()? } else { None };
+                Ok((target, kept))
+            });
+            match target {
+                Ok((target, Some(size))) => {
                     let line = format!("kept {}: it is there already (--no-clobber)", target.shown());
-                    self.tools.progress.done(name, target.existing_size().unwrap_or(0), None, &line);
+                    self.tools.progress.done(name, size, None, &line);
                 }
-                Ok(target) => return Ok(Some(Item::new(name, target, config))),
+                Ok((target, None)) => return Ok(Some(Item::new(name, target, config))),
                 Err(stop @ Stop::Signal(_)) => return Err(stop),
                 Err(stop) => self.tools.ledger.failures.add(name, &stop.into_error(), &mut self.tools.progress),
             }

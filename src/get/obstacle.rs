@@ -1,4 +1,5 @@
-//! What stands in the way of a target's name: a directory, a mount, a name that is too long.
+//! What stands in the way of a target's name: a directory, a mount, a name that is too long; and, for `--no-clobber`, all
+//! that is no file.
 
 use std::io;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::disk;
+use crate::error::reason;
 use crate::text;
 
 /// What to say where a file cannot have its name, since a directory has it.
@@ -37,5 +39,24 @@ pub fn name_cannot_be_had(target: &Path, error: &io::Error) -> Option<String> {
             Some(format!("cannot save {shown}: its name is too long for this file system; give it another with -o"))
         }
         _ => None,
+    }
+}
+
+/// Bytes in the file that --no-clobber keeps, if there is one; what to say where something else has its name, which no
+/// program would take for the file.
+pub fn kept_size(target: &Path) -> Result<Option<u64>, String> {
+    let shown = text::path(target);
+    let is_missing = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let is_other = |what: &str| {
+        Err(format!("cannot save {shown}: it is {what}, and --no-clobber keeps that; remove it, or use -o or -d"))
+    };
+    match disk::stat_behind_links(target) {
+        Ok(there) if there.is_file => Ok(Some(there.len)),
+        Ok(there) if there.is_dir => Err(is_directory(target)),
+        Ok(_) => is_other("a pipe, a socket or a device"),
+        Err(error) if !is_missing(&error) => Err(name_cannot_be_had(target, &error)
+            .unwrap_or_else(|| format!("cannot tell whether {shown} is there: {}; use -o or -d", reason(&error)))),
+        Err(_) if disk::stat(target).is_ok() => is_other("a link to nothing"),
+        Err(_) => Ok(None),
     }
 }

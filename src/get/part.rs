@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::commits::Folder;
 use super::disk::{self, File, Stat};
 use super::journal;
-use super::obstacle::name_cannot_be_had;
+use super::obstacle::{kept_size, name_cannot_be_had};
 use super::unsupported::Feature;
 use super::wait::Stop;
 use crate::error::reason;
@@ -269,6 +269,7 @@ impl Part {
             Ok(()) => {}
             // Only the rename can say so.
             Err((_, error)) if !replaces && error.kind() == io::ErrorKind::AlreadyExists => {
+                kept_size(&self.target).map_err(|message| CommitFailure { message, is_in_doubt: false })?;
                 self.discard();
                 return Ok(false);
             }

@@ -13,7 +13,7 @@ use super::disk::{self, Time};
 use super::flow::Digested;
 use super::held::HELD_MAX;
 use super::journal::Journal;
-use super::obstacle::is_hopeless;
+use super::obstacle::{is_hopeless, kept_size};
 use super::part::{Attributes, Part, folder_of};
 use super::receive::{Start, Stopped};
 use super::scale::scaled;
@@ -149,11 +149,11 @@ impl Target {
         matches!(self, Target::Stream(_))
     }
 
-    /// Whether there is something under the name.
-    pub fn exists(&self) -> bool {
+    /// Bytes in the file under the name that `--no-clobber` keeps, if there is one; fails where something else is there.
+    pub fn kept_size(&self) -> Result<Option<u64>, Stop> {
         match self {
-            Target::File(target) => disk::stat(&target.path).is_ok(),
-            Target::Stream(_) => false,
+            Target::File(target) => kept_size(&target.path).map_err(Stop::local),
+            Target::Stream(_) => Ok(None),
         }
     }
 

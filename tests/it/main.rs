@@ -31,6 +31,7 @@ mod logs;
 mod many_files;
 mod mixtures;
 mod names;
+mod no_clobber;
 mod odd_disks;
 mod old_peers;
 mod progress_json;
