@@ -352,9 +352,9 @@ impl Part {
 
     /// A time that this file system cannot hold is no reason to lose the file.
     fn set_mtime(&self, mtime: Mtime) {
-        if let Err(error) = self.file.set_modified(mtime) {
-            let why = reason(&error.into());
-            log::warn!(target: "main", "cannot set the time of {}: {why}", text::path(&self.target));
+        let set = self.file.set_modified(mtime).map_err(io::Error::from);
+        if let Err(error) = Feature::SetTime.tolerate(set, || text::path(&self.target)) {
+            log::warn!(target: "main", "cannot set the time of {}: {}", text::path(&self.target), reason(&error));
         }
     }
 

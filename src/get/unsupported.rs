@@ -21,6 +21,8 @@ pub enum Feature {
     Lock,
     /// To set permission bits (chmod(2)).
     SetMode,
+    /// To set when a file was modified (utimensat(2)).
+    SetTime,
     /// To rename only where nothing has the new name (rename(2), RENAME_NOREPLACE).
     ExclusiveRename,
     /// To give a file a second name (link(2)).
@@ -42,8 +44,8 @@ impl Feature {
             Errno::ACCESS | Errno::PERM | Errno::ISDIR | Errno::BADF if self == Feature::SyncFolder => true,
             // NFS without its lock daemon (flock(2), fcntl(2)).
             Errno::NOLCK => self == Feature::Lock,
-            // FAT for bits that it does not have, and mounts on which every file belongs to somebody else (chmod(2)).
-            Errno::PERM | Errno::ACCESS if self == Feature::SetMode => true,
+            // FAT for bits that it does not have, and mounts on which every file belongs to somebody else (chmod(2), utimensat(2)).
+            Errno::PERM | Errno::ACCESS if matches!(self, Feature::SetMode | Feature::SetTime) => true,
             // FAT has no hard links (link(2)).
             Errno::PERM => self == Feature::HardLink,
             _ => false,
@@ -78,6 +80,7 @@ impl Feature {
             Feature::SyncFolder => ("sync the folder", "a power failure can take away what was saved shortly before"),
             Feature::Lock => ("lock", "no later run resumes a part here"),
             Feature::SetMode => ("set the permissions of", "files here have those that the file system gives them"),
+            Feature::SetTime => ("set the time of", "files here have that of the download"),
             Feature::ExclusiveRename | Feature::HardLink => {
                 ("keep a rename from replacing", "what appears under a name in that moment is replaced")
             }
@@ -89,11 +92,12 @@ impl Feature {
 mod tests {
     use super::*;
 
-    const ALL: [Feature; 6] = [
+    const ALL: [Feature; 7] = [
         Feature::SyncFile,
         Feature::SyncFolder,
         Feature::Lock,
         Feature::SetMode,
+        Feature::SetTime,
         Feature::ExclusiveRename,
         Feature::HardLink,
     ];
@@ -115,8 +119,8 @@ mod tests {
         }
         let only = |errno: Errno| ALL.into_iter().filter(|feature| tolerates(*feature, errno)).collect::<Vec<_>>();
         assert_eq!(only(Errno::NOLCK), [Feature::Lock]);
-        assert_eq!(only(Errno::ACCESS), [Feature::SyncFolder, Feature::SetMode]);
-        assert_eq!(only(Errno::PERM), [Feature::SyncFolder, Feature::SetMode, Feature::HardLink]);
+        assert_eq!(only(Errno::ACCESS), [Feature::SyncFolder, Feature::SetMode, Feature::SetTime]);
+        assert_eq!(only(Errno::PERM), [Feature::SyncFolder, Feature::SetMode, Feature::SetTime, Feature::HardLink]);
         assert_eq!(only(Errno::BADF), [Feature::SyncFolder]);
     }
 }

@@ -166,6 +166,11 @@ fn without_locks_a_part_belongs_to_who_made_it() {
 }
 
 #[test]
+fn times_that_cannot_be_set() {
+    assert_saved_with_a_warning(Quirks::refusing(Call::SetTime, Errno::PERM), &[], "cannot set the time of ");
+}
+
+#[test]
 fn modes_that_cannot_be_set() {
     let refusing = |errno| Quirks::refusing(Call::SetMode, errno);
     assert_saved_with_a_warning(refusing(Errno::PERM), &[], "cannot set the permissions of ");

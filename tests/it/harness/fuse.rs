@@ -32,6 +32,7 @@ pub enum Call {
     SyncFolder,
     Lock,
     SetMode,
+    SetTime,
     SetLen,
     Link,
     Rename,
@@ -245,6 +246,9 @@ impl State {
         }
         if has(8) {
             self.refuses(Call::SetLen)?;
+        }
+        if has(32) {
+            self.refuses(Call::SetTime)?;
         }
         if let Some(file) = self.nodes.get_mut(&node) {
             if has(1) {
