@@ -36,4 +36,5 @@ pub mod serve;
 #[cfg(test)]
 mod simulation;
 pub mod stdio;
+mod strangers;
 pub mod text;

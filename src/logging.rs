@@ -19,7 +19,7 @@ use rustix::fs::OFlags;
 
 use crate::console::{self, Written, write_after_torn};
 use crate::error::{Error, ExitCode, reason};
-use crate::{file, text};
+use crate::{file, strangers, text};
 
 /// Bytes of lines that wait for a sink at most: some thousand lines, and no burden for any machine.
 const BUFFER_MAX: usize = 256 * 1024;
@@ -185,7 +185,7 @@ impl Logs {
         sink.flush();
         let Place::File { path, is_torn, .. } = &sink.place else { return Ok(()) };
         let (path, was_torn) = (path.clone(), *is_torn || sink.is_mid_line);
-        let file = append(&path, false).map_err(|error| {
+        let file = append_to_own(&path).map_err(|error| {
             Error::new(
                 ExitCode::Refused,
                 format!("cannot reopen the log file {}: {}", text::path(&path), reason(&error)),
@@ -422,7 +422,7 @@ fn open(role: &str, target: &LogTarget) -> Result<(Place, Option<String>), Error
         LogTarget::Off => return Ok((Place::Nowhere, None)),
         LogTarget::File(path) => {
             let file =
-                append(path, false).map_err(|error| failed(&format!("the log file {}", text::path(path)), &error))?;
+                append_to_own(path).map_err(|error| failed(&format!("the log file {}", text::path(path)), &error))?;
             return Ok((placed(file, path), None));
         }
         LogTarget::Default(folder) => (folder, false),
@@ -489,6 +489,17 @@ fn append(path: &Path, create_new: bool) -> io::Result<File> {
         .mode(LOG_MODE)
         .custom_flags(never_waiting())
         .open(path)
+}
+
+/// Opens a log file that was named for appending, unless a stranger may have left it in a folder like `/tmp`.
+fn append_to_own(path: &Path) -> io::Result<File> {
+    let folder = strangers::follow(path)?;
+    let file = append(path, false)?;
+    // Somebody may have put it there meanwhile.
+    if let Some(folder) = folder {
+        folder.check(&file.metadata()?)?;
+    }
+    Ok(file)
 }
 
 fn never_waiting() -> i32 {

@@ -23,7 +23,6 @@ mod retry;
 mod scale;
 mod sink;
 pub mod slot;
-mod strangers;
 mod target;
 mod time_limits;
 mod unsupported;

@@ -1,6 +1,7 @@
 //! Where a file's bytes go: a part file that becomes the target, or a stream that takes them as they come.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,13 +20,12 @@ use super::receive::{Start, Stopped};
 use super::scale::scaled;
 use super::sink::Sink;
 use super::slot::About;
-use super::strangers;
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::{Error, ExitCode, reason};
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::{Version, base_name};
-use crate::text;
+use crate::{strangers, text};
 
 /// Smaller files stay in the page cache, where whoever fetched them will look next.
 const PASSES_CACHE_FROM: u64 = scaled(64 << 20);
@@ -362,14 +362,18 @@ fn is_magic(path: &Path) -> bool {
 fn stream(path: &Path, worker: &Worker, waits: &mut Waits) -> Result<Target, Stop> {
     let shown = text::path(path);
     let failed = |why: String| Stop::local(format!("cannot write to {shown}: {why}"));
-    let folder = strangers::follow(path).map_err(failed)?;
+    let distrusted = |error: io::Error| match error.get_ref() {
+        Some(why) => failed(format!("{why}; use another path")),
+        None => failed(reason(&error)),
+    };
+    let folder = strangers::follow(path).map_err(distrusted)?;
     let owned = path.to_path_buf();
     // Appending: a file behind `/dev/stdout` may hold what others have written.
     let opened = worker.run(move || OpenOptions::new().append(true).open(owned)).wait(waits)?;
     let file = opened.map_err(|error| failed(reason(&error)))?;
     // Somebody may have put it there meanwhile.
     if let (Some(folder), Ok(there)) = (folder, file.metadata()) {
-        folder.check(&there).map_err(failed)?;
+        folder.check(&there).map_err(distrusted)?;
     }
     Ok(Target::stream_to(file, shown))
 }

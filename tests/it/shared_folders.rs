@@ -121,6 +121,33 @@ fn links_lead_to_nothing_of_strangers() {
     server.stop();
 }
 
+/// A log goes into a file as well as what is fetched: of ours, also behind a link of ours, and of nobody else.
+#[test]
+fn a_log_is_not_written_to_what_is_a_strangers() {
+    let scratch = Scratch::new();
+    scratch.share("a", BODY);
+    let server = Server::of(&scratch);
+    let shared = folder(&scratch, 0o1777, false);
+    let get = |log: &Path| plain_get(&scratch, server.addr).args(["a", "-o", "/dev/null"]).log_file(log).run();
+    let (link, new) = (shared.join("link"), scratch.path("new.log"));
+    symlink(&new, &link).unwrap();
+    for log in [&link, &shared.join("log"), &shared.join("log")] {
+        get(log).exits(0).log_has("verified");
+    }
+    assert!(new.is_file(), "through a link of ours, to what was not there");
+    if is_root() {
+        let before = fs::read(&new).unwrap();
+        lchown(&link, Some(STRANGER), None).unwrap();
+        get(&link).exits(5).has_one_error_line().stderr_has("cannot write the log file");
+        assert_eq!(fs::read(&new).unwrap(), before);
+        fs::write(shared.join("theirs"), b"theirs\n").unwrap();
+        chown(shared.join("theirs"), Some(STRANGER), None).unwrap();
+        get(&shared.join("theirs")).exits(5).has_one_error_line().stderr_has("cannot write the log file");
+        assert_eq!(fs::read(shared.join("theirs")).unwrap(), b"theirs\n");
+    }
+    server.stop();
+}
+
 /// What the shell has opened is written to, whosever it is.
 #[test]
 fn what_is_open_already_is_nobodys_trap() {

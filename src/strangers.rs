@@ -1,16 +1,14 @@
 //! Whether what a path leads to was put there by somebody else, in a folder like `/tmp` where everybody may.
 //!
-//! Whoever types `-o /tmp/out` means a file of theirs. A pipe that a stranger has left there would hand them what is
-//! fetched, and a link would have it written to whatever they choose. Linux refuses both where fs.protected_fifos and
-//! fs.protected_symlinks say so (proc_sys_fs(5)), and not everywhere do they.
+//! Whoever types `-o /tmp/out` or `--log-file /tmp/log` means a file of theirs. A pipe that a stranger has left there
+//! would hand them what is written, and a link would have it written to whatever they choose. Linux refuses both where
+//! fs.protected_fifos, fs.protected_regular and fs.protected_symlinks say so (proc_sys_fs(5)), and not everywhere do they.
 
 use std::fs::{Metadata, symlink_metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::part::folder_of;
-use crate::error::reason;
 use crate::text;
 
 /// Links that are followed at most, as Linux does (path_resolution(7)).
@@ -29,40 +27,44 @@ pub struct Parent {
     owner: u32,
 }
 
-/// Follows a path to the folder of what bytes would be written to, if that is known by a name; or why not to write.
-pub fn follow(path: &Path) -> Result<Option<Parent>, String> {
-    let failed = |error: io::Error| reason(&error);
+/// Follows a path to the folder of what bytes would be written to, if that is known by a name; or why not to write. There
+/// may be nothing yet in that folder.
+pub fn follow(path: &Path) -> io::Result<Option<Parent>> {
     let mut path = path.to_path_buf();
     for links in 0..LINKS_MAX {
-        let folder = folder_of(&path).to_path_buf();
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let folder = parent.unwrap_or(Path::new(".")).to_path_buf();
         // What is behind these links is open already, whoever has made it: `/dev/stdout` is one.
         if rustix::fs::statfs(&folder).is_ok_and(|there| there.f_type == rustix::fs::PROC_SUPER_MAGIC) {
             return Ok(None);
         }
-        let about = std::fs::metadata(&folder).map_err(failed)?;
+        let about = std::fs::metadata(&folder)?;
         let (mode, owner) = (about.mode(), about.uid());
         let folder = Parent { path: folder, mode, owner };
-        let there = symlink_metadata(&path).map_err(failed)?;
+        let there = match symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(folder)),
+            there => there?,
+        };
         folder.check(&there).map_err(|why| match links {
             0 => why,
-            _ => format!("it is a link to {}: {why}", text::path(&path)),
+            _ => io::Error::other(format!("it is a link to {}: {why}", text::path(&path))),
         })?;
         if !there.is_symlink() {
             return Ok(Some(folder));
         }
-        path = folder.path.join(std::fs::read_link(&path).map_err(failed)?);
+        path = folder.path.join(std::fs::read_link(&path)?);
     }
-    Err(reason(&rustix::io::Errno::LOOP.into()))
+    Err(rustix::io::Errno::LOOP.into())
 }
 
 impl Parent {
     /// Whether something in it may be trusted; if not, why.
-    pub fn check(&self, there: &Metadata) -> Result<(), String> {
+    pub fn check(&self, there: &Metadata) -> io::Result<()> {
         if self.trusts(there.uid(), rustix::process::geteuid().as_raw()) {
             return Ok(());
         }
         let folder = text::path(&self.path);
-        Err(format!("it belongs to another user, in {folder}, where others may put things; use another path"))
+        Err(io::Error::other(format!("it belongs to another user, in {folder}, where others may put things")))
     }
 
     /// As Linux has it (may_create_in_sticky in fs/namei.c), and for folders that only a group may write to, too.
