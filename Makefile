@@ -39,7 +39,7 @@ fuzz: ## fuzz every parser of both ends (SECONDS=60 TARGETS="journal names"); ne
 	@CARGO="$(CARGO)" SECONDS_IN_ALL="$(or $(SECONDS),60)" TARGETS="$(TARGETS)" sh contrib/fuzz.sh
 
 # A signal that is ignored here, as behind '&' in a script, would be ignored by the programs under test, too.
-torture: DEFAULT_SIGNALS = $(shell env --default-signal=HUP,INT,TERM true 2>/dev/null && echo env --default-signal=HUP,INT,TERM)
+torture: DEFAULT_SIGNALS = $(shell env --default-signal=HUP,INT,TERM,USR1 true 2>/dev/null && echo env --default-signal=HUP,INT,TERM,USR1)
 torture: ## do to it what a bad day would, and count what is lost or wrong (SECONDS=60 ROWS=syscalls,power)
 	$(DEFAULT_SIGNALS) $(CARGO) test --locked --profile torture --test torture -- $(if $(SECONDS),--seconds "$(SECONDS)") $(if $(ROWS),--rows "$(ROWS)") $(TORTURE_ARGS)
 

@@ -73,8 +73,8 @@ fi
 step "tests"
 # A signal that is ignored here (behind '&' in a script, under nohup) would be ignored by the programs under test, too,
 # and a shell cannot undo that.
-if env --default-signal=HUP,INT,TERM true 2>/dev/null; then
-    env --default-signal=HUP,INT,TERM "$cargo" test --locked
+if env --default-signal=HUP,INT,TERM,USR1 true 2>/dev/null; then
+    env --default-signal=HUP,INT,TERM,USR1 "$cargo" test --locked
 else
     "$cargo" test --locked
 fi

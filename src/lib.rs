@@ -11,6 +11,7 @@
 //! - [`root`]: a name to an open file beneath the shared directory.
 //! - [`mod@file`]: a served file's version, and reads that do not wait.
 //! - `pace`: how fast a peer moves bytes, and when that is too slow.
+//! - `signals`: which signals may be caught.
 //! - [`console`]: standard error, without waiting.
 //! - [`stdio`]: standard input and output, to the last byte.
 //! - [`logging`]: log lines to file and console.
@@ -33,6 +34,7 @@ mod pages;
 pub mod proto;
 pub mod root;
 pub mod serve;
+mod signals;
 #[cfg(test)]
 mod simulation;
 pub mod stdio;

@@ -13,6 +13,7 @@ use super::clock;
 use super::lines::Lines;
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
+use crate::signals;
 #[cfg(test)]
 use crate::simulation::machine;
 
@@ -120,12 +121,11 @@ impl Waits {
         let failed =
             |error: io::Error| Error::new(ExitCode::Local, format!("cannot set up the event loop: {}", reason(&error)));
         let poll = Poll::new().map_err(failed)?;
-        let ignored = ignored_signals();
-        let caught = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let caught = signals::not_ignored(&[SIGINT, SIGTERM, SIGHUP]);
         let dies_of_signals = Arc::default();
-        for signal in caught.clone() {
+        for signal in &caught {
             let condition: Arc<AtomicBool> = Arc::clone(&dies_of_signals);
-            signal_hook::flag::register_conditional_default(signal, condition).map_err(failed)?;
+            signal_hook::flag::register_conditional_default(*signal, condition).map_err(failed)?;
         }
         let mut signals = Signals::new(caught).map_err(failed)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
@@ -211,13 +211,6 @@ impl Waits {
         }
         self.check()
     }
-}
-
-/// The mask of ignored signals, bit 0 for signal 1 (proc(5), SigIgn); without /proc, none.
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

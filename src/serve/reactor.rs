@@ -26,10 +26,14 @@ use crate::logging::Logs;
 use crate::net::{self, Transport};
 use crate::pages::Pages;
 use crate::root::Root;
+use crate::signals;
 use crate::text;
 
 const LISTENER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
+
+/// Signals that say something to the server, as far as they are not ignored.
+const SIGNALS_WANTED: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
 
 /// A token is a slab key below, and above the generation that tells a new connection from an old one under its key.
 const KEY_BITS: u32 = usize::BITS / 2;
@@ -183,7 +187,7 @@ impl<'a> Reactor<'a> {
             Error::new(ExitCode::Refused, format!("cannot set up the event loop: {}", reason(&error)))
         };
         let poll = Poll::new().map_err(failed)?;
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).map_err(failed)?;
+        let mut signals = Signals::new(heard_signals()).map_err(failed)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         poll.registry().register(&mut socket, LISTENER, Interest::READABLE).map_err(failed)?;
         let open_files = Rc::new(());
@@ -700,6 +704,17 @@ impl<'a> Reactor<'a> {
         );
         Some(end)
     }
+}
+
+/// The signals that the server hears; the log is told of those that it must not.
+fn heard_signals() -> Vec<i32> {
+    let heard = signals::not_ignored(&SIGNALS_WANTED);
+    let ignored = SIGNALS_WANTED.iter().filter(|signal| !heard.contains(signal));
+    let ignored: Vec<&str> = ignored.filter_map(|signal| signal_hook::low_level::signal_name(*signal)).collect();
+    if !ignored.is_empty() {
+        log::info!(target: "main", "started with {} ignored (as by nohup, or '&' in a script): it stays so", ignored.join(", "));
+    }
+    heard
 }
 
 /// Whether a connection is still as it was noted: idle since then, or only told that its address has too many.

@@ -17,6 +17,7 @@ mod fakes;
 mod fallback;
 mod get_signals;
 mod hostile;
+mod ignored_signals;
 mod journals;
 mod kept_files;
 mod kills;
