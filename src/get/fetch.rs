@@ -118,6 +118,7 @@ impl<'a> Fetcher<'a> {
     fn step(&mut self) -> Result<bool, Stop> {
         self.tools.waits.glance()?;
         self.tools.collect()?;
+        self.tools.silence.begin();
         if self.speech == Speech::V1 {
             return match self.next_item()? {
                 Some(item) => self.fetch_in_v1(item).map(|()| true),
@@ -478,7 +479,9 @@ impl<'a> Fetcher<'a> {
         };
         self.tools.progress.end();
         item.end_attempt();
-        let Some(pause) = item.backoff.next_pause() else {
+        self.tools.silence.fail(!item.backoff.has_next());
+        let is_dead = self.tools.silence.is_dead();
+        let Some(pause) = (if is_dead { None } else { item.backoff.next_pause() }) else {
             let shown = text::quoted(item.name);
             let why = match item.backoff.attempt() {
                 1 => format!("{shown} not fetched: {why}"),
@@ -506,10 +509,13 @@ impl<'a> Fetcher<'a> {
             }
             Stop::Final(ref error) if error.exit == ExitCode::ClosedPipe => Err(stop),
             stop => {
-                let host_is_dead = stop.host_is_dead();
+                let why_to_leave = match stop.host_is_dead() {
+                    true => Some("the server cannot be reached"),
+                    false => self.tools.silence.is_dead().then_some("the server does not answer"),
+                };
                 self.tools.ledger.failures.add(item.name, &stop.into_error().with(&left), &mut self.tools.progress);
-                if host_is_dead {
-                    self.leave();
+                if let Some(why) = why_to_leave {
+                    self.leave(why);
                 }
                 Ok(())
             }
@@ -517,7 +523,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// The server is dead: the rest is not tried.
-    fn leave(&mut self) {
+    fn leave(&mut self, why: &str) {
         self.ask_again();
         let mut names = Vec::new();
         for mut item in self.ready.drain(..).chain(self.later.drain(..)) {
@@ -525,6 +531,6 @@ impl<'a> Fetcher<'a> {
             names.push(item.name);
         }
         names.extend(self.names.by_ref().map(Vec::as_slice));
-        self.tools.ledger.failures.leave(&names, &mut self.tools.progress);
+        self.tools.ledger.failures.leave(&names, why, &mut self.tools.progress);
     }
 }

@@ -12,7 +12,7 @@ use super::ledger::Ledger;
 use super::progress::{Activity, Progress};
 use super::receive::{Body, PrefixCheck, Receiver, Room, Stopped};
 use super::reread::Check;
-use super::retry::Backoff;
+use super::retry::{Backoff, Silence};
 use super::scale::scaled;
 use super::target::{Offer, Resume, Target, There};
 use super::wait::{Stop, Waits};
@@ -44,6 +44,8 @@ pub struct Tools<'a> {
     pub progress: Progress,
     /// The server, as it was named.
     pub server: String,
+    /// Whether it is dead.
+    pub silence: Silence,
     /// What becomes of each file.
     pub ledger: Ledger,
 }

@@ -128,7 +128,7 @@ impl Failures {
     }
 
     /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person.
-    pub fn leave(&mut self, names: &[&[u8]], progress: &mut Progress) {
+    pub fn leave(&mut self, names: &[&[u8]], why: &str, progress: &mut Progress) {
         self.not_tried = names.len();
         names.iter().for_each(|name| progress.not_tried(name));
         let mut shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
@@ -136,7 +136,7 @@ impl Failures {
             shown.push(format!("and {} more", names.len() - NOT_TRIED_SHOWN));
         }
         if !shown.is_empty() {
-            progress.error(None, None, &format!("not tried, since the server cannot be reached: {}", shown.join(", ")));
+            progress.error(None, None, &format!("not tried, since {why}: {}", shown.join(", ")));
         }
     }
 

@@ -154,6 +154,10 @@ impl Link {
         tools: &mut Tools<'_>,
         parse: impl Fn(&[u8]) -> Result<Option<(usize, T)>, Malformed>,
     ) -> Result<Result<T, Lost>, Stop> {
+        // It may have come with the reply before.
+        if !self.input.bytes().is_empty() {
+            tools.silence.hear();
+        }
         loop {
             if let Some((used, value)) = parse(self.input.bytes()).map_err(|malformed| self.broken(malformed))? {
                 self.input.consume(used);
@@ -217,7 +221,10 @@ impl Wire {
         loop {
             let error = match self.stream.read(rooms) {
                 Ok(0) => return Ok(Read::Lost(Lost::End)),
-                Ok(n) => return Ok(Read::Bytes(n)),
+                Ok(n) => {
+                    tools.silence.hear();
+                    return Ok(Read::Bytes(n));
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => error,
             };

@@ -47,6 +47,7 @@ use item::Tools;
 use ledger::Ledger;
 use progress::Progress;
 use receive::Receiver;
+use retry::Silence;
 use wait::Waits;
 
 /// What `xfer get` was asked to do.
@@ -140,8 +141,9 @@ pub(crate) fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Err
     let receiver = Receiver::start(&waits);
     let lines = waits.lines();
     let progress = Progress::new(config.progress, config.verbosity, lines.clone());
-    let ledger = Ledger::new();
-    let exit = Fetcher::new(Tools { config, receiver: &receiver, waits, progress, server, ledger }).run();
+    let (silence, ledger) = (Silence::new(config.attempts), Ledger::new());
+    let tools = Tools { config, receiver: &receiver, waits, progress, server, silence, ledger };
+    let exit = Fetcher::new(tools).run();
     lines.flush();
     match config.progress {
         ProgressMode::Json if lines.is_any_lost() => Ok(without_all_lines(exit)),

@@ -9,6 +9,7 @@ mod scripted_server;
 mod addresses;
 mod attributes;
 mod clock;
+mod dead_servers;
 mod digests;
 mod disks;
 mod endless;
