@@ -479,7 +479,9 @@ impl<'a> Fetcher<'a> {
         };
         self.tools.progress.end();
         item.end_attempt();
-        self.tools.silence.fail(!item.backoff.has_next());
+        if self.tools.silence.fail(!item.backoff.has_next()) && connected {
+            self.tools.last_address.was_silent();
+        }
         let is_dead = self.tools.silence.is_dead();
         let Some(pause) = (if is_dead { None } else { item.backoff.next_pause() }) else {
             let shown = text::quoted(item.name);

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::clock;
+use super::connect::LastAddress;
 use super::disk;
 use super::flow::Digested;
 use super::ledger::Ledger;
@@ -44,6 +45,8 @@ pub struct Tools<'a> {
     pub progress: Progress,
     /// The server, as it was named.
     pub server: String,
+    /// Which of its addresses was connected to last.
+    pub last_address: LastAddress,
     /// Whether it is dead.
     pub silence: Silence,
     /// What becomes of each file.

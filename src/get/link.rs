@@ -1,18 +1,15 @@
 //! A connection to the server, with a time limit on everything.
 
 use std::io::{self, IoSliceMut, Read as _};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use mio::Interest;
 use mio::net::TcpStream;
 
 use super::clock;
+use super::connect;
 use super::input::Input;
 use super::item::Tools;
-use super::wait::{SOCKET, Stop, Waits};
-use super::workers::Worker;
-use crate::error::{Error, ExitCode, lower_case, reason};
+use super::wait::Stop;
 use crate::net::{Io, Transport};
 use crate::proto::Malformed;
 #[cfg(test)]
@@ -50,6 +47,20 @@ enum Stream {
 }
 
 impl Stream {
+    fn connect(tools: &mut Tools<'_>) -> Result<Stream, Stop> {
+        let config = tools.config;
+        #[cfg(test)]
+        if machine::is_simulated() {
+            let deadline = clock::now() + config.timeout;
+            tools.waits.wait(Some(deadline))?;
+            let failed = |error| connect::cannot_connect(&tools.server, &connect::refused(&error));
+            return machine::connect(deadline).map(Stream::Simulated).map_err(failed);
+        }
+        let host = (config.host.as_str(), config.port);
+        connect::connect(host, &tools.server, config.timeout, &mut tools.last_address, &mut tools.waits)
+            .map(Stream::Real)
+    }
+
     /// Reads what has come, into one room after the other.
     fn read(&mut self, rooms: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
@@ -95,28 +106,12 @@ pub fn server_name(host: &str, port: u16) -> String {
 }
 
 impl Link {
-    /// Connects to the first address of a host that answers; all of them together are one attempt.
-    pub fn connect(host: &str, port: u16, timeout: Duration, waits: &mut Waits) -> Result<Link, Stop> {
-        let server = server_name(host, port);
+    /// Connects to the server; all addresses of its host are one attempt.
+    pub fn connect(tools: &mut Tools<'_>) -> Result<Link, Stop> {
         // Whoever refuses at once leaves nothing to wait for, and signals would go unseen.
-        waits.check()?;
-        let deadline = clock::now() + timeout;
-        let addresses = resolve(host, port, deadline, waits)?;
-        let mut why = String::from("it has no address");
-        for (index, address) in addresses.iter().enumerate() {
-            // What is left of the time is shared with the addresses behind.
-            let left = deadline.saturating_duration_since(clock::now());
-            let share = left / u32::try_from(addresses.len() - index).unwrap_or(1);
-            match connect_to(*address, clock::now() + share, waits)? {
-                Ok(stream) => {
-                    log::debug!(target: "main", "connected to {address}");
-                    let wire = Wire { stream, out: Vec::new(), waited: Duration::ZERO };
-                    return Ok(Link { wire, server, input: Input::new() });
-                }
-                Err(error) => why = refused(&error),
-            }
-        }
-        Err(Stop::Again { why: format!("cannot connect to {server}: {why}"), connected: false })
+        tools.waits.check()?;
+        let wire = Wire { stream: Stream::connect(tools)?, out: Vec::new(), waited: Duration::ZERO };
+        Ok(Link { wire, server: tools.server.clone(), input: Input::new() })
     }
 
     /// Has this sent with the next [`Link::flush`], or before a read waits: many requests are one segment.
@@ -243,81 +238,5 @@ impl Wire {
                 _ => return Ok(Read::Lost(Lost::Reset)),
             }
         }
-    }
-}
-
-/// All addresses of a host. Asking the resolver can take long, so a thread does it.
-fn resolve(host: &str, port: u16, deadline: Instant, waits: &mut Waits) -> Result<Vec<SocketAddr>, Stop> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let name = host.to_string();
-    let worker = Worker::start_or_here("resolver", waits);
-    let pending = worker.run(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter));
-    match pending.wait_until(waits, deadline)? {
-        Some(Ok(addresses)) => Ok(addresses),
-        Some(Err(error)) => {
-            // "failed to lookup address information: Name or service not known"
-            let why = reason(&error);
-            let why = lower_case(why.rsplit(": ").next().unwrap_or(&why));
-            // EAI_AGAIN, as glibc and musl call it (getaddrinfo(3)): a name server that does not answer may do so later.
-            if why == "temporary failure in name resolution" || why == "try again" {
-                let why = format!("cannot find the host {host}: {why} (does this machine reach its name servers?)");
-                return Err(Stop::Again { why, connected: false });
-            }
-            let message = format!("cannot find the host {host}: {why}; check the name, or give its address with -H");
-            Err(Stop::Final(Error::new(ExitCode::Network, message)))
-        }
-        None => Err(Stop::Again { why: format!("no answer about the address of {host}"), connected: false }),
-    }
-}
-
-/// Connects to one address; the inner error says why not.
-fn connect_to(address: SocketAddr, deadline: Instant, waits: &mut Waits) -> Result<io::Result<Stream>, Stop> {
-    #[cfg(test)]
-    if machine::is_simulated() {
-        waits.wait(Some(deadline))?;
-        return Ok(machine::connect(deadline).map(Stream::Simulated));
-    }
-    let mut stream = match TcpStream::connect(address) {
-        Ok(stream) => stream,
-        Err(error) => return Ok(Err(error)),
-    };
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    if let Err(error) = waits.registry().register(&mut stream, SOCKET, interest) {
-        return Ok(Err(error));
-    }
-    loop {
-        if let Err(error) = stream.take_error().and_then(|error| error.map_or(Ok(()), Err)) {
-            return Ok(Err(error));
-        }
-        match stream.peer_addr() {
-            // A connection to a free port of this machine can meet itself (RFC 9293, 3.5, simultaneous open).
-            Ok(peer) if stream.local_addr().is_ok_and(|own| own == peer) => {
-                return Ok(Err(io::ErrorKind::ConnectionRefused.into()));
-            }
-            Ok(_) => {
-                // The request is one small write: nothing to gain from waiting for more.
-                let _ = stream.set_nodelay(true);
-                return Ok(Ok(Stream::Real(stream)));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
-            Err(error) => return Ok(Err(error)),
-        }
-        if clock::now() >= deadline {
-            return Ok(Err(io::ErrorKind::TimedOut.into()));
-        }
-        waits.wait(Some(deadline))?;
-    }
-}
-
-/// Why a connection did not come about, and what to look at.
-fn refused(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            String::from("connection refused (is the server running, and on this port?)")
-        }
-        io::ErrorKind::TimedOut => String::from("no answer (check the address, and firewalls on the way)"),
-        _ => reason(error),
     }
 }

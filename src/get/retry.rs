@@ -101,10 +101,10 @@ impl Silence {
         (self.state, self.has_heard) = (Hearing::Silent(0), true);
     }
 
-    /// An attempt has failed, which may be the last one at its file.
-    pub fn fail(&mut self, is_last: bool) {
+    /// An attempt has failed, which may be the last one at its file; whether it was silent.
+    pub fn fail(&mut self, is_last: bool) -> bool {
         if self.has_heard {
-            return;
+            return false;
         }
         self.state = match self.state {
             Hearing::Silent(before) => {
@@ -114,6 +114,7 @@ impl Silence {
             }
             Hearing::Suspected | Hearing::Dead => Hearing::Dead,
         };
+        true
     }
 
     /// Whether the server is dead.
@@ -130,7 +131,7 @@ mod tests {
     fn fail(silence: &mut Silence, times: u32, is_given_up: bool) {
         for time in 1..=times {
             silence.begin();
-            silence.fail(is_given_up && time == times);
+            assert!(silence.fail(is_given_up && time == times));
         }
     }
 
@@ -156,7 +157,7 @@ mod tests {
             fail(&mut silence, 5, true);
             silence.begin();
             silence.hear();
-            silence.fail(false);
+            assert!(!silence.fail(false), "a byte came in it");
         }
         assert!(!silence.is_dead());
     }

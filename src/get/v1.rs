@@ -35,7 +35,7 @@ pub fn ask(item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Answered, Stop> {
         let message = format!("cannot ask {} for {}: {malformed}", tools.server, text::quoted(item.name));
         Stop::Final(Error::new(ExitCode::Usage, message))
     })?;
-    let mut link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
+    let mut link = Link::connect(tools)?;
     link.send(&v1::encode_request(name));
     let status = link.value(clock::now() + config.timeout, tools, v1::parse_status)?;
     let status = status.map_err(|lost| link.lost(lost, config.timeout, "before its answer"))?;

@@ -90,12 +90,10 @@ pub struct Session {
 impl Session {
     /// Connects.
     pub fn connect(tools: &mut Tools<'_>) -> Result<Session, Stop> {
-        let config = tools.config;
-        let link = Link::connect(&config.host, config.port, config.timeout, &mut tools.waits)?;
         Ok(Session {
-            link,
+            link: Link::connect(tools)?,
             replies: 0,
-            limits: TimeLimits::new(config.timeout),
+            limits: TimeLimits::new(tools.config.timeout),
             frame_left: 0,
             unwanted: None,
             was_refused: false,

@@ -17,6 +17,7 @@ mod fair_digests;
 mod fakes;
 mod fallback;
 mod get_signals;
+mod host_names;
 mod hostile;
 mod ignored_signals;
 mod journals;

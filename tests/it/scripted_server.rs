@@ -149,6 +149,13 @@ fn close_softly(stream: &mut TcpStream) {
 /// A listener that accepts nothing and whose queue is full, so that a further connection hangs; and what fills it.
 pub fn full_listener() -> (TcpListener, Vec<TcpStream>) {
     let listener = ClosedPort::new().open(0);
+    let queued = fill(&listener);
+    (listener, queued)
+}
+
+/// Fills the queue of a listener, made as short as it can be, so that a further connection hangs; what fills it.
+pub fn fill(listener: &TcpListener) -> Vec<TcpStream> {
+    rustix::net::listen(listener, 0).unwrap();
     let addr = listener.local_addr().unwrap();
     let mut queued = Vec::new();
     // A queue of "0" holds one; a few more do no harm, and the first that hangs shows that it is full.
@@ -156,5 +163,5 @@ pub fn full_listener() -> (TcpListener, Vec<TcpStream>) {
         queued.push(stream);
         assert!(queued.len() < 100, "the queue of a listener with backlog 0 never fills");
     }
-    (listener, queued)
+    queued
 }
