@@ -81,28 +81,14 @@ pub struct PrivateLog {
     pub path: PathBuf,
     /// Its device and inode.
     pub id: (u64, u64),
-    /// Whether its folder is for logs, those of other runs among them.
-    pub has_folder: bool,
-}
-
-/// Files beside the open log file that are private.
-enum Others {
-    /// What rotation has made of it: its name, and something behind.
-    Rotated,
-    /// Those and the logs of other runs, by their names: the folder is the shared directory itself.
-    Logs,
-    /// Everything: the folder is for logs.
-    All,
 }
 
 /// Log files that lie beneath the root, which are never served.
 struct LogFiles {
-    /// The folder that holds them.
+    /// The folder that holds the open one, and often those of other runs.
     folder: OwnedFd,
     /// The name of the open one.
     open: Vec<u8>,
-    /// What else in the folder is private.
-    others: Others,
 }
 
 impl Root {
@@ -329,43 +315,42 @@ impl LogFiles {
         if !folder.starts_with(&root) {
             return None;
         }
-        let others = match (log.has_folder, folder == root) {
-            (false, _) => Others::Rotated,
-            (true, true) => Others::Logs,
-            (true, false) => Others::All,
-        };
         let open = log.path.file_name()?.as_bytes().to_vec();
         let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        Some(LogFiles { folder, open, others })
+        Some(LogFiles { folder, open })
     }
 
     /// Whether an open file is one of them, by whichever links it was reached. What cannot be told counts as one.
     fn contain(&self, file: &OwnedFd) -> bool {
         match (real_path(file), real_path(&self.folder)) {
-            (Some(file), Some(folder)) => {
-                file.strip_prefix(&folder).is_ok_and(|rest| self.are_called(rest.as_os_str().as_bytes()))
-            }
+            (Some(file), Some(folder)) => file.strip_prefix(&folder).is_ok_and(|rest| self.are_at(rest)),
             _ => true,
         }
     }
 
-    /// Whether a name in the folder is one of theirs.
-    fn are_called(&self, name: &[u8]) -> bool {
-        let is_of_a_run = || {
-            let by_role = [&b"server_"[..], b"client_"].iter().any(|role| name.starts_with(role));
-            by_role && name.windows(4).any(|window| window == b".log")
-        };
+    /// Whether a path beneath the folder is that of one of them. The folder may be any: that of a program that is shared,
+    /// with logs of its own.
+    fn are_at(&self, path: &Path) -> bool {
         // `server.log.1`, `server.log-20260115.gz`, but not `server.logo`.
-        let is_rotated = || match name.strip_prefix(self.open.as_slice()) {
-            Some(behind) => matches!(behind, [] | [b'.' | b'-' | b'_' | b'~', ..]),
+        let is_rotated = match path.as_os_str().as_bytes().strip_prefix(self.open.as_slice()) {
+            Some(behind) => !behind.contains(&b'/') && matches!(behind, [] | [b'.' | b'-' | b'_' | b'~', ..]),
             None => false,
         };
-        match self.others {
-            Others::Rotated => is_rotated(),
-            Others::Logs => is_rotated() || is_of_a_run(),
-            Others::All => true,
-        }
+        // Those of other runs may have been put into a folder beside it.
+        is_rotated || path.file_name().is_some_and(|name| is_log_of_a_run(name.as_bytes()))
     }
+}
+
+/// Whether a name is `server_YYYYMMDD_HHMMSS.log` or `client_YYYYMMDD_HHMMSS.log`, as a run names its log, perhaps with more
+/// before and behind `.log`: a number of the process, or what rotation adds.
+fn is_log_of_a_run(name: &[u8]) -> bool {
+    const SHAPE: &[u8] = b"00000000_000000";
+    let Some(rest) = [&b"server_"[..], b"client_"].iter().find_map(|role| name.strip_prefix(*role)) else {
+        return false;
+    };
+    let Some((stamp, rest)) = rest.split_at_checked(SHAPE.len()) else { return false };
+    let fits = |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
+    stamp.iter().zip(SHAPE).all(fits) && rest.windows(4).any(|window| window == b".log")
 }
 
 #[cfg(test)]

@@ -195,9 +195,8 @@ fn open_root(config: &ServeConfig, log: Option<PrivateLog>, open_files: &Rc<()>)
 }
 
 /// What the server must not give out of its own.
-fn private_log(config: &ServeConfig, logs: &Logs) -> Option<PrivateLog> {
-    let has_folder = !matches!(config.log, LogTarget::File(_));
-    logs.real_file().map(|(path, id)| PrivateLog { path, id, has_folder })
+fn private_log(logs: &Logs) -> Option<PrivateLog> {
+    logs.real_file().map(|(path, id)| PrivateLog { path, id })
 }
 
 /// Allows as many descriptors as the hard limit does; returns how many that is.

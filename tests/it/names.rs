@@ -10,6 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mkfifoat, mknodat, open};
 
 use crate::harness::logfile;
 use crate::harness::wire::{ask, dial, exchange, read_head, refusal, request};
+use crate::harness::wire2::{Get, NOT_FOUND, Peer};
 use crate::harness::{Scratch, Server, cores, serve};
 
 /// "None slow": far below any deadline, far above a busy core.
@@ -209,29 +210,71 @@ fn hidden_files_are_served_on_demand_only() {
     server.stop();
 }
 
-/// The server's own log tells who asked for what: nobody else's business, by whatever path.
+/// Names of logs, as runs of a server and of a client give them, and as rotation leaves them.
+const OUR_LOGS: [&str; 7] = [
+    "server_20260115_201033.log",
+    "client_20260115_201033.log",
+    "server_20260115_201033_12.log",
+    "server_20260115_201033_12_2.log",
+    "server_20260115_201033.log.1",
+    "client_20260115_201033_77.log.2.gz",
+    "server_20260115_201033.log-20260116.xz",
+];
+
+/// Names that only look a little like those: logs of whatever program is shared.
+const OTHER_LOGS: [&str; 9] = [
+    "app.log",
+    "old.log",
+    "server.log",
+    "server_notes.log.txt",
+    "server_.log",
+    "client_2026.log",
+    "server_20260115-201033.log",
+    "server_20260115_20103x.log",
+    "my_server_20260115_201033.log",
+];
+
+/// The server's own log tells who asked for what: nobody else's business, by whatever path. Other logs beside it are
+/// part of what is shared.
 #[test]
-fn the_log_folder_is_not_served() {
+fn only_our_own_logs_are_not_served() {
     let _cores = cores::quiet_cores();
     let scratch = Scratch::new();
-    scratch.share("logs/old.log", b"old lines");
-    scratch.share("f", b"fine");
-    scratch.share("sub/logs/f", b"another folder of that name");
+    let folders = ["logs", "logs/archive"];
+    for name in OUR_LOGS.iter().chain(&OTHER_LOGS) {
+        folders.iter().for_each(|folder| drop(scratch.share(Path::new(folder).join(name), b"lines")));
+        scratch.share(Path::new("sub/logs").join(name), b"another folder of that name");
+    }
     symlink(".", scratch.files().join("here")).unwrap();
     symlink("logs", scratch.files().join("protocols")).unwrap();
-    symlink("logs/old.log", scratch.files().join("file-link")).unwrap();
-    let server = Server::start(serve(&scratch).own_log().arg("--log-dir").arg(scratch.files().join("logs")));
-    let own = scratch.names("files/logs").into_iter().find(|name| name.starts_with("server_")).unwrap();
-    for name in ["old.log", &own] {
-        for dir in ["logs", "here/logs", "here/here/logs", "protocols", "here/protocols"] {
-            assert_not_found(server.addr, &format!("{dir}/{name}"));
+    symlink("logs/client_20260115_201033.log", scratch.files().join("file-link")).unwrap();
+    // Named, or the default one of a server that shares the folder in which it was started.
+    let named = scratch.files().join("logs");
+    for options in [&["--log-dir".as_ref(), named.as_os_str()][..], &[]] {
+        let server = Server::start(serve(&scratch).own_log().args(options).in_dir(&scratch.files()));
+        let is_own =
+            |name: &String| !OUR_LOGS.iter().chain(&OTHER_LOGS).any(|other| other == name) && name != "archive";
+        let own = scratch.names("files/logs").into_iter().find(is_own).expect("a log of this run");
+        let mut peer = Peer::dial(server.addr);
+        let mut get = |name: String| peer.get(&Get::of(name));
+        for name in OUR_LOGS.iter().copied().chain([own.as_str()]) {
+            for dir in ["logs", "here/logs", "here/here/logs", "protocols", "here/protocols"] {
+                assert_eq!(get(format!("{dir}/{name}")).refusal(), NOT_FOUND, "{dir}/{name}");
+            }
         }
+        for name in OUR_LOGS {
+            assert_eq!(get(format!("logs/archive/{name}")).refusal(), NOT_FOUND, "{name}");
+            get(format!("sub/logs/{name}")).assert_brings(b"another folder of that name");
+        }
+        for (folder, name) in folders.iter().flat_map(|folder| OTHER_LOGS.map(|name| (folder, name))) {
+            get(format!("{folder}/{name}")).assert_brings(b"lines");
+        }
+        assert_eq!(get(String::from("file-link")).refusal(), NOT_FOUND);
+        get(String::from("protocols/app.log")).assert_brings(b"lines");
+        drop(peer);
+        server.stop();
+        fs::remove_file(named.join(own)).unwrap();
     }
-    assert_not_found(server.addr, "file-link");
-    assert_served(server.addr, "f", b"fine");
-    assert_served(server.addr, "here/f", b"fine");
-    assert_served(server.addr, "sub/logs/f", b"another folder of that name");
-    server.stop();
 }
 
 /// Reopening fails then, since its path is gone; the old file goes on, under a name that nobody has told us.
@@ -257,11 +300,13 @@ fn logs_among_served_files_are_not_served() {
     scratch.share("f", b"fine");
     scratch.share("server_20200101_000000.log", b"an earlier run");
     scratch.share("client_20200101_000000_77.log.1.gz", b"another");
+    scratch.share("client_notes.log", b"of somebody else");
     let server = Server::start(serve(&scratch).own_log().arg("--log-dir").arg(scratch.files()));
-    for name in scratch.names("files").iter().filter(|name| name.contains(".log")) {
+    for name in scratch.names("files").iter().filter(|name| name.contains("_2")) {
         assert_not_found(server.addr, name);
     }
     assert_served(server.addr, "f", b"fine");
+    assert_served(server.addr, "client_notes.log", b"of somebody else");
     server.stop();
 }
 
