@@ -92,17 +92,27 @@ struct LogFiles {
 }
 
 impl Root {
-    /// Opens the directory, and tries whether names in it can be confined.
+    /// Opens the directory, and tries whether names in it can be confined. It has to be one that may be entered (x), and
+    /// need not be one that may be read (r): files are found by their names.
     ///
     /// Each file that it opens takes a share of `counter`, which so counts the files open.
     pub fn open(path: &Path, hidden: bool, log: Option<PrivateLog>, counter: &Rc<()>) -> io::Result<Root> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(path, flags, Mode::empty())?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+            Errno::ACCESS => io::Error::other(
+                "permission denied: the user of the server may not enter a folder above it; give that one x permission",
+            ),
+            error => error.into(),
+        })?;
         beneath(&dir, b".", OFlags::PATH).map_err(|error| match error {
             Errno::NOSYS => {
                 io::Error::other("no openat2: the kernel is older than Linux 5.6, or a seccomp filter hides it")
             }
             Errno::PERM => io::Error::other("a seccomp filter forbids openat2 (a container's or a systemd unit's)"),
+            Errno::ACCESS => io::Error::other(
+                "permission denied: the user of the server may not enter it, and could open no file in it; give it x \
+                 permission (chmod +x)",
+            ),
             error => error.into(),
         })?;
         let log_id = log.as_ref().map(|log| log.id);

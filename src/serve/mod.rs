@@ -190,8 +190,11 @@ fn make_dir(dir: &Path) -> Result<(), Error> {
 
 /// Opens the shared directory, at the start and after SIGHUP.
 fn open_root(config: &ServeConfig, log: Option<PrivateLog>, open_files: &Rc<()>) -> Result<Root, Error> {
-    Root::open(&config.dir, config.hidden, log, open_files)
-        .map_err(|error| failure(&format!("cannot serve the directory {}", text::path(&config.dir)), &error))
+    Root::open(&config.dir, config.hidden, log, open_files).map_err(|error| cannot_serve(config, &error))
+}
+
+fn cannot_serve(config: &ServeConfig, error: &io::Error) -> Error {
+    failure(&format!("cannot serve the directory {}", text::path(&config.dir)), error)
 }
 
 /// What the server must not give out of its own.

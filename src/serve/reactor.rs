@@ -20,7 +20,7 @@ use super::reason::Reason;
 use super::sandbox::Sandbox;
 use super::timers::Timers;
 use super::turns::Turns;
-use super::{End, ServeConfig, open_root, private_log};
+use super::{End, ServeConfig, cannot_serve, open_root, private_log};
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
 use crate::net::{self, Transport};
@@ -637,15 +637,14 @@ impl<'a> Reactor<'a> {
                 log::warn!(target: "main", "{error}{advice}; going on with the old one");
             }
         }
-        match open_root(self.config, private_log(self.logs), &self.open_files) {
+        let lets_in = self.sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.lets_in(&self.config.dir));
+        let root = lets_in.map_err(|error| cannot_serve(self.config, &error));
+        match root.and_then(|()| open_root(self.config, private_log(self.logs), &self.open_files)) {
             Ok(root) => {
                 self.root = root;
                 log::info!(target: "main", "directory opened again");
             }
-            Err(error) => {
-                let advice = self.sandbox.as_ref().map_or("", |sandbox| sandbox.advice_for_dir(&self.config.dir));
-                log::warn!(target: "main", "{error}{advice}; going on with the old one");
-            }
+            Err(error) => log::warn!(target: "main", "{error}; going on with the old one"),
         }
     }
 

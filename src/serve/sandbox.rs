@@ -94,25 +94,30 @@ impl Sandbox {
         Sandbox { allowed: None }
     }
 
-    /// What to add to the message when the shared directory cannot be opened again.
-    pub fn advice_for_dir(&self, dir: &Path) -> &'static str {
-        self.advice(|allowed| &allowed.reads, dir)
+    /// Fails if it keeps the server from what is the shared directory by now. Opening a directory as O_PATH, and entering
+    /// it, are not restricted: only its files could not be read.
+    pub fn lets_in(&self, dir: &Path) -> io::Result<()> {
+        match self.shuts_out(|allowed| &allowed.reads, dir) {
+            true => Err(io::Error::other(format!("permission denied{SHUT_OUT}"))),
+            false => Ok(()),
+        }
     }
 
     /// What to add to the message when the log file cannot be opened again.
     pub fn advice_for_log(&self, log: &Path) -> &'static str {
         // It may be there, or only its folder.
-        self.advice(|allowed| &allowed.writes, if log.exists() { log } else { folder_of(log) })
+        let path = if log.exists() { log } else { folder_of(log) };
+        if self.shuts_out(|allowed| &allowed.writes, path) { SHUT_OUT } else { "" }
     }
 
-    fn advice(&self, places: impl Fn(&Allowed) -> &[Place], path: &Path) -> &'static str {
+    fn shuts_out(&self, places: impl Fn(&Allowed) -> &[Place], path: &Path) -> bool {
         let lacks = |allowed: &Allowed| {
             // Looks at names and opens nothing: that is never restricted.
             let Ok(path) = path.canonicalize() else { return false };
             let ids: Vec<_> = path.ancestors().filter_map(|folder| folder.metadata().ok().as_ref().map(id)).collect();
             !places(allowed).iter().any(|place| ids.contains(&place.id))
         };
-        if self.allowed.as_ref().is_some_and(lacks) { SHUT_OUT } else { "" }
+        self.allowed.as_ref().is_some_and(lacks)
     }
 }
 

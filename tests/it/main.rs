@@ -37,6 +37,7 @@ mod names;
 mod no_clobber;
 mod odd_disks;
 mod old_peers;
+mod permissions;
 mod progress_json;
 mod resume;
 mod retries;
