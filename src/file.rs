@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Advice, Stat};
+use rustix::fs::{Advice, AtFlags, Stat, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
 
 use crate::proto::{Mtime, Version};
@@ -103,6 +103,8 @@ pub trait Source: AsFd + fmt::Debug {
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
     /// Tells the kernel to bring so many bytes into memory.
     fn ask_for(&self, offset: u64, len: u64);
+    /// Lets the file system say anew what the file is, where the kernel remembers it.
+    fn refresh_stamp(&self) {}
 }
 
 impl Source for File {
@@ -121,6 +123,12 @@ impl Source for File {
     fn ask_for(&self, offset: u64, len: u64) {
         // An advice that is not taken changes nothing but speed.
         let _ = rustix::fs::fadvise(self, offset, NonZeroU64::new(len), Advice::WillNeed);
+    }
+
+    fn refresh_stamp(&self) {
+        // If it cannot be had, what is remembered decides.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+        let _ = rustix::fs::statx(self, c"", flags, StatxFlags::BASIC_STATS);
     }
 }
 
@@ -199,7 +207,24 @@ impl ServedFile {
     /// Whether the file is still what it was when it was opened.
     pub fn is_unchanged(&self) -> bool {
         // A new name, a new link and new permissions change ctime and not the content.
-        self.source.stamp().is_ok_and(|now| (now.size, now.mtime) == (self.stamp.size, self.stamp.mtime))
+        let is_same = |now: Stamp| (now.size, now.mtime) == (self.stamp.size, self.stamp.mtime);
+        self.source.stamp().is_ok_and(is_same) || {
+            // A read that ends early makes FUSE take its end for the size, until the file system is asked again.
+            self.source.refresh_stamp();
+            self.source.stamp().is_ok_and(is_same)
+        }
+    }
+
+    /// Why it has not as many bytes as its size says, but `fewer` or `more`; `None` if that is because it changed.
+    pub fn untrue_size(&self, how_many: &str) -> Option<String> {
+        let size = self.stamp.size;
+        self.is_unchanged().then(|| format!("it has {how_many} bytes than the {size} that its size says"))
+    }
+
+    /// Whether a byte is found behind the last one, as in a file of FUSE that does not know its size. What cannot be read
+    /// there counts as the end.
+    pub fn has_more(&self) -> bool {
+        matches!(self.read_ready(&mut [0], self.stamp.size, &mut Patience::default()), Ready::Bytes(_))
     }
 
     /// How many of the `len` bytes from `offset` on can be sent without waiting for the disk. What is missing is asked for.

@@ -32,6 +32,7 @@ pub mod net;
 mod pace;
 mod pages;
 pub mod proto;
+mod pseudo_fs;
 pub mod root;
 pub mod serve;
 mod signals;

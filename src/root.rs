@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::file::{ServedFile, Stamp, real_path};
+use crate::pseudo_fs::PseudoFiles;
 
 /// How often a look-up is tried again that a rename elsewhere has disturbed (openat2(2), EAGAIN).
 const DISTURBED_MAX: u32 = 16;
@@ -56,6 +57,7 @@ pub struct Root {
     log: Option<LogFiles>,
     /// Device and inode of the open log file, whatever it is called by now.
     log_id: Option<(u64, u64)>,
+    pseudo: PseudoFiles,
     open: HashMap<Stamp, Weak<ServedFile>>,
     sweep_at: usize,
     /// Files that were opened lately, by the names they were found under; at most [`KEPT_MAX`].
@@ -122,6 +124,7 @@ impl Root {
             hidden,
             log,
             log_id,
+            pseudo: PseudoFiles::default(),
             open: HashMap::new(),
             sweep_at: SWEEP_MIN,
             kept: HashMap::new(),
@@ -179,12 +182,16 @@ impl Root {
         (Stamp::of(&stat) == found.file.stamp).then(|| found.clone())
     }
 
-    fn open_file(&mut self, name: &[u8]) -> Result<Rc<ServedFile>, Refusal> {
+    fn open_file(&mut self, name: &[u8], now: Instant) -> Result<Rc<ServedFile>, Refusal> {
         for _ in 0..DISTURBED_MAX {
             let (path, stat) = self.find(name)?;
             let stamp = self.served_stamp(&path, &stat)?;
             if let Some(file) = self.open.get(&stamp).and_then(Weak::upgrade) {
                 return Ok(file);
+            }
+            // Opening one of those may already do something.
+            if let Some(kind) = self.pseudo.kind_of(&path, stamp.device, now) {
+                return Err(Refusal::NotFound(format!("a file of {kind}, which has no true size")));
             }
             // Not through the O_PATH descriptor: that would need /proc. Whatever was put in its place meanwhile is not
             // waited for (O_NONBLOCK), does not become our terminal (O_NOCTTY), and is not what we send.
@@ -277,9 +284,9 @@ impl Directory for Root {
         if let Some(found) = self.kept(name) {
             return Ok(found);
         }
-        let file = match self.open_file(name) {
+        let file = match self.open_file(name, now) {
             // Out of descriptors, perhaps.
-            Err(Refusal::Busy(_)) if self.close_kept() => self.open_file(name),
+            Err(Refusal::Busy(_)) if self.close_kept() => self.open_file(name, now),
             outcome => outcome,
         }?;
         let found = Found { name: name.into(), file };

@@ -475,7 +475,6 @@ impl<T: Transport> Conn<T> {
 
     /// Takes the outcome of the digest job that this connection waits for.
     pub fn digest_done(&mut self, outcome: &Result<Digest, Failure>) {
-        let speaks_v2 = self.speaks_v2();
         let reply = match &mut self.state {
             State::SendingHeader(SendingHeader { reply, header }) => {
                 if let (Ok(digest), Header::V1(pieces)) = (outcome, header) {
@@ -488,14 +487,8 @@ impl<T: Transport> Conn<T> {
         };
         reply.digest = match outcome {
             Ok(digest) => Awaited::Known(*digest),
-            Err(failure) => {
-                // In version 2 the line about the end of the reply says so.
-                if !speaks_v2 {
-                    let (_, why) = cause(failure);
-                    log::warn!(target: &self.label, "cannot hash {}: {why}", text::in_quotes(&reply.name));
-                }
-                Awaited::Failed(failure.clone())
-            }
+            // The line about the end of the reply says so.
+            Err(failure) => Awaited::Failed(failure.clone()),
         };
     }
 
@@ -768,7 +761,7 @@ impl<T: Transport> Conn<T> {
         }
         // The bytes of the file come behind its digest, or not at all.
         if let Awaited::Failed(failure) = &reply.digest {
-            return self.end(cause(failure).0, Farewell::Close);
+            return self.fail_v1(&reply, &pieces, failure, cx);
         }
         let stop = loop {
             let out = pieces.out(cx.now);
@@ -785,6 +778,20 @@ impl<T: Transport> Conn<T> {
             }
         };
         stop.without_failure(State::SendingHeader(SendingHeader { reply, header: Header::V1(pieces) }))
+    }
+
+    /// Ends a reply of version 1 that has no digest. Behind `OK` there is no room for a reason.
+    fn fail_v1(&mut self, reply: &Reply, pieces: &Pieces, failure: &Failure, cx: &mut Context<'_>) -> Step {
+        let (reason, why) = cause(failure);
+        if self.logs_refusal(cx) {
+            log::warn!(target: &self.label, "cannot hash {}: {why}", text::in_quotes(&reply.name));
+        }
+        match reason {
+            Reason::ReadError if pieces.is_unsent() => {
+                self.refuse(ErrorCode::ReadError, &unreadable(&why), Then::End(reason), cx)
+            }
+            _ => self.end(reason, Farewell::Close),
+        }
     }
 
     /// Whether the peer has cut the connection. What it says meanwhile does not matter in version 1, but a reset may
@@ -899,7 +906,7 @@ impl<T: Transport> Conn<T> {
                 }
                 Err(Stop::Rest(Turn::Pause(state.patience.look_again_at(cx.now))))
             }
-            Ready::End => Err(became_shorter()),
+            Ready::End => Err(ended_early(&state.reply)),
             Ready::Failed(error) => Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error))),
         }
     }
@@ -916,7 +923,7 @@ impl<T: Transport> Conn<T> {
         match sent {
             // What a frame has promised must come, and nothing of it counts.
             Io::Done(0) if self.speaks_v2() => state.window = Window::Zeros(left),
-            Io::Done(0) => return Err(became_shorter()),
+            Io::Done(0) => return Err(ended_early(&state.reply)),
             Io::Done(n) => {
                 // sendfile sends no more than it was told, which was at most `left`.
                 state.window = match left.saturating_sub(n) {
@@ -963,7 +970,7 @@ impl<T: Transport> Conn<T> {
 
     fn send_zeros(&mut self, state: &mut Streaming, left: usize, cx: &mut Context<'_>) -> Result<(), Stop> {
         if left == 0 {
-            return Err(became_shorter());
+            return Err(ended_early(&state.reply));
         }
         if cx.budget == 0 {
             return Err(Stop::Rest(Turn::Yield));
@@ -1010,7 +1017,7 @@ impl<T: Transport> Conn<T> {
             return self.end(reason, Farewell::Close);
         }
         match reason {
-            Reason::ReadError => self.refuse(ErrorCode::ReadError, "The file cannot be read", Then::NextRequest, cx),
+            Reason::ReadError => self.refuse(ErrorCode::ReadError, &unreadable(why), Then::NextRequest, cx),
             _ => self.refuse(ErrorCode::Changed, "The file changed while it was sent", Then::NextRequest, cx),
         }
     }
@@ -1110,8 +1117,18 @@ fn was_written_to() -> Stop {
     Stop::Fail(Reason::FileChanged, String::from(WRITTEN_TO))
 }
 
-fn became_shorter() -> Stop {
-    Stop::Fail(Reason::FileChanged, String::from("it became shorter"))
+/// The file has ended before the last byte that was announced: it has changed, which a retry may find settled, or it
+/// never had so many.
+fn ended_early(reply: &Reply) -> Stop {
+    match reply.file.untrue_size("fewer") {
+        Some(why) => Stop::Fail(Reason::ReadError, why),
+        None => Stop::Fail(Reason::FileChanged, String::from("it became shorter")),
+    }
+}
+
+/// What a peer is told of a file that cannot be read.
+fn unreadable(why: &str) -> String {
+    format!("The file cannot be read: {why}")
 }
 
 /// The peer takes nothing now, and has until the deadline to take something.

@@ -23,9 +23,25 @@ struct Disk {
     look_error: Cell<Option<Errno>>,
     /// Plain reads of missing pages.
     plain: Cell<u32>,
+    /// The size that the file is said to have, and the bytes that can be read of it, if they are not `SIZE`.
+    size: Cell<Option<u64>>,
+    holds: Cell<Option<u64>>,
+    /// What the kernel takes for the size since a read has ended early, as it does for FUSE.
+    remembered: Cell<Option<u64>>,
 }
 
-/// A file of `SIZE` zeros, on that disk or on a good one.
+impl Disk {
+    /// How many of so many bytes can be read from here on.
+    fn left(&self, len: usize, offset: u64) -> usize {
+        let holds = self.holds.get().unwrap_or(SIZE);
+        if offset + len as u64 > holds {
+            self.remembered.set(Some(holds).filter(|holds| *holds < self.size.get().unwrap_or(SIZE)));
+        }
+        len.min(holds.saturating_sub(offset) as usize)
+    }
+}
+
+/// A file of zeros, on that disk or on a good one.
 #[derive(Debug)]
 struct DiskFile(Rc<Disk>, Stamp);
 
@@ -37,14 +53,18 @@ impl AsFd for DiskFile {
 
 impl Source for DiskFile {
     fn stamp(&self) -> Result<Stamp, Errno> {
-        Ok(self.1)
+        Ok(Stamp { size: self.0.remembered.get().unwrap_or(self.1.size), ..self.1 })
+    }
+
+    fn refresh_stamp(&self) {
+        self.0.remembered.set(None);
     }
 
     fn read_cached(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         if let Some(error) = self.0.look_error.get() {
             return Err(error);
         }
-        let len = buffer.len().min((SIZE - offset) as usize);
+        let len = self.0.left(buffer.len(), offset);
         let missing = self.0.missing.borrow();
         let there = |n: &usize| !missing.contains(&((offset + *n as u64) / PAGE));
         match (0..len).take_while(there).count() {
@@ -58,7 +78,7 @@ impl Source for DiskFile {
 
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let missing = self.0.missing.borrow();
-        let len = buffer.len().min((SIZE - offset) as usize);
+        let len = self.0.left(buffer.len(), offset);
         let until = missing.iter().map(|page| page * PAGE).filter(|at| *at >= offset).min().unwrap_or(SIZE);
         let is_missing = missing.contains(&(offset / PAGE));
         self.0.plain.set(self.0.plain.get() + u32::from(is_missing));
@@ -79,7 +99,8 @@ impl Directory for Rc<Disk> {
     /// Only the file called `a` is on this disk.
     fn file(&mut self, name: &[u8], _: Instant) -> Result<Found, Refusal> {
         let (disk, inode) = if name == b"a" { (Rc::clone(self), 1) } else { (Rc::default(), 2) };
-        let stamp = Stamp { device: 1, inode, size: SIZE, mtime: TIME, ctime: TIME };
+        let size = disk.size.get().unwrap_or(SIZE);
+        let stamp = Stamp { device: 1, inode, size, mtime: TIME, ctime: TIME };
         let file = ServedFile::new(Box::new(DiskFile(disk, stamp)), stamp, 0o644, &Rc::new(()));
         Ok(Found { name: name.into(), file: Rc::new(file) })
     }
@@ -299,4 +320,55 @@ fn a_file_that_cannot_be_looked_at_in_memory_is_read_plainly() {
         drop(watched);
         assert_eq!(words(&peer).last().expect("frames"), "md5", "{error}");
     }
+}
+
+/// Files whose size is none: their file system made it up, and nobody has written to them. A retry would meet the same.
+#[test]
+fn a_size_that_is_not_true_is_a_read_error() {
+    let fewer = [(4096, 23), (SIZE, 0), (SIZE, 23), (SIZE, WINDOW), (SIZE, WINDOW + 1), (SIZE, SIZE - 1)];
+    for (size, holds) in fewer.into_iter().chain([(0, 1), (23, 4096), (SIZE, SIZE + 1)]) {
+        for look_error in [None, Some(Errno::OPNOTSUPP)] {
+            let disk = Rc::new(Disk::default());
+            disk.size.set(Some(size));
+            disk.holds.set(Some(holds));
+            disk.look_error.set(look_error);
+            let digest = ask("a", Wanted::Digest { size });
+            let mut peer = peer_saying([ask("a", Wanted::ALL), ask("b", Wanted::ALL), digest]);
+            let mut watched = Watched::new("untrue", &mut peer, &disk);
+            watched.until(1.0);
+            drop(watched);
+            let words = words(&peer);
+            let ends: Vec<_> = words.iter().filter(|word| !word.starts_with("data ")).collect();
+            let expected = ["file@0", "error 5", "file@0", "md5", &format!("file@{size}"), "error 5"];
+            assert_eq!(ends, expected, "{size} bytes said, {holds} there, {look_error:?}: {words:?}");
+            let how_many = if holds < size { "fewer" } else { "more" };
+            let message =
+                format!("The file cannot be read: it has {how_many} bytes than the {size} that its size says");
+            let got = peer.writes.concat();
+            assert!(got.windows(message.len()).any(|part| part == message.as_bytes()), "{message:?} expected");
+        }
+    }
+}
+
+/// Version 1 has a place for the reason before `OK`, as long as the file is so small that it is hashed at once.
+#[test]
+fn a_size_that_is_not_true_is_an_error_in_version_1() {
+    for (size, holds, how_many) in [(4096, 23, "fewer"), (0, 23, "more")] {
+        let disk = Rc::new(Disk::default());
+        disk.size.set(Some(size));
+        disk.holds.set(Some(holds));
+        let mut peer = peer_asking("a");
+        peer.ended = true;
+        let mut watched = Watched::new("untrue-v1", &mut peer, &disk);
+        assert_eq!(watched.until(1.0), Turn::Close(Reason::ReadError));
+        drop(watched);
+        let message =
+            format!("ERRORThe file cannot be read: it has {how_many} bytes than the {size} that its size says");
+        assert_eq!(String::from_utf8_lossy(&peer.writes.concat()), message);
+    }
+    let disk = Rc::new(Disk::default());
+    disk.holds.set(Some(23));
+    let mut peer = peer_asking("a");
+    assert_eq!(Watched::new("untrue-v1", &mut peer, &disk).until(1.0), Turn::Close(Reason::ReadError));
+    assert_eq!(peer.writes.concat(), b"OK", "no metadata, and no byte");
 }

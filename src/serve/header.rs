@@ -58,6 +58,11 @@ impl Pieces {
         self.last = now;
     }
 
+    /// Whether none of it has gone.
+    pub fn is_unsent(&self) -> bool {
+        self.sent == 0
+    }
+
     /// Whether all of it has gone.
     pub fn is_sent(&self) -> bool {
         is_complete(&self.head) && self.sent == self.head.bytes.len()

@@ -182,7 +182,8 @@ pub fn begin_v2(request: Request<'_>, found: Found, cx: &mut Context<'_>) -> (Re
 fn ask(file: &Rc<ServedFile>, algorithm: Algorithm, trust: Trust, cx: &mut Context<'_>) -> Awaited {
     let asked = Asked { file, algorithm, trust, waiter: cx.me, source: cx.source };
     match cx.digests.request(&asked, cx.now, &mut cx.budget) {
-        Some(digest) => Awaited::Known(digest),
+        Some(Ok(digest)) => Awaited::Known(digest),
+        Some(Err(failure)) => Awaited::Failed(failure),
         None => Awaited::Pending,
     }
 }

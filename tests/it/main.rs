@@ -45,6 +45,7 @@ mod sandbox;
 mod serve_signals;
 mod shared_folders;
 mod small_files;
+mod special_files;
 mod standard_output;
 mod strangers;
 mod streams;

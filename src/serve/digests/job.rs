@@ -114,16 +114,24 @@ impl Job {
                     self.paused_until = Some(self.patience.look_again_at(now));
                     return None;
                 }
-                Ready::End => return Some(Err(Failure::Changed)),
+                Ready::End => return Some(Err(self.wrong_size("fewer"))),
                 Ready::Failed(error) => return Some(Err(Failure::Unreadable(crate::error::reason(&error)))),
             }
         }
         if self.left() > 0 {
             return None;
         }
-        match self.file.is_unchanged() {
-            true => Some(Ok(self.hasher.clone().finish())),
-            false => Some(Err(Failure::Changed)),
+        if !self.file.is_unchanged() {
+            return Some(Err(Failure::Changed));
         }
+        match self.file.has_more() {
+            true => Some(Err(self.wrong_size("more"))),
+            false => Some(Ok(self.hasher.clone().finish())),
+        }
+    }
+
+    /// The file has fewer bytes, or more, than its size says: it has changed since, or will never have as many.
+    fn wrong_size(&self, how_many: &str) -> Failure {
+        self.file.untrue_size(how_many).map_or(Failure::Changed, Failure::Unreadable)
     }
 }

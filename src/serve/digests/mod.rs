@@ -117,14 +117,14 @@ impl Default for Digests {
 }
 
 impl Digests {
-    /// The digest of a file, if it is known or quickly made; what that takes counts against `budget`. Otherwise
-    /// `None`: a job makes it, and the waiter will be among those of its [`Finished`].
-    pub fn request(&mut self, asked: &Asked<'_>, now: Instant, budget: &mut usize) -> Option<Digest> {
+    /// The digest of a file, or why it has none, if that is known or quickly found; what that takes counts against
+    /// `budget`. Otherwise `None`: a job makes it, and the waiter will be among those of its [`Finished`].
+    pub fn request(&mut self, asked: &Asked<'_>, now: Instant, budget: &mut usize) -> Option<Result<Digest, Failure>> {
         let subject = Subject { stamp: asked.file.stamp, algorithm: asked.algorithm };
         if let Trust::Kept(max_age) = asked.trust
             && let Some(digest) = self.cache.get(&subject, max_age, now)
         {
-            return Some(digest);
+            return Some(Ok(digest));
         }
         if let Some(id) = self.under_way(subject, asked.trust) {
             self.join(id, asked);
@@ -134,14 +134,19 @@ impl Digests {
         let mut job = Job::new(asked.file, asked.algorithm, is_again);
         // "Hash again" may be asked for without end, and so only ever takes its address's turns.
         if !is_again && job.left() <= self.on_the_spot.min(CHUNK) as u64 {
-            // One step reads all there is of it.
-            let outcome = job.step(&mut self.buffer, now);
+            // One step reads all there is of it; another finds that this is less than its size.
+            let mut outcome = job.step(&mut self.buffer, now);
+            if outcome.is_none() && job.offset > 0 {
+                outcome = job.step(&mut self.buffer, now);
+            }
             let hashed = usize::try_from(job.offset).unwrap_or(CHUNK);
             self.on_the_spot = self.on_the_spot.saturating_sub(hashed);
             *budget = budget.saturating_sub(hashed * HASHING_COST);
-            if let Some(Ok(digest)) = outcome {
-                self.keep(&job, digest, now);
-                return Some(digest);
+            if let Some(outcome) = outcome {
+                if let Ok(digest) = outcome {
+                    self.keep(&job, digest, now);
+                }
+                return Some(outcome);
             }
         }
         self.made += 1;

@@ -23,7 +23,8 @@ fn ask(digests: &mut Digests, file: &Rc<ServedFile>, waiter: usize, now: Instant
 /// The same from any address.
 fn ask_from(n: u8, digests: &mut Digests, file: &Rc<ServedFile>, waiter: usize, now: Instant) -> Option<Digest> {
     let (algorithm, trust, waiter) = (Algorithm::Md5, Trust::Kept(Some(AGE)), Waiter(waiter));
-    digests.request(&Asked { file, algorithm, trust, waiter, source: source(n) }, now, &mut { usize::MAX })
+    let asked = Asked { file, algorithm, trust, waiter, source: source(n) };
+    digests.request(&asked, now, &mut { usize::MAX }).map(|outcome| outcome.expect("it can be read"))
 }
 
 fn ask_with(
@@ -35,7 +36,8 @@ fn ask_with(
     now: Instant,
 ) -> Option<Digest> {
     let (waiter, source) = (Waiter(waiter), source(1));
-    digests.request(&Asked { file, algorithm, trust, waiter, source }, now, &mut { usize::MAX })
+    let asked = Asked { file, algorithm, trust, waiter, source };
+    digests.request(&asked, now, &mut { usize::MAX }).map(|outcome| outcome.expect("it can be read"))
 }
 
 fn source(n: u8) -> Source {

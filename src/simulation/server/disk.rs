@@ -43,6 +43,8 @@ pub struct Content {
     /// Bytes in it.
     pub size: u64,
     mtime: Mtime,
+    /// Bytes that can be read, where that is not the size: the file system makes that up, and there is no digest of it.
+    pub holds: Option<u64>,
 }
 
 impl Content {
@@ -54,6 +56,16 @@ impl Content {
     /// Its bytes from an offset on, which is at most its size.
     pub fn bytes(&self, offset: u64) -> &'static [u8] {
         &BYTES[(self.shift + offset) as usize..(self.shift + self.size) as usize]
+    }
+
+    /// Where reading ends.
+    fn end(&self) -> u64 {
+        self.holds.unwrap_or(self.size)
+    }
+
+    /// The same as [`Content::bytes`], and what is behind its size.
+    fn from(&self, offset: u64) -> &'static [u8] {
+        &BYTES[(self.shift + offset) as usize..]
     }
 }
 
@@ -90,7 +102,7 @@ pub struct Name {
     pub was_changed: bool,
     /// Whether it was ever missing.
     pub was_missing: bool,
-    /// Whether a read of it ever failed.
+    /// Whether a read of it ever failed, or ended elsewhere than at its size.
     pub has_failed: bool,
     /// Whether a look-up of it was ever refused for lack of descriptors.
     pub was_busy: bool,
@@ -162,7 +174,8 @@ impl Disk {
 
     fn any_content(&mut self) -> Content {
         let size = self.any_size();
-        Content { shift: self.chance.with(|chance| chance.within(0..SHIFTS)), size, mtime: self.next_mtime() }
+        let shift = self.chance.with(|chance| chance.within(0..SHIFTS));
+        Content { shift, size, mtime: self.next_mtime(), holds: None }
     }
 
     /// Never the same twice. Some are so late that the file counts as just changed.
@@ -174,13 +187,29 @@ impl Disk {
 
     /// A new file under this name; who has the old one open keeps it.
     fn create(&mut self, name: usize) {
-        let now = self.any_content();
+        let mut now = self.any_content();
+        now.holds = self.untrue_end(now.size);
         let (is_plain, is_copied) = (self.chance.happens(6, 1), self.chance.happens(6, 1));
         let cold = if self.chance.happens(3, 1) { self.chance.with(|chance| chance.within(1..8)) as u32 } else { 0 };
         self.inodes.push(Inode { name, now, is_plain, is_copied, cold, dead: None });
         let entry = &mut self.names[name];
+        entry.has_failed |= now.holds.is_some();
         entry.inode = Some(self.inodes.len() - 1);
         entry.contents.push(now);
+    }
+
+    /// Where a new file ends that has not the bytes of its size, as few have.
+    fn untrue_end(&mut self, size: u64) -> Option<u64> {
+        if self.is_calm || !self.chance.fault("file of another length than its size", 12, 1) {
+            return None;
+        }
+        let most = (size + 5000).min(SIZE_MAX);
+        let end = self.chance.with(|chance| match chance.within(0..3) {
+            0 => chance.within(0..size.min(300) + 1),
+            1 => chance.within(0..most),
+            _ => chance.within(size..most + 1),
+        });
+        Some(end).filter(|end| *end != size)
     }
 
     /// Something happens to a file.
@@ -218,7 +247,7 @@ impl Disk {
     }
 
     fn write_to(&mut self, inode: usize) {
-        let before = self.inodes[inode].now;
+        let before = Content { holds: None, ..self.inodes[inode].now };
         let now = match self.chance.with(|chance| chance.within(0..3)) {
             0 => {
                 self.chance.count("file shrunk");
@@ -251,22 +280,22 @@ impl Disk {
         }
     }
 
-    /// Whether a read fails once.
-    fn fails(&mut self, inode: usize, kind: &'static str) -> bool {
-        let fails = !self.is_calm && self.chance.fault(kind, 300, 1);
+    /// Whether a read fails once. Behind the size none does: there it is only looked for bytes that should not be there.
+    fn fails(&mut self, inode: usize, kind: &'static str, offset: u64) -> bool {
+        let fails = !self.is_calm && offset < self.inodes[inode].now.size && self.chance.fault(kind, 300, 1);
         self.names[self.inodes[inode].name].has_failed |= fails;
         fails
     }
 
     fn copy(&mut self, inode: usize, buffer: &mut [u8], offset: u64, end: u64) -> usize {
         let content = self.inodes[inode].now;
-        let left = end.min(content.size).saturating_sub(offset);
+        let left = end.min(content.end()).saturating_sub(offset);
         let mut len = buffer.len().min(left as usize);
         if len > 1 && self.chance.happens(6, 1) {
             len = 1 + self.chance.with(|chance| chance.len(len - 1));
         }
         if len > 0 {
-            buffer[..len].copy_from_slice(&content.bytes(offset)[..len]);
+            buffer[..len].copy_from_slice(&content.from(offset)[..len]);
         }
         len
     }
@@ -280,11 +309,11 @@ impl Disk {
             return Err(Errno::OPNOTSUPP);
         }
         let kind = if buffer.len() == 1 { "read error in a probe" } else { "read error in memory" };
-        if self.fails(inode, kind) {
+        if self.fails(inode, kind, offset) {
             return Err(Errno::IO);
         }
-        if offset >= self.inodes[inode].now.size {
-            return Ok(0);
+        if offset >= self.inodes[inode].now.size.min(self.inodes[inode].now.end()) {
+            return Ok(self.copy(inode, buffer, offset, u64::MAX));
         }
         if dead.as_ref().is_some_and(|dead| dead.contains(&offset)) {
             self.chance.count("look at a dead disk");
@@ -311,7 +340,7 @@ impl Disk {
             _ => None,
         };
         let is_dead = dead.as_ref().is_some_and(|dead| dead.contains(&offset)) && offset < self.inodes[inode].now.size;
-        if is_dead || self.fails(inode, kind) {
+        if is_dead || self.fails(inode, kind, offset) {
             return Err(Errno::IO);
         }
         let end = dead.map(|dead| dead.start).filter(|start| *start > offset);

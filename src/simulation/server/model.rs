@@ -195,6 +195,7 @@ impl Model {
                 assert!(body.at == body.content.size, "DIGEST before the last byte of {body:?}");
                 let right = self.disk.borrow_mut().digest(&body.content, body.algorithm);
                 assert!(digest == right && !body.is_wrong, "{digest} for {right} of {body:?}");
+                assert!(body.content.holds.is_none(), "{digest} of what cannot be read whole: {body:?}");
                 self.end();
             }
             (Place::Within(body), Reply::Error(code, _)) => {
@@ -297,7 +298,9 @@ impl Model {
         let mut disk = self.disk.borrow_mut();
         let contents = disk.name(number).expect("only such are found").contents.clone();
         let of = |content: &&Content| {
-            content.size == metadata.size && disk.digest(content, Algorithm::Md5) == metadata.digest
+            content.size == metadata.size
+                && content.holds.is_none()
+                && disk.digest(content, Algorithm::Md5) == metadata.digest
         };
         let content = *contents.iter().find(of).unwrap_or_else(|| panic!("{metadata:?} was never true of {number}"));
         let (size, digest) = (metadata.size, Some(metadata.digest));
@@ -323,7 +326,10 @@ impl Model {
         let is_exact = {
             let disk = self.disk.borrow();
             // Zeros in the place of bytes that are gone do not count.
-            !(0..disk.count()).any(|number| disk.name(number).is_some_and(|name| name.was_changed))
+            !(0..disk.count()).any(|number| {
+                disk.name(number)
+                    .is_some_and(|name| name.was_changed || name.contents.iter().any(|content| content.holds.is_some()))
+            })
         };
         assert!(bytes <= self.bytes && (bytes == self.bytes || !is_exact), "{bytes} bytes counted of {}", self.bytes);
         let is_v1_whole = match &self.place {
