@@ -53,6 +53,7 @@ mod targets;
 mod threads;
 mod transfer;
 mod unread;
+mod untrue_sizes;
 mod usage;
 mod v2_changes;
 mod v2_files;
