@@ -218,7 +218,7 @@ impl ServedFile {
     /// Why it has not as many bytes as its size says, but `fewer` or `more`; `None` if that is because it changed.
     pub fn untrue_size(&self, how_many: &str) -> Option<String> {
         let size = self.stamp.size;
-        self.is_unchanged().then(|| format!("it has {how_many} bytes than the {size} that its size says"))
+        self.is_unchanged().then(|| format!("it has {how_many} bytes than its size ({size} bytes)"))
     }
 
     /// Whether a byte is found behind the last one, as in a file of FUSE that does not know its size. What cannot be read

@@ -1,7 +1,7 @@
 //! `xfer get`: its options, and the configuration that they mean.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -192,6 +192,10 @@ fn server(host: Option<String>, port: Option<u16>) -> Result<(String, u16), Erro
     };
     if port == 0 {
         return Err(usage("bad port '0': a server to fetch from has a port from 1 to 65535"));
+    }
+    // The kernel cannot tell which link it is on (RFC 4007, section 6).
+    if host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local()) {
+        return Err(usage(format!("{host} needs the interface that leads there: {host}%eth0 (ip link shows them)")));
     }
     Ok((host, port))
 }

@@ -174,6 +174,7 @@ fn usage_errors_say_what_to_type() {
         ("xfer get f -vp", "-p needs a value: -p PORT; see xfer get --help"),
         ("xfer get f --port", "--port needs a value: --port PORT"),
         ("xfer get f -p 0", "bad port '0'"),
+        ("xfer get f -H [fe80::1]:80", "fe80::1 needs the interface that leads there: fe80::1%eth0"),
         ("xfer get f --no-sync=false", "--no-sync takes no value; see xfer get --help"),
         ("xfer get f --no-sync=", "--no-sync takes no value"),
         ("xfer get f --help=x", "--help takes no value"),

@@ -342,8 +342,7 @@ fn a_size_that_is_not_true_is_a_read_error() {
             let expected = ["file@0", "error 5", "file@0", "md5", &format!("file@{size}"), "error 5"];
             assert_eq!(ends, expected, "{size} bytes said, {holds} there, {look_error:?}: {words:?}");
             let how_many = if holds < size { "fewer" } else { "more" };
-            let message =
-                format!("The file cannot be read: it has {how_many} bytes than the {size} that its size says");
+            let message = format!("The file cannot be read: it has {how_many} bytes than its size ({size} bytes)");
             let got = peer.writes.concat();
             assert!(got.windows(message.len()).any(|part| part == message.as_bytes()), "{message:?} expected");
         }
@@ -362,8 +361,7 @@ fn a_size_that_is_not_true_is_an_error_in_version_1() {
         let mut watched = Watched::new("untrue-v1", &mut peer, &disk);
         assert_eq!(watched.until(1.0), Turn::Close(Reason::ReadError));
         drop(watched);
-        let message =
-            format!("ERRORThe file cannot be read: it has {how_many} bytes than the {size} that its size says");
+        let message = format!("ERRORThe file cannot be read: it has {how_many} bytes than its size ({size} bytes)");
         assert_eq!(String::from_utf8_lossy(&peer.writes.concat()), message);
     }
     let disk = Rc::new(Disk::default());

@@ -1,5 +1,5 @@
-//! A file system in memory, one flat folder, that refuses what a test wants refused: by FUSE, spoken here in as few words
-//! as the kernel needs (linux/fuse.h, version 7.31). It asks for root and /dev/fuse.
+//! A file system in memory, one flat folder, that refuses what a test wants refused, or has files of untrue sizes: by FUSE,
+//! spoken here in as few words as the kernel needs (linux/fuse.h, version 7.31). It asks for root and /dev/fuse.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
@@ -51,12 +51,27 @@ pub struct Quirks {
     pub owner: u32,
     /// Whether each look finds another inode number.
     pub makes_up_inodes: bool,
+    /// Files that are there from the beginning: name, the size that each is said to have, and the bytes that it has.
+    pub files: Vec<(&'static str, u64, u64)>,
+    /// Seconds for which the kernel may remember what a file is.
+    pub remembered: u64,
+    /// Whether the kernel passes each read on, also behind the size (FOPEN_DIRECT_IO).
+    pub is_direct: bool,
 }
 
 impl Quirks {
     pub fn none() -> Quirks {
         let owner = rustix::process::geteuid().as_raw();
-        Quirks { refused: Vec::new(), name_max: 255, blocks: 1 << 20, owner, makes_up_inodes: false }
+        Quirks {
+            refused: Vec::new(),
+            name_max: 255,
+            blocks: 1 << 20,
+            owner,
+            makes_up_inodes: false,
+            files: Vec::new(),
+            remembered: 0,
+            is_direct: true,
+        }
     }
 
     pub fn refusing(call: Call, errno: Errno) -> Quirks {
@@ -115,6 +130,8 @@ impl Drop for Fuse {
 #[derive(Default)]
 struct Node {
     bytes: Vec<u8>,
+    /// The size that it is said to have, if that is not true.
+    said: Option<u64>,
     mode: u32,
     modified: (u64, u32),
 }
@@ -131,7 +148,20 @@ type Reply = Result<Vec<u8>, Errno>;
 
 impl State {
     fn new(quirks: Quirks) -> State {
-        State { quirks, nodes: HashMap::new(), names: BTreeMap::new(), count: ROOT }
+        let mut state = State { nodes: HashMap::new(), names: BTreeMap::new(), count: ROOT, quirks };
+        for (name, said, held) in state.quirks.files.clone() {
+            let node = state.next();
+            // Of a time that is long past.
+            let file = Node {
+                bytes: vec![b'x'; held as usize],
+                said: Some(said),
+                mode: S_IFREG | 0o644,
+                modified: (1_000_000_000, 0),
+            };
+            state.nodes.insert(node, file);
+            state.names.insert(name.as_bytes().to_vec(), node);
+        }
+        state
     }
 
     fn serve(mut self, mut device: File) {
@@ -170,13 +200,12 @@ impl State {
     fn answer(&mut self, call: u32, node: u64, body: &[u8]) -> Reply {
         match call {
             1 => self.look_up(name_in(body)),
-            3 => self.attributes(node).map(|attr| with_validity(&attr)),
+            3 => self.attributes(node).map(|attr| self.with_validity(&attr)),
             4 => self.set_attributes(node, body),
             10 => self.names.remove(name_in(body)).map(|_| Vec::new()).ok_or(Errno::NOENT),
             12 => self.rename(&body[8..]),
             13 => self.link(u64_at(body, 0), name_in(&body[8..])),
-            // Opened, files and the folder: no handle, and past the page cache.
-            14 | 27 => Ok(opened()),
+            14 | 27 => Ok(self.opened()),
             15 => Ok(self.read(node, u64_at(body, 8), u32_at(body, 16))),
             16 => self.write(node, u64_at(body, 8), &body[40..]),
             17 => Ok(self.statfs()),
@@ -221,7 +250,8 @@ impl State {
     }
 
     fn entry(&mut self, node: u64) -> Reply {
-        let mut out: Vec<u8> = [node, 0, 0, 0, 0].iter().flat_map(|number| number.to_ne_bytes()).collect();
+        let valid = self.quirks.remembered;
+        let mut out: Vec<u8> = [node, 0, valid, valid, 0].iter().flat_map(|number| number.to_ne_bytes()).collect();
         out.extend(self.attributes(node)?);
         Ok(out)
     }
@@ -231,7 +261,7 @@ impl State {
         let folder = Node { mode: S_IFDIR | 0o777, ..Node::default() };
         let file = if node == ROOT { &folder } else { self.nodes.get(&node).ok_or(Errno::NOENT)? };
         let links = self.names.values().filter(|other| **other == node).count() as u32;
-        let (size, (seconds, nanos)) = (file.bytes.len() as u64, file.modified);
+        let (size, (seconds, nanos)) = (file.said.unwrap_or(file.bytes.len() as u64), file.modified);
         let numbers = [inode, size, size.div_ceil(512), seconds, seconds, seconds];
         let mut out: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
         out.extend(words(&[nanos, nanos, nanos, file.mode, links, self.quirks.owner, 0, 0, 4096, 0]));
@@ -261,7 +291,17 @@ impl State {
                 file.modified = (u64_at(body, 40), u32_at(body, 60));
             }
         }
-        self.attributes(node).map(|attr| with_validity(&attr))
+        self.attributes(node).map(|attr| self.with_validity(&attr))
+    }
+
+    /// Attributes, and how long the kernel may remember them.
+    fn with_validity(&self, attributes: &[u8]) -> Vec<u8> {
+        [&self.quirks.remembered.to_ne_bytes(), &[0; 8], attributes].concat()
+    }
+
+    /// A file or the folder, opened: without a handle.
+    fn opened(&self) -> Vec<u8> {
+        words(&[0, 0, u32::from(self.quirks.is_direct), 0])
     }
 
     fn next(&mut self) -> u64 {
@@ -277,7 +317,7 @@ impl State {
         let node = self.next();
         self.nodes.insert(node, Node { mode: S_IFREG | mode & 0o7777, ..Node::default() });
         self.names.insert(name.to_vec(), node);
-        Ok([self.entry(node)?, opened()].concat())
+        Ok([self.entry(node)?, self.opened()].concat())
     }
 
     fn read(&self, node: u64, offset: u64, len: u32) -> Vec<u8> {
@@ -349,13 +389,4 @@ fn name_in(bytes: &[u8]) -> &[u8] {
 fn two_names(bytes: &[u8]) -> (&[u8], &[u8]) {
     let from = name_in(bytes);
     (from, name_in(&bytes[from.len() + 1..]))
-}
-
-/// Nothing is kept by the kernel: each look comes to us.
-fn with_validity(attributes: &[u8]) -> Vec<u8> {
-    [&[0; 16], attributes].concat()
-}
-
-fn opened() -> Vec<u8> {
-    words(&[0, 0, 1, 0])
 }
