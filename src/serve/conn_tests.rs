@@ -141,7 +141,7 @@ impl World {
         let root = Root::open(&dir, false, None, &Rc::new(())).expect("it can be served");
         let now = Instant::now();
         let limits = Limits::default();
-        let (digests, scratch) = (Digests::default(), vec![0; 4096]);
+        let (digests, scratch) = (Digests::default(), vec![0; GATHERED_MAX as usize]);
         World {
             dir,
             root,

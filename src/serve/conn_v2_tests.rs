@@ -135,8 +135,9 @@ fn small_replies_share_a_write_and_a_window_follows_its_header() {
     let mut peer = peer_saying([[small, ask("big", Wanted::ALL)].concat()]);
     let mut conn = world.conn(&mut peer);
     world.settle(&mut conn);
-    assert_eq!(conn.transport.writes.len(), 3, "three files and the headers of the fourth, its bytes, its digest");
-    assert_eq!(conn.transport.writes[1].len(), 60_000);
+    let writes: Vec<usize> = conn.transport.writes.iter().map(Vec::len).collect();
+    assert_eq!(writes.len(), 3, "three files and the first frame of the fourth, its second one, the rest: {writes:?}");
+    assert_eq!(writes[1], 32 * 1024);
     drop(conn);
     let four = ["file@0", "data 1000", "md5"].repeat(3).into_iter().chain(["file@0", "data 60000", "md5"]);
     assert!(words(&peer).into_iter().eq(four), "{:?}", words(&peer));
@@ -253,7 +254,8 @@ fn no_frame_is_longer_than_a_window_or_follows_nothing() {
         }
     }
     assert_eq!((at, lengths.iter().sum::<u32>()), (bytes.len(), 600_000));
-    assert!(lengths.iter().all(|len| *len <= 262_144), "{lengths:?}");
+    let first: [u32; 5] = std::array::from_fn(|number| 16_384 << number);
+    assert!(lengths.starts_with(&first) && lengths.iter().all(|len| *len <= 262_144), "{lengths:?}");
 }
 
 #[test]
@@ -457,7 +459,8 @@ fn a_file_that_changes_inside_its_last_frame_has_no_digest() {
     let mut world = World::new("v2-last");
     world.change("big", &[1; 200_000]);
     let mut peer = peer_saying([ask("big", Wanted::ALL)]);
-    peer.room = 100_000;
+    // The frames before the last one have 16 + 32 + 64 KiB.
+    peer.room = 150_000;
     let mut conn = world.conn(&mut peer);
     world.settle(&mut conn);
     world.hash(&mut conn);
@@ -485,7 +488,8 @@ fn a_file_that_ends_inside_a_frame_leaves_zeros_and_an_error_behind_them() {
         conn.transport.room = usize::MAX;
         world.settle(&mut conn);
         drop(conn);
-        let frame = size.min(WINDOW as usize);
+        // The frames up to there have 16 + 32 + 64 KiB.
+        let frame = 112 * 1024;
         let (_, data) = heard(&peer);
         let real = data.iter().take_while(|byte| **byte == 1).count();
         assert!((50_000..60_000).contains(&real), "{real} bytes of the file");
@@ -510,8 +514,8 @@ fn a_digest_that_cannot_be_made_is_an_error_at_the_next_border() {
             conn.transport.room = usize::MAX;
             world.settle(&mut conn);
             assert_eq!((conn.replies, conn.transport.aborted), (1, false));
-            // The first window is announced together with the file.
-            assert_eq!(conn.bytes, if room == usize::MAX { 600_000 } else { WINDOW });
+            // The first two frames are announced together with the file.
+            assert_eq!(conn.bytes, if room == usize::MAX { 600_000 } else { 48 * 1024 });
             drop(conn);
             assert_eq!(words(&peer).last().expect("frames"), error, "with room for {room} bytes");
             world.digests.leave(Waiter(1));
