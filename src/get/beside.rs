@@ -11,16 +11,12 @@ use super::held::HELD_MAX;
 use super::journal::{self, Found, Journal, Unusable};
 use super::part::{Attributes, Part, folder_of};
 use super::receive::{PrefixCheck, Resumable, Start};
-use super::scale::scaled;
 use super::slot::Checkpoint;
 use super::target::{Offer, Resume};
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::reason;
 use crate::text;
-
-/// Smaller files have no journal: they are sent again sooner than anybody types the command again.
-const JOURNAL_FROM: u64 = scaled(32 << 20);
 
 /// What lies beside a target.
 pub enum Beside {
@@ -37,7 +33,7 @@ pub enum Beside {
     Ours {
         /// The part.
         part: Part,
-        /// If the file is large enough for one.
+        /// If it can be resumed by a later run.
         journal: Option<Arc<Journal>>,
         /// What is known of the part.
         kept: Kept,
@@ -101,9 +97,9 @@ pub struct Begun {
 /// What stays for a later run.
 pub struct Left {
     /// Where it lies.
-    pub path: PathBuf,
+    path: PathBuf,
     /// How much it is, and of how much, as far as that is known.
-    pub progress: Option<(u64, u64)>,
+    progress: Option<(u64, u64)>,
 }
 
 impl Beside {
@@ -320,28 +316,20 @@ impl Beside {
                 }
                 Err(failure.message)
             }
-            Err(failure) if failure.is_in_doubt => match back_to_synced(&part, journal.as_deref()) {
-                Some((offset, _)) => Err(format!(
-                    "{}; {} are kept in {}: the same command goes on from there",
-                    failure.message,
-                    text::size(offset),
-                    text::path(part.path())
-                )),
-                None => {
-                    part.discard();
-                    Err(failure.message)
-                }
-            },
-            Err(failure) if journal.is_none() => {
-                part.discard();
-                Err(failure.message)
+            Err(failure) => {
+                let in_doubt = failure.is_in_doubt.then(|| back_to_synced(&part, journal.as_deref()));
+                let kept = match in_doubt {
+                    Some(Some((offset, _))) => kept_in(&part, &format!("{} are", text::size(offset))),
+                    // Whole and good, and only its name cannot be had.
+                    None if journal.is_some() => kept_in(&part, "all of it is"),
+                    Some(None) | None => {
+                        let kept = not_kept(part.len().unwrap_or(0));
+                        part.discard();
+                        kept
+                    }
+                };
+                Err(failure.message + &kept)
             }
-            // Whole and good, and only its name cannot be had.
-            Err(failure) => Err(format!(
-                "{}; all of it is kept in {}: the same command goes on from there",
-                failure.message,
-                text::path(part.path())
-            )),
         })
     }
 
@@ -368,7 +356,11 @@ impl Beside {
             // Nothing of ours is there any more.
             Beside::Ours { part, .. } if part.is_replaced() => None,
             Beside::Ours { part, journal, kept } => match (journal, kept) {
-                (Some(_), Kept::Good(resume, _)) => Some(Left::good(&part, &resume)),
+                // It may not have been told all, if the disk is full.
+                (Some(journal), Kept::Good(resume, _)) if journal.recorded() > 0 => {
+                    let offset = resume.offset.min(journal.recorded());
+                    Some(Left::good(&part, &Resume { offset, ..resume }))
+                }
                 // The disk has not said in time how far it came.
                 (Some(_), Kept::Unknown) => Some(Left { path: part.path().to_path_buf(), progress: None }),
                 _ => {
@@ -394,13 +386,35 @@ impl Left {
     fn good(part: &Part, resume: &Resume) -> Left {
         Left { path: part.path().to_path_buf(), progress: Some((resume.offset, resume.size)) }
     }
+
+    /// The end of an error line about it.
+    pub fn told(&self) -> String {
+        let what = match self.progress {
+            Some((offset, size)) => format!("{} of {} are", text::size(offset), text::size(size)),
+            None => String::from("what came is"),
+        };
+        kept_in_path(&self.path, &what)
+    }
 }
 
-/// The journal of a file that is large enough for one and can be resumed. Without one, a later run begins at the
-/// beginning; that is no reason to fail.
+fn kept_in(part: &Part, what: &str) -> String {
+    kept_in_path(part.path(), what)
+}
+
+/// The end of an error line: where so much of a file lies, and what to do.
+fn kept_in_path(path: &Path, what: &str) -> String {
+    format!("; {what} kept in {}: the same command resumes from there", text::path(path))
+}
+
+/// The end of an error line: that so many bytes of a file are gone.
+pub fn not_kept(bytes: u64) -> String {
+    format!("; the {} that came are not kept", text::size(bytes))
+}
+
+/// The journal of a file that can be resumed. Without one, a later run begins at the beginning; that is no reason to fail.
 fn new_journal(part: &Part, offer: &Offer) -> Option<Arc<Journal>> {
     // A later run could not tell whether this one still uses it.
-    if offer.attributes.is_none() || offer.about.size < JOURNAL_FROM || !part.is_locked() {
+    if offer.attributes.is_none() || !part.is_locked() {
         return None;
     }
     let path = part.journal_path();

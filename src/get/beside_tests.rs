@@ -16,12 +16,9 @@ use crate::proto::{Mtime, Version};
 
 const MIB: u64 = 1 << 20;
 
-/// Bytes of a file that has a journal, and of one that has none.
-const LARGE: u64 = JOURNAL_FROM;
-const SMALL: u64 = JOURNAL_FROM - 1;
-
-/// Where both are interrupted.
-const HALF: u64 = JOURNAL_FROM / 2;
+/// Bytes of a file, and where it is interrupted.
+const SIZE: u64 = 8192;
+const HALF: u64 = SIZE / 2;
 
 const PART: &str = ".a.xfer-part";
 const JOURNAL: &str = ".a.xfer-part.state";
@@ -66,9 +63,9 @@ impl Bench {
     }
 
     /// A part of which half has come in this run, and what is known of it.
-    fn ours(&mut self, size: u64, kept: Kept) -> Beside {
+    fn ours(&mut self, offer: &Offer, kept: Kept) -> Beside {
         let mut beside = Beside::Unseen;
-        let begun = self.begin(&mut beside, &offer(size, 0));
+        let begun = self.begin(&mut beside, offer);
         begun.file.write_all_at(b"come", HALF - 4).expect("the part can be written");
         if let Some(journal) = begun.journal {
             journal.record(HALF, None);
@@ -79,7 +76,7 @@ impl Bench {
 
     /// What a run that was ended at half has left, found again.
     fn earlier(&mut self) -> Beside {
-        drop(self.ours(LARGE, Kept::Unknown));
+        drop(self.ours(&offer(SIZE, 0), Kept::Unknown));
         self.find()
     }
 
@@ -109,13 +106,18 @@ fn offer(size: u64, offset: u64) -> Offer {
     Offer { about, offset, attributes: Some(attributes) }
 }
 
+/// What has no journal.
+fn of_version_1() -> Offer {
+    Offer { attributes: None, ..offer(SIZE, 0) }
+}
+
 fn resumable(offset: u64) -> Resumable {
     let digested = Digested { offset, ..Digested::nothing(Algorithm::Md5) };
     Resumable { offset, digested, checkpoint: None, check: PrefixCheck::None }
 }
 
-fn good(size: u64) -> Kept {
-    let resume = Resume { version: Version([7; 16]), size, offset: HALF };
+fn good() -> Kept {
+    let resume = Resume { version: Version([7; 16]), size: SIZE, offset: HALF };
     Kept::Good(resume, Box::new(Restart::behind(resumable(HALF))))
 }
 
@@ -146,7 +148,7 @@ fn mode(path: &Path) -> u32 {
 fn of_what_nobody_looked_at_nothing_goes() {
     let mut bench = Bench::new();
     assert_eq!(told(Beside::Unseen.abandon()), None);
-    drop(bench.ours(LARGE, Kept::Unknown));
+    drop(bench.ours(&offer(SIZE, 0), Kept::Unknown));
     assert_eq!(told(Beside::Unseen.abandon()), None);
     assert_eq!(bench.names(), [PART, JOURNAL]);
 }
@@ -156,7 +158,7 @@ fn of_an_earlier_run_nothing_goes() {
     let mut bench = Bench::new();
     let mut beside = bench.earlier();
     assert_eq!(beside.resume().map(|resume| resume.offset), Some(HALF));
-    assert_eq!(told(beside.abandon()), Some(Some((HALF, LARGE))));
+    assert_eq!(told(beside.abandon()), Some(Some((HALF, SIZE))));
     assert_eq!(bench.names(), [PART, JOURNAL]);
     // What we cannot read, a later version may.
     fs::write(bench.path(JOURNAL), b"damaged").expect("the journal can be written");
@@ -170,20 +172,20 @@ fn of_an_earlier_run_nothing_goes() {
 /// Only what a journal speaks of can be gone on with in a later run.
 #[test]
 fn of_ours_what_is_of_use_stays() {
-    let kept: [fn(u64) -> Kept; 3] = [good, |_| Kept::Unknown, |_| Kept::Worthless];
-    let of_large = [Some(Some((HALF, LARGE))), Some(None), None];
-    for (kept, of_large) in kept.into_iter().zip(of_large) {
-        for (size, expected) in [(LARGE, of_large), (SMALL, None)] {
+    let kept: [fn() -> Kept; 3] = [good, || Kept::Unknown, || Kept::Worthless];
+    let with_journal = [Some(Some((HALF, SIZE))), Some(None), None];
+    for (kept, with_journal) in kept.into_iter().zip(with_journal) {
+        for (offer, expected) in [(offer(SIZE, 0), with_journal), (of_version_1(), None)] {
             let mut bench = Bench::new();
-            let mut beside = bench.ours(size, kept(size));
+            let mut beside = bench.ours(&offer, kept());
             let left = beside.abandon();
             let names: &[&str] = if left.is_some() { &[PART, JOURNAL] } else { &[] };
-            assert_eq!(bench.names(), names, "{size} bytes, {expected:?}");
-            assert_eq!(told(left), expected, "{size} bytes");
+            assert_eq!(bench.names(), names, "{offer:?}, {expected:?}");
+            assert_eq!(told(left), expected, "{offer:?}");
             assert!(matches!(beside, Beside::Unseen));
             // The lock is gone with it.
             let mut again = Beside::Unseen;
-            bench.begin(&mut again, &offer(size, 0));
+            bench.begin(&mut again, &offer);
         }
     }
 }
@@ -203,9 +205,9 @@ fn an_attempt_that_ends_unknown_or_in_doubt() {
         let mut bench = Bench::new();
         let output = Output::Path(bench.target());
         let mut target = Target::new(&output, b"dir/a", &bench.worker, &mut bench.waits).expect("a target");
-        let begun = target.begin(&offer(LARGE, 0), &bench.worker, &mut bench.waits);
-        assert!(begun.is_ok());
-        target.keep(&offer(LARGE, 0), stopped);
+        let Ok(begun) = target.begin(&offer(SIZE, 0), &bench.worker, &mut bench.waits) else { panic!("a part") };
+        begun.journal.expect("a journal").record(HALF, None);
+        target.keep(&offer(SIZE, 0), stopped);
         assert_eq!(target.abandon().is_some(), !names.is_empty());
         assert_eq!(bench.names(), names);
     }
@@ -217,13 +219,13 @@ fn a_clean_target_has_nothing_beside_it() {
     let mut beside = bench.earlier();
     beside.clean(&bench.target());
     assert_eq!(bench.names(), [""; 0], "seen");
-    drop(bench.ours(LARGE, Kept::Unknown));
+    drop(bench.ours(&offer(SIZE, 0), Kept::Unknown));
     Beside::Unseen.clean(&bench.target());
     assert_eq!(bench.names(), [""; 0], "not seen");
     fs::write(bench.path(JOURNAL), b"an orphan").expect("it can be written");
     Beside::Unseen.clean(&bench.target());
     assert_eq!(bench.names(), [""; 0], "a journal alone");
-    let other = bench.ours(LARGE, Kept::Unknown);
+    let other = bench.ours(&offer(SIZE, 0), Kept::Unknown);
     Beside::Unseen.clean(&bench.target());
     assert_eq!(bench.names(), [PART, JOURNAL], "of another client");
     drop(other);
@@ -235,7 +237,7 @@ fn an_offer_of_the_rest_goes_on() {
     let mut beside = bench.earlier();
     let (part, journal) = (inode(&bench.path(PART)), inode(&bench.path(JOURNAL)));
     beside.part().expect("the part").file().set_len(HALF + MIB).expect("it can be longer");
-    let begun = bench.begin(&mut beside, &offer(LARGE, HALF));
+    let begun = bench.begin(&mut beside, &offer(SIZE, HALF));
     assert_eq!((begun.start.offset, begun.journal.is_some()), (HALF, true));
     assert_eq!(begun.start.digested.offset, 0, "all of it is read again");
     assert_eq!((inode(&bench.path(PART)), inode(&bench.path(JOURNAL))), (part, journal));
@@ -243,19 +245,18 @@ fn an_offer_of_the_rest_goes_on() {
     assert_eq!(told(beside.abandon()), Some(None), "and more may have come");
     // The lock goes with the last handle.
     drop(begun);
-    assert_eq!(told(bench.find().abandon()), Some(Some((HALF, LARGE))));
+    assert_eq!(told(bench.find().abandon()), Some(Some((HALF, SIZE))));
 }
 
 /// Nothing of the old file may stay, and no journal may speak of it.
 #[test]
 fn an_offer_of_another_offset_starts_clean() {
-    let of_version_1 = Offer { attributes: None, ..offer(LARGE, 0) };
-    for (offer, has_journal) in [(offer(LARGE, 0), true), (offer(SMALL, 0), false), (of_version_1, false)] {
+    for (offer, has_journal) in [(offer(SIZE, 0), true), (of_version_1(), false)] {
         let states: [fn(&mut Bench) -> Beside; 3] = [
             Bench::earlier,
-            |bench| bench.ours(LARGE, good(LARGE)),
+            |bench| bench.ours(&super::tests::offer(SIZE, 0), good()),
             |bench| {
-                drop(bench.ours(LARGE, Kept::Unknown));
+                drop(bench.ours(&super::tests::offer(SIZE, 0), Kept::Unknown));
                 fs::remove_file(bench.path(PART)).expect("the part can be removed");
                 Beside::Unseen
             },
@@ -276,23 +277,25 @@ fn an_offer_of_another_offset_starts_clean() {
     }
 }
 
-/// A whole file whose name cannot be had: what took long to come stays, and can still be opened.
+/// A whole file whose name cannot be had: it stays where it can be resumed, and can still be opened.
 #[test]
 fn a_name_that_cannot_be_had() {
-    for (size, names) in [(LARGE, &[PART, JOURNAL, "a"][..]), (SMALL, &["a"])] {
+    for (offer, names) in [(offer(SIZE, 0), &[PART, JOURNAL, "a"][..]), (of_version_1(), &["a"])] {
+        let has_journal = offer.attributes.is_some();
         let mut bench = Bench::new();
-        let mut beside = bench.ours(size, Kept::Unknown);
+        let mut beside = bench.ours(&offer, Kept::Unknown);
         fs::create_dir(bench.target()).expect("a directory can be made");
-        let job = beside.commit(offer(size, 0).attributes, None, true).expect("a part of ours");
+        let job = beside.commit(offer.attributes, None, true).expect("a part of ours");
         let message = job().expect_err("a directory is in the way");
         assert!(message.contains("it is a directory"), "{message}");
-        assert_eq!(message.contains("all of it is kept in"), size == LARGE, "{message}");
-        assert_eq!(message.contains(PART), size == LARGE, "{message}");
+        assert_eq!(message.contains("all of it is kept in"), has_journal, "{message}");
+        assert_eq!(message.contains(PART), has_journal, "{message}");
+        assert_eq!(message.contains("the 4.0 KB that came are not kept"), !has_journal, "{message}");
         assert_eq!(bench.names(), names);
-        if size == LARGE {
+        if has_journal {
             assert_eq!(mode(&bench.path(PART)) & 0o600, 0o600, "ours to open");
             fs::remove_dir(bench.target()).expect("it can be removed");
-            assert_eq!(told(bench.find().abandon()), Some(Some((HALF, LARGE))));
+            assert_eq!(told(bench.find().abandon()), Some(Some((HALF, SIZE))));
         }
         drop(beside);
     }
@@ -300,10 +303,11 @@ fn a_name_that_cannot_be_had() {
 
 #[test]
 fn a_name_that_can_be_had() {
-    for size in [LARGE, SMALL] {
+    for offer in [offer(SIZE, 0), of_version_1()] {
         let mut bench = Bench::new();
-        let mut beside = bench.ours(size, Kept::Unknown);
-        let job = beside.commit(offer(size, 0).attributes, None, true).expect("a part of ours");
+        let mut beside = bench.ours(&offer, Kept::Unknown);
+        let attributes = super::tests::offer(SIZE, 0).attributes;
+        let job = beside.commit(attributes, None, true).expect("a part of ours");
         assert_eq!(job(), Ok(true));
         assert_eq!(bench.names(), ["a"]);
         assert_eq!(mode(&bench.target()), 0o444);
@@ -314,14 +318,14 @@ fn a_name_that_can_be_had() {
 /// What somebody else has put in the part's place, with a journal of its own, is none of ours to rename or to remove.
 #[test]
 fn a_part_that_somebody_has_replaced() {
-    for size in [LARGE, SMALL] {
+    for offer in [offer(SIZE, 0), of_version_1()] {
         let mut bench = Bench::new();
-        let mut beside = bench.ours(size, Kept::Worthless);
+        let mut beside = bench.ours(&offer, Kept::Worthless);
         for name in [PART, JOURNAL] {
             let _ = fs::remove_file(bench.path(name));
             fs::write(bench.path(name), name).expect("it can be written");
         }
-        let job = beside.commit(offer(size, 0).attributes, None, true).expect("a part of ours");
+        let job = beside.commit(offer.attributes, None, true).expect("a part of ours");
         let message = job().expect_err("it is not ours");
         assert!(message.contains("somebody has replaced") && !message.contains("kept"), "{message}");
         assert_eq!(bench.names(), [PART, JOURNAL]);
@@ -329,7 +333,7 @@ fn a_part_that_somebody_has_replaced() {
         for name in [PART, JOURNAL] {
             fs::remove_file(bench.path(name)).expect("it can be removed");
         }
-        let mut beside = bench.ours(size, Kept::Worthless);
+        let mut beside = bench.ours(&offer, Kept::Worthless);
         for name in [PART, JOURNAL] {
             let _ = fs::remove_file(bench.path(name));
             fs::write(bench.path(name), name).expect("it can be written");
@@ -350,7 +354,7 @@ fn a_journal_without_a_part_goes() {
     assert_eq!(bench.names(), [JOURNAL, "a"]);
     let mut beside = Beside::Unseen;
     assert!(beside.begin_unnamed(&bench.target()).is_none(), "nothing would look at what lies there");
-    bench.begin(&mut beside, &offer(1, 0));
+    bench.begin(&mut beside, &of_version_1());
     assert_eq!(bench.names(), [PART, "a"]);
 }
 

@@ -24,8 +24,9 @@ use crate::text;
 /// halves of it, since a segment for each would cost as much as a small file.
 const ASKED_MAX: usize = 64;
 
-/// Files that wait for another attempt at most before no others are asked for: each may have a descriptor.
-const LATER_MAX: usize = 64;
+/// Files that wait for another attempt at most before no others are asked for: each may have two descriptors, for its part
+/// and its journal, and those that are asked for again have theirs as well. All of them fit into the 256 that some have.
+const LATER_MAX: usize = 32;
 
 /// How often a server may say nothing to version 2 and answer in version 1 before it counts as an old one: some of those
 /// close without a word, but so does a server of version 2 in the moment in which it is restarted.
@@ -105,9 +106,10 @@ impl<'a> Fetcher<'a> {
         self.ask_again();
         let mut left = String::new();
         for item in self.ready.iter_mut().chain(&mut self.later) {
-            left.push_str(&item.abandon(true));
+            left.push_str(&item.abandon());
         }
-        if !self.is_stop_said {
+        // Also behind a line about the one that was being received.
+        if !self.is_stop_said || !left.is_empty() {
             let line = format!("stopped by {}{left}", signal_name(signal));
             self.tools.progress.error(None, Some(ExitCode::Signal(signal)), &line);
         }
@@ -483,7 +485,7 @@ impl<'a> Fetcher<'a> {
             self.tools.last_address.was_silent();
         }
         let is_dead = self.tools.silence.is_dead();
-        let Some(pause) = (if is_dead { None } else { item.backoff.next_pause() }) else {
+        let Some(pause) = (if is_dead { None } else { item.next_pause() }) else {
             let shown = text::quoted(item.name);
             let why = match item.backoff.attempt() {
                 1 => format!("{shown} not fetched: {why}"),
@@ -499,8 +501,7 @@ impl<'a> Fetcher<'a> {
     /// Gives up a file, and with it the run, if that is what `stop` means.
     fn give_up(&mut self, mut item: Item<'a>, stop: Stop) -> Result<(), Stop> {
         self.tools.progress.end();
-        // Not where the protocol is broken: it would be again.
-        let left = item.abandon(!matches!(&stop, Stop::Final(error) if error.exit == ExitCode::Integrity));
+        let left = item.abandon();
         match stop {
             Stop::Signal(signal) => {
                 let shown = text::quoted(item.name);
@@ -527,12 +528,12 @@ impl<'a> Fetcher<'a> {
     /// The server is dead: the rest is not tried.
     fn leave(&mut self, why: &str) {
         self.ask_again();
-        let mut names = Vec::new();
+        let (mut names, mut left) = (Vec::new(), String::new());
         for mut item in self.ready.drain(..).chain(self.later.drain(..)) {
-            item.abandon(true);
+            left.push_str(&item.abandon());
             names.push(item.name);
         }
         names.extend(self.names.by_ref().map(Vec::as_slice));
-        self.tools.ledger.failures.leave(&names, why, &mut self.tools.progress);
+        self.tools.ledger.failures.leave(&names, why, &left, &mut self.tools.progress);
     }
 }

@@ -94,7 +94,8 @@ impl Flow {
         syncer: Option<Arc<Worker>>,
     ) -> Flow {
         let tree = match (&journal, &digested.hasher) {
-            (Some(journal), Hasher::Md5(_)) => Some(match &checkpoint {
+            // A checkpoint lies at the end of a piece, and not at that of the file.
+            (Some(journal), Hasher::Md5(_)) if journal.about().size > PIECE => Some(match &checkpoint {
                 Some(checkpoint) if digested.offset > 0 => {
                     // One that the journal has is less than the file.
                     Tree::resume(&checkpoint.prefix, PIECE, journal.about().size).unwrap_or_else(|| Tree::new(PIECE))

@@ -1,12 +1,17 @@
-//! A small file's bytes, held in memory until they are verified: threads and blocks would cost more than they bring.
+//! A small file's bytes, held in memory until they are verified: threads and blocks would cost more than they bring. One that
+//! takes its time goes the way of a large one.
 
-use super::receive::Room;
+use std::time::Instant;
+
+use super::clock;
+use super::receive::{KEPT_AFTER, Room};
 use super::scale::scaled;
 use super::wait::{Stop, Waits};
 use crate::pages::Pages;
 
-/// Bytes of a file that is held at most: what our server sends in one frame, and less than a millisecond of MD5.
-pub const HELD_MAX: usize = scaled(256 * 1024) as usize;
+/// Bytes of a file that is held at most: less than a block, which it would fill for nobody to work on meanwhile, and two
+/// milliseconds of MD5. One of a MiB or more has a part and a journal from its first byte on.
+pub const HELD_MAX: usize = scaled(1 << 20) as usize - 1;
 
 // A block takes all of them at once, when a small file goes the way of a large one.
 const _: () = assert!(HELD_MAX <= super::block::BLOCK_LEN);
@@ -19,17 +24,28 @@ pub struct Held {
     len: usize,
     /// Where the last whole frame ends.
     border: usize,
+    /// When what has come is to leave memory.
+    until: Option<Instant>,
 }
+
+/// What has come has been in memory for long enough.
+pub struct Late;
 
 impl Held {
     /// Room for the first file.
     pub fn new() -> Held {
-        Held { buffer: Pages::new(HELD_MAX), len: 0, border: 0 }
+        Held { buffer: Pages::new(HELD_MAX), len: 0, border: 0, until: None }
     }
 
-    /// Lets go of the last file.
+    /// Lets go of the last file. What comes next is not kept, however long it takes.
     pub fn clear(&mut self) {
-        (self.len, self.border) = (0, 0);
+        (self.len, self.border, self.until) = (0, 0, None);
+    }
+
+    /// Lets go of the last file, and begins one.
+    pub fn begin(&mut self) {
+        self.clear();
+        self.until = Some(clock::now() + KEPT_AFTER);
     }
 
     /// All that came.
@@ -37,13 +53,15 @@ impl Held {
         self.buffer.get(..self.len).unwrap_or_default()
     }
 
-    /// What the server meant to send, as far as it came.
-    pub fn whole_frames(&self) -> &[u8] {
-        self.buffer.get(..self.border).unwrap_or_default()
+    /// Where in it the last whole frame ends: up to there it is what the server meant to send.
+    pub fn frame_end(&self) -> usize {
+        self.border
     }
 }
 
 impl Room for Held {
+    type Late = Late;
+
     fn received(&self) -> u64 {
         self.len as u64
     }
@@ -61,5 +79,13 @@ impl Room for Held {
 
     fn end_frame(&mut self) {
         self.border = self.len;
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.until.filter(|_| self.len > 0)
+    }
+
+    fn write_out(&mut self) -> Result<(), Late> {
+        Err(Late)
     }
 }

@@ -5,23 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::beside::not_kept;
 use super::clock;
 use super::connect::LastAddress;
 use super::disk;
 use super::flow::Digested;
+use super::furthest::Furthest;
+use super::held::Held;
 use super::ledger::Ledger;
 use super::progress::{Activity, Progress};
 use super::receive::{Body, PrefixCheck, Receiver, Room, Stopped};
 use super::reread::Check;
 use super::retry::{Backoff, Silence};
-use super::scale::scaled;
 use super::target::{Offer, Resume, Target, There};
 use super::wait::{Stop, Waits};
 use super::workers::Pending;
 use super::{Existing, GetConfig};
 use crate::error::{Error, ExitCode, reason};
 use crate::proto::digest::{Algorithm, Digest, Hasher};
-use crate::proto::{Request, Version, Wanted};
+use crate::proto::{Request, Wanted};
 use crate::text;
 
 /// Bytes of a file from which on its MD5 takes long enough to arrange the threads for it.
@@ -29,9 +31,6 @@ const HASHING_FIRST_FROM: u64 = 64 << 20;
 
 /// How often the bar shows how far a local file has been hashed.
 const REFRESH: Duration = Duration::from_millis(100);
-
-/// An attempt that moved the furthest byte by this much was worth it: the count of attempts begins again.
-const WORTH: u64 = scaled(1 << 20);
 
 /// What every step of a transfer needs.
 pub struct Tools<'a> {
@@ -63,29 +62,24 @@ pub struct Item<'a> {
     pub backoff: Backoff,
     /// When its first attempt began, or the reply to the one before it was done with.
     started: Option<Instant>,
+    /// When this attempt began, or, if it was asked for behind others, its reply.
+    attempt_began: Option<Instant>,
+    /// The pause before it.
+    paused: Duration,
     /// Not to be asked for before this.
     pub due: Option<Instant>,
     /// What happens next.
     pub stage: Stage,
     /// Bytes of it that came in this run.
     pub received: u64,
+    /// Bytes of it that were here when the last attempt broke off, with those that were there before.
+    came: u64,
     /// Whether the log knows of this attempt: a comparison and what follows it are one.
     is_logged: bool,
     /// The furthest byte from which it could ever be resumed.
     furthest: Furthest,
     /// Whether its first bytes are of an earlier run.
     resumes_earlier_run: bool,
-}
-
-/// The furthest byte from which a file could ever be resumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Furthest {
-    /// None.
-    Nowhere,
-    /// This one, of this version.
-    Of(Version, u64),
-    /// The file has changed in this run, and what an attempt brings may be worth nothing to the next.
-    Unsteady,
 }
 
 /// What a file is asked for.
@@ -119,11 +113,14 @@ impl<'a> Item<'a> {
             target,
             backoff,
             started: None,
+            attempt_began: None,
+            paused: Duration::ZERO,
             due: None,
             stage,
             received: 0,
+            came: 0,
             is_logged: false,
-            furthest: Furthest::Nowhere,
+            furthest: Furthest::new(),
             resumes_earlier_run: false,
         }
     }
@@ -136,11 +133,21 @@ impl<'a> Item<'a> {
     /// The next time it is asked for is another attempt.
     pub fn end_attempt(&mut self) {
         self.is_logged = false;
+        self.attempt_began = None;
     }
 
-    /// Begins to count its time, unless that has begun.
+    /// Begins to count the time of the file and of this attempt, unless that has begun.
     pub fn start(&mut self) {
-        self.started.get_or_insert_with(clock::now);
+        let now = clock::now();
+        self.started.get_or_insert(now);
+        self.attempt_began.get_or_insert(now);
+    }
+
+    /// The pause before the next attempt; `None` if there is none.
+    pub fn next_pause(&mut self) -> Option<Duration> {
+        let pause = self.backoff.next_pause()?;
+        self.paused = pause;
+        Some(pause)
     }
 
     /// Seconds since its time began.
@@ -156,12 +163,10 @@ impl<'a> Item<'a> {
             self.target.forget();
         } else if let Some(why) = look.useless {
             let shown = self.target.shown();
-            tools
-                .progress
-                .note(Some(self.name), &format!("cannot go on with the part of {shown}: {why}: starting again"));
+            tools.progress.note(Some(self.name), &format!("cannot resume the part of {shown}: {why}: starting again"));
         }
         if let Some(resume) = self.target.resume() {
-            self.furthest = Furthest::Of(resume.version, resume.offset);
+            self.furthest.start_at(resume.version, resume.offset);
             self.resumes_earlier_run = true;
         }
         Ok(look.origin.as_deref() == Some(&tools.server))
@@ -171,6 +176,7 @@ impl<'a> Item<'a> {
     /// more from the beginning, and then never again.
     pub fn damaged(&mut self, ours: &Digest, theirs: &Digest) -> Stop {
         self.target.spoil();
+        self.came = 0;
         let why = format!(
             "{} arrived damaged: its {} is {ours}, the server said {theirs}",
             text::quoted(self.name),
@@ -309,11 +315,11 @@ impl<'a> Item<'a> {
             (0, Some(offset)) if !self.target.is_stream() => {
                 let why = match offer.attributes {
                     Some(_) => "it has changed on the server",
-                    None => "version 1 of the protocol cannot go on",
+                    None => "version 1 of the protocol cannot resume",
                 };
                 if self.received == 0 {
                     // It changed before this run, which is no reason to count each of its attempts.
-                    self.furthest = Furthest::Nowhere;
+                    self.furthest.forget();
                 }
                 let had = text::size(offset);
                 let line = format!("starting {} again, without {had} of it: {why}", text::quoted(self.name));
@@ -345,6 +351,7 @@ impl<'a> Item<'a> {
         tools: &mut Tools<'_>,
     ) -> Result<Digest, Stop> {
         self.received += bytes.len() as u64;
+        self.came = bytes.len() as u64;
         let mut hasher = Hasher::new(offer.about.algorithm);
         hasher.update(bytes);
         let ours = hasher.finish();
@@ -356,33 +363,47 @@ impl<'a> Item<'a> {
         Ok(ours)
     }
 
-    /// Ends an attempt at a small file. What came of it goes the way of a large one, so that the next attempt goes on
-    /// behind it: a link may never bring all of it at once.
-    pub fn interrupt_small(&mut self, bytes: &[u8], offer: &Offer, stop: Stop, tools: &mut Tools<'_>) -> Stop {
-        if bytes.is_empty() || !matches!(stop, Stop::Again { .. }) {
-            return stop;
+    /// Lets what came of a small file go the way of a large one: it takes its time, or an attempt has ended, and the next
+    /// one must resume behind it, since a link may never bring all of it at once.
+    pub fn leave_memory<'r>(&mut self, held: &Held, offer: &Offer, tools: &mut Tools<'r>) -> Result<Body<'r>, Stop> {
+        self.came = held.received();
+        let mut body = self.open(offer, tools)?;
+        let (whole, torn) = held.bytes().split_at(held.frame_end());
+        for (bytes, ends_frame) in [(whole, true), (torn, false)].into_iter().filter(|(bytes, _)| !bytes.is_empty()) {
+            let room = body.room(bytes.len() as u64, &mut tools.waits).inspect_err(|_| self.target.spoil())?;
+            // A block has room for all of it.
+            room.copy_from_slice(bytes);
+            body.add(bytes.len());
+            if ends_frame {
+                body.end_frame();
+            }
         }
-        let mut body = match self.open(offer, tools) {
-            Ok(body) => body,
-            Err(other) => return other,
-        };
-        match body.room(bytes.len() as u64, &mut tools.waits) {
-            Ok(room) => room.copy_from_slice(bytes),
-            Err(other) => return other,
-        }
-        body.add(bytes.len());
-        body.end_frame();
-        self.interrupt(body, offer, stop, tools)
+        Ok(body)
     }
 
-    /// Ends an attempt that did not come to its end: keeps what can be gone on with.
+    /// Ends an attempt at a small file.
+    pub fn interrupt_small(&mut self, held: &Held, offer: &Offer, stop: Stop, tools: &mut Tools<'_>) -> Stop {
+        self.came = held.received();
+        if held.frame_end() == 0 || !matches!(stop, Stop::Again { .. }) {
+            return stop;
+        }
+        match self.leave_memory(held, offer, tools) {
+            Ok(body) => self.interrupt(body, offer, stop, tools),
+            Err(other) => other,
+        }
+    }
+
+    /// Ends an attempt that did not come to its end: keeps what can be resumed.
     pub fn interrupt(&mut self, body: Body<'_>, offer: &Offer, stop: Stop, tools: &mut Tools<'_>) -> Stop {
-        self.received += body.received().saturating_sub(offer.offset);
+        self.came = body.received();
+        self.received += self.came.saturating_sub(offer.offset);
         match body.stop(&mut tools.waits) {
             Ok(stopped) => {
                 if matches!(stopped, Stopped::Useless | Stopped::InDoubt(_)) {
-                    // What it reached is lost, and no measure of what the next attempts reach.
-                    self.furthest = Furthest::Nowhere;
+                    self.furthest.forget();
+                }
+                if matches!(stopped, Stopped::Useless) {
+                    self.came = 0;
                 }
                 self.target.keep(offer, stopped);
                 stop
@@ -394,30 +415,20 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Whether the last attempt brought so much more of one version that the count of attempts begins again.
+    /// Whether the last attempt brought more of one version than any before it, so that the count of attempts begins again.
     pub fn has_advanced(&mut self) -> bool {
-        let Some(Resume { version, size, offset, .. }) = self.target.resume() else { return false };
-        let before = match self.furthest {
-            Furthest::Nowhere => 0,
-            Furthest::Of(furthest, before) if furthest == *version => before,
-            Furthest::Of(..) | Furthest::Unsteady => {
-                self.furthest = Furthest::Unsteady;
-                return false;
-            }
-        };
-        self.furthest = Furthest::Of(*version, before.max(*offset));
-        *offset > before && offset - before >= WORTH.min(size.saturating_sub(before))
+        let Some(Resume { version, offset, .. }) = self.target.resume() else { return false };
+        let took = self.paused + self.attempt_began.map_or(Duration::ZERO, clock::since);
+        self.furthest.advances(*version, *offset, took)
     }
 
-    /// Gives up; the end of the error line says what is left and, if that helps, what to do.
-    pub fn abandon(&mut self, helps_again: bool) -> String {
-        let Some(left) = self.target.abandon() else { return String::new() };
-        let path = text::path(&left.path);
-        let kept = match left.progress {
-            Some((offset, size)) => format!("; {} of {} are kept in {path}", text::size(offset), text::size(size)),
-            None => format!("; what came is kept in {path}"),
-        };
-        if helps_again { kept + ": the same command goes on from there" } else { kept }
+    /// Gives up; the end of the error line says what is left and what to do, or that nothing is.
+    pub fn abandon(&mut self) -> String {
+        match self.target.abandon() {
+            Some(left) => left.told(),
+            None if self.came > 0 && !self.target.is_stream() => not_kept(self.came),
+            None => String::new(),
+        }
     }
 }
 

@@ -12,16 +12,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::clock;
 use super::disk::{self, File};
 use super::part::{folder_of, is_ours, lies_at, open_part};
+use super::receive::KEPT_AFTER;
 use super::scale::scaled;
 use super::slot::{About, BOOT_MAX, Checkpoint, Entry, PIECE, SLOT_LEN};
 use crate::proto::digest::Algorithm;
 
-/// Bytes of progress between two slots that are not synced: what a kill may lose, beside what is on its way.
+/// Bytes of progress between two slots that are not synced, unless [`KEPT_AFTER`] has passed: what a kill may lose, beside
+/// what is on its way.
 const RECORD_EVERY: u64 = scaled(1 << 20);
 
 /// Bytes after which a part that is synced at all has something in it that is, also on a slow disk.
@@ -55,6 +59,8 @@ struct Slots {
     last: usize,
     /// How far the last slot says that the part is good.
     recorded: u64,
+    /// When it was written.
+    written: Instant,
 }
 
 /// A slot that is on the disk for good, and what it says.
@@ -128,7 +134,8 @@ impl Found {
         let Some(entry) = counting.iter().max_by_key(best).map(|entry| (*entry).clone()) else {
             return Err(Unusable::Useless("it was not on the disk yet when this machine went down"));
         };
-        let slots = Slots { sequence: last.1.sequence, synced, last: last.0, recorded: entry.offset };
+        let (sequence, recorded) = (last.1.sequence, entry.offset);
+        let slots = Slots { sequence, synced, last: last.0, recorded, written: clock::now() };
         Ok(Some(Found { file, slots, entry }))
     }
 
@@ -194,7 +201,7 @@ impl Journal {
     pub fn create(path: &Path, about: About) -> io::Result<Journal> {
         remove(path)?;
         let file = open_part(path, true)?;
-        let slots = Slots { sequence: 0, synced: None, last: 1, recorded: 0 };
+        let slots = Slots { sequence: 0, synced: None, last: 1, recorded: 0, written: clock::now() };
         Ok(Journal { file, path: path.to_path_buf(), about, boot: boot_id(), slots: Mutex::new(slots) })
     }
 
@@ -211,7 +218,13 @@ impl Journal {
         &self.about
     }
 
-    /// Says how far the part is good, if that is a good deal more than before, and nothing has to be waited for.
+    /// How far the part is good, as a later run finds it.
+    pub fn recorded(&self) -> u64 {
+        self.lock().recorded
+    }
+
+    /// Says how far the part is good, if that is a good deal more than before or some time has passed, and nothing has to be
+    /// waited for.
     pub fn record_now_and_then(&self, offset: u64, checkpoint: impl FnOnce() -> Option<Checkpoint>) {
         let slots = match self.slots.try_lock() {
             Ok(slots) => slots,
@@ -219,7 +232,8 @@ impl Journal {
             // A slot is being synced.
             Err(TryLockError::WouldBlock) => return,
         };
-        if offset >= slots.recorded.saturating_add(RECORD_EVERY) {
+        let more = offset.saturating_sub(slots.recorded);
+        if more >= RECORD_EVERY || (more > 0 && clock::since(slots.written) >= KEPT_AFTER) {
             self.write(slots, offset, checkpoint(), false);
         }
     }
@@ -274,6 +288,7 @@ impl Journal {
         slots.sequence = entry.sequence;
         slots.last = index;
         slots.recorded = slots.recorded.max(offset);
+        slots.written = clock::now();
     }
 
     fn sync_folder(&self) -> io::Result<bool> {

@@ -127,8 +127,9 @@ impl Failures {
         self.failed += 1;
     }
 
-    /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person.
-    pub fn leave(&mut self, names: &[&[u8]], why: &str, progress: &mut Progress) {
+    /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person. `left` is the
+    /// end of the line: what an earlier attempt or run has left of them.
+    pub fn leave(&mut self, names: &[&[u8]], why: &str, left: &str, progress: &mut Progress) {
         self.not_tried = names.len();
         names.iter().for_each(|name| progress.not_tried(name));
         let mut shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
@@ -136,7 +137,7 @@ impl Failures {
             shown.push(format!("and {} more", names.len() - NOT_TRIED_SHOWN));
         }
         if !shown.is_empty() {
-            progress.error(None, None, &format!("not tried, since {why}: {}", shown.join(", ")));
+            progress.error(None, None, &format!("not tried, since {why}: {}{left}", shown.join(", ")));
         }
     }
 

@@ -8,6 +8,7 @@ mod connect;
 pub(crate) mod disk;
 mod fetch;
 mod flow;
+mod furthest;
 mod held;
 mod input;
 mod item;

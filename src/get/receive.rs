@@ -1,16 +1,18 @@
 //! The way of received bytes: while the network brings the next block, one thread hashes the last and one writes it.
 
 use std::cell::{Cell, OnceCell};
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Returns, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::Waker;
 use rustix::process::{getpriority_process, setpriority_process};
 
 use super::block::{BLOCK_LEN, Block};
+use super::clock;
 use super::disk::File;
 use super::flow::{Digested, Flow};
 use super::journal::Journal;
@@ -25,6 +27,10 @@ use crate::proto::digest::Digest;
 /// Blocks between network, digest and disk at most; with all of them under way, the network waits. A kill loses what is
 /// in them: with that, and what is behind the last slot of the journal, it stays below 8 MiB.
 const BLOCKS_MAX: usize = 6;
+
+/// How long what has come stays in memory at most, though it fills no block and though its file is small: what a kill may
+/// lose over a slow line, where a block takes minutes. Written once a second, also a line of 1 KB/s costs the disk little.
+pub const KEPT_AFTER: Duration = Duration::from_secs(1);
 
 /// With so many cores, nobody has to wait for one.
 const CORES_ENOUGH: usize = 4;
@@ -113,6 +119,7 @@ impl Receiver {
             receiver: self,
             flow,
             open: None,
+            opened: clock::now(),
             taken: offset,
             check: None,
             replaying: None,
@@ -226,6 +233,8 @@ pub struct Resumable {
 
 /// Where the bytes of a reply are put.
 pub trait Room {
+    /// That what has come cannot be written out from here.
+    type Late;
     /// Bytes of the file that have come, with those that were there.
     fn received(&self) -> u64;
     /// The place for the next bytes, at most `len`.
@@ -236,6 +245,10 @@ pub trait Room {
     fn end_frame(&mut self);
     /// Says that no more is here for the moment.
     fn pause(&mut self) {}
+    /// When what has come has been in memory for long enough; not while nothing is there.
+    fn due(&self) -> Option<Instant>;
+    /// Lets the disk have what has come.
+    fn write_out(&mut self) -> Result<(), Self::Late>;
 }
 
 /// One file on its way through.
@@ -244,6 +257,8 @@ pub struct Body<'a> {
     flow: Arc<Flow>,
     /// The block that is being filled.
     open: Option<Block>,
+    /// Since when.
+    opened: Instant,
     /// Bytes of the file in the blocks before it, and in what was there at the beginning.
     taken: u64,
     /// The comparison of what was there before.
@@ -402,6 +417,8 @@ impl Body<'_> {
 }
 
 impl Room for Body<'_> {
+    type Late = Infallible;
+
     fn received(&self) -> u64 {
         self.taken + self.open.as_ref().map_or(0, |block| block.len as u64)
     }
@@ -414,7 +431,11 @@ impl Room for Body<'_> {
         }
         let block = match self.open.take() {
             Some(block) => block,
-            None => self.new_block(waits)?,
+            None => {
+                let block = self.new_block(waits)?;
+                self.opened = clock::now();
+                block
+            }
         };
         let block = self.open.insert(block);
         let end = usize::try_from(len).ok().and_then(|len| block.len.checked_add(len)).unwrap_or(BLOCK_LEN);
@@ -438,6 +459,18 @@ impl Room for Body<'_> {
         if self.is_stream() {
             self.flush();
         }
+    }
+
+    /// Not while they would wait for what is read again: that takes no time, or all blocks would be under way with a few
+    /// bytes in each.
+    fn due(&self) -> Option<Instant> {
+        let holds_bytes = self.open.as_ref().is_some_and(|block| block.len > 0);
+        (holds_bytes && self.replaying.is_none()).then(|| self.opened + KEPT_AFTER)
+    }
+
+    fn write_out(&mut self) -> Result<(), Infallible> {
+        self.flush();
+        Ok(())
     }
 }
 

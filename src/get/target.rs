@@ -282,7 +282,9 @@ impl Target {
         {
             return Ok(target.sink(file, offer));
         }
-        self.begin(offer, worker, waits).map(|ready| ready.sink)
+        // It is here: nobody will resume it.
+        let offer = Offer { attributes: None, ..offer.clone() };
+        self.begin(&offer, worker, waits).map(|ready| ready.sink)
     }
 
     /// Whether bytes that proved wrong can still be replaced.

@@ -1,14 +1,15 @@
 //! A conversation in version 2: requests ahead of replies, and replies in order (xfer-protocol(5), VERSION 2).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::clock;
-use super::held::{HELD_MAX, Held};
+use super::held::{HELD_MAX, Held, Late};
 use super::item::{Comparison, Item, Outcome, Received, Stage, Tools, not_now, refused};
 use super::link::{Link, Lost, Read};
 use super::part::Attributes;
 use super::progress::Activity;
-use super::receive::Room;
+use super::receive::{Body, Room};
+use super::scale::scaled;
 use super::slot::About;
 use super::target::Offer;
 use super::time_limits::TimeLimits;
@@ -21,9 +22,10 @@ use crate::text;
 /// A transfer that is shorter is fast enough with any digest.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Bytes of a reply that are let come and go at most when this machine cannot save them: a small file, or what our server
-/// sends in one frame. In the time that they take, some 30 ms at 10 MB/s, a connection across a continent is just made.
-const DISCARD_MAX: u64 = HELD_MAX as u64;
+/// Bytes of a reply that are let come and go at most when this machine cannot save them. In the time that they take, some
+/// 30 ms at 10 MB/s, a connection across a continent is just made.
+const DISCARD_MAX: u64 = scaled(256 * 1024);
+const _: () = assert!(DISCARD_MAX <= HELD_MAX as u64);
 
 /// Shares of the time of a transfer from which on the digest is what it waited for: our hashing, and the server's.
 const HASHING_SHARE: f64 = 0.8;
@@ -128,6 +130,7 @@ impl Session {
         if let Some(left) = self.unwanted.take() {
             self.discard(left, tools)?;
         }
+        self.frame_left = 0;
         self.limits = TimeLimits::new(tools.config.timeout);
         let file = self.file(item, wanted, tools)?;
         let result = match wanted {
@@ -177,13 +180,29 @@ impl Session {
     /// The next frame; `when` is the end of a sentence about one that does not come, and `hashing` the size of the file if
     /// its digest is all that is missing.
     fn frame(&mut self, hashing: Option<u64>, when: impl Fn() -> String, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
+        loop {
+            if let Some(reply) = self.frame_before(None, hashing, &when, tools)? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// The same; none if it does not come before it is `due` to look after what has come.
+    fn frame_before(
+        &mut self,
+        due: Option<Instant>,
+        hashing: Option<u64>,
+        when: impl Fn() -> String,
+        tools: &mut Tools<'_>,
+    ) -> Result<Option<Reply>, Stop> {
         let timeout = tools.config.timeout;
         tools.collect()?;
-        let reply = self.link.value(self.limits.until(), tools, parse)?;
-        let reply = reply.map_err(|lost| match lost {
-            Lost::Silence if self.limits.has_waited() => self.no_progress(timeout, &when()),
-            lost => self.link.lost(lost, timeout, &when()),
-        })?;
+        let reply = match self.link.value(self.until(due), tools, parse)? {
+            Ok(reply) => reply,
+            Err(Lost::Silence) if self.is_in_time() => return Ok(None),
+            Err(Lost::Silence) if self.limits.has_waited() => return Err(self.no_progress(timeout, &when())),
+            Err(lost) => return Err(self.link.lost(lost, timeout, &when())),
+        };
         let waited = self.link.take_waited();
         match reply {
             Reply::Wait { done, .. } if !self.limits.hear_wait(done, hashing, waited) => {
@@ -192,7 +211,17 @@ impl Session {
             Reply::Wait { .. } => self.check_pace(when)?,
             _ => self.limits.hear(0, waited),
         }
-        Ok(reply)
+        Ok(Some(reply))
+    }
+
+    /// Until when to wait for the server, if it is `due` then to look after what has come.
+    fn until(&self, due: Option<Instant>) -> Instant {
+        due.map_or(self.limits.until(), |due| due.min(self.limits.until()))
+    }
+
+    /// Whether the server may still be silent for a while.
+    fn is_in_time(&self) -> bool {
+        clock::now() < self.limits.until()
     }
 
     /// Fails if the server has been too slow for too long.
@@ -278,15 +307,21 @@ impl Session {
             offset: file.offset,
             attributes: Some(Attributes { mtime: file.mtime, mode: file.mode }),
         };
-        if file.size <= HELD_MAX as u64 && item.target.is_untouched() {
-            return self.receive_small(item, offer, file, tools);
-        }
         let began = clock::now();
-        let mut body = match item.begin(&offer, tools) {
-            Ok(body) => body,
-            Err(stop) => return Err(self.leave(file.size - offer.offset, stop)),
+        let mut body = if file.size <= HELD_MAX as u64 && item.target.is_untouched() {
+            match self.receive_small(item, &offer, file, tools)? {
+                Small::Whole(digest) => {
+                    return Ok(Outcome::Received(Received { digest, offer, slowed_by_digest: false }));
+                }
+                Small::Late(body) => body,
+            }
+        } else {
+            match item.begin(&offer, tools) {
+                Ok(body) => body,
+                Err(stop) => return Err(self.leave(file.size - offer.offset, stop)),
+            }
         };
-        let result = self.body(&mut body, item.name, file, tools).and_then(|(theirs, waited)| {
+        let result = self.body(&mut body, item.name, file, tools).and_then(|Ok((theirs, waited))| {
             // All of the reply is here: what follows on the connection is good, whatever comes of it.
             item.end_check(&mut body, tools).map_err(Failed::Reply)?;
             let ours = body.finish(&mut tools.waits).map_err(Failed::Reply)?;
@@ -313,53 +348,71 @@ impl Session {
         Ok(Outcome::Received(Received { digest: ours, offer, slowed_by_digest }))
     }
 
-    /// Receives a small file whole, and lets the disk have it once it is verified.
-    fn receive_small(
+    /// Receives a small file into memory, and lets the disk have it once it is verified, or as much of it as has come after
+    /// a while.
+    fn receive_small<'r>(
         &mut self,
         item: &mut Item<'_>,
-        offer: Offer,
+        offer: &Offer,
         file: &File,
-        tools: &mut Tools<'_>,
-    ) -> Result<Outcome, Failed> {
+        tools: &mut Tools<'r>,
+    ) -> Result<Small<'r>, Failed> {
         tools.progress.begin(Activity::Receiving, item.name, file.size, 0);
         let mut held = std::mem::take(&mut self.held);
-        held.clear();
-        let result = self.body(&mut held, item.name, file, tools);
-        let result = match result {
-            Ok((theirs, _)) => item.take_small(held.bytes(), &theirs, &offer, tools).map_err(Failed::Reply),
-            Err(failed) => Err(failed.map(|stop| item.interrupt_small(held.whole_frames(), &offer, stop, tools))),
+        held.begin();
+        let result = match self.body(&mut held, item.name, file, tools) {
+            Ok(Ok((theirs, _))) => {
+                let ours = item.take_small(held.bytes(), &theirs, offer, tools);
+                ours.map(Small::Whole).map_err(Failed::Reply)
+            }
+            Ok(Err(Late)) => match item.leave_memory(&held, offer, tools) {
+                Ok(body) => Ok(Small::Late(body)),
+                Err(stop) => Err(self.leave(file.size - held.received(), stop)),
+            },
+            Err(failed) => Err(failed.map(|stop| item.interrupt_small(&held, offer, stop, tools))),
         };
         self.held = held;
-        result.map(|digest| Outcome::Received(Received { digest, offer, slowed_by_digest: false }))
+        result
     }
 
-    /// The frames between FILE and the end; the server's digest, and how long it came behind the last byte.
-    fn body(
+    /// The rest of the current frame and the frames up to the end; the server's digest, and how long it came behind the last
+    /// byte.
+    fn body<R: Room>(
         &mut self,
-        body: &mut impl Room,
+        body: &mut R,
         name: &[u8],
         file: &File,
         tools: &mut Tools<'_>,
-    ) -> Result<(Digest, Duration), Failed> {
+    ) -> Result<Result<(Digest, Duration), R::Late>, Failed> {
         let size = file.size;
         let mut whole = clock::now();
         loop {
+            if self.frame_left > 0 {
+                if let Err(late) = self.payload(body, size, tools)? {
+                    return Ok(Err(late));
+                }
+                whole = clock::now();
+            }
             let received = body.received();
             let hashing = (received == size).then_some(size);
-            match self.frame(hashing, || format!("after {received} of {size} bytes"), tools)? {
-                Reply::Data(len) if u64::from(len) <= size - body.received() => {
-                    self.data(body, len, size, tools)?;
-                    whole = clock::now();
+            let when = || format!("after {received} of {size} bytes");
+            let Some(reply) = self.frame_before(body.due(), hashing, when, tools)? else {
+                match body.write_out() {
+                    Ok(()) => continue,
+                    Err(late) => return Ok(Err(late)),
                 }
+            };
+            match reply {
+                Reply::Data(len) if u64::from(len) <= size - received => self.frame_left = len,
                 Reply::Data(_) => {
                     let server = self.link.server();
                     let message = format!("bad reply from {server}: more bytes than the {size} that it announced");
                     return Err(Stop::protocol(message).into());
                 }
-                Reply::Wait { done, total } if body.received() == size => show_waiting(name, done, total, tools),
+                Reply::Wait { done, total } if received == size => show_waiting(name, done, total, tools),
                 Reply::Wait { .. } => {}
-                Reply::Digest(digest) if body.received() == size && digest.algorithm() == file.algorithm => {
-                    return Ok((digest, clock::since(whole)));
+                Reply::Digest(digest) if received == size && digest.algorithm() == file.algorithm => {
+                    return Ok(Ok((digest, clock::since(whole))));
                 }
                 Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
                 Reply::Error(code, message) => return Err(self.refusal(name, code, &message)),
@@ -397,11 +450,13 @@ impl Session {
     }
 
     fn discard_into(&mut self, held: &mut Held, left: u64, tools: &mut Tools<'_>) -> Result<(), Failed> {
-        let frame_left = self.frame_left;
-        self.data(held, frame_left, left, tools)?;
         loop {
+            // Of what is thrown away, nothing is due anywhere.
+            if let Err(Late) = self.payload(held, left, tools)? {
+                return Ok(());
+            }
             match self.frame(None, || String::from("in the rest of a reply"), tools)? {
-                Reply::Data(len) if u64::from(len) <= left - held.received() => self.data(held, len, left, tools)?,
+                Reply::Data(len) if u64::from(len) <= left - held.received() => self.frame_left = len,
                 Reply::Digest(_) | Reply::Error(..) => return Ok(()),
                 // Making the digest may take much longer than a new connection.
                 Reply::Wait { .. } => return Err(Stop::again("the rest of a reply is not waited for").into()),
@@ -411,16 +466,26 @@ impl Session {
         }
     }
 
-    /// The payload of a DATA frame.
-    fn data(&mut self, body: &mut impl Room, len: u32, size: u64, tools: &mut Tools<'_>) -> Result<(), Failed> {
+    /// What is missing of the payload of a DATA frame.
+    fn payload<R: Room>(
+        &mut self,
+        body: &mut R,
+        size: u64,
+        tools: &mut Tools<'_>,
+    ) -> Result<Result<(), R::Late>, Failed> {
         let timeout = tools.config.timeout;
-        self.frame_left = len;
         while self.frame_left > 0 {
             let before = clock::now();
+            if body.due().is_some_and(|due| before >= due)
+                && let Err(late) = body.write_out()
+            {
+                return Ok(Err(late));
+            }
+            let due = body.due();
             let room = body.room(u64::from(self.frame_left), &mut tools.waits).map_err(Failed::Local)?;
             let room_len = room.len();
             self.limits.excuse(clock::since(before));
-            match self.link.read(room, self.limits.until(), tools)? {
+            match self.link.read(room, self.until(due), tools)? {
                 Read::Bytes(n) => {
                     body.add(n);
                     // There was no room for more.
@@ -431,6 +496,7 @@ impl Session {
                     self.limits.hear(n as u64, self.link.take_waited());
                     tools.progress.advance(body.received());
                 }
+                Read::Lost(Lost::Silence) if self.is_in_time() => {}
                 Read::Lost(lost) => {
                     let when = format!("after {} of {size} bytes", body.received());
                     return Err(self.link.lost(lost, timeout, &when).into());
@@ -439,8 +505,16 @@ impl Session {
             self.check_pace(|| format!("after {} of {size} bytes", body.received()))?;
         }
         body.end_frame();
-        Ok(())
+        Ok(Ok(()))
     }
+}
+
+/// What came of a small file.
+enum Small<'r> {
+    /// All of it, verified.
+    Whole(Digest),
+    /// So far this, which is on its way to the disk.
+    Late(Body<'r>),
 }
 
 /// Reads what a server of version 2 says; one that was of version 2 before may have been replaced.

@@ -33,6 +33,9 @@ const FOLDER: &str = "/simulated/downloads";
 /// kill may lose of an undisturbed transfer (xfer-get(1): below 8 MiB, here scaled).
 const LOST_MAX: u64 = (8 << 20) / 4096 + 701;
 
+/// Bytes from which on a file has a journal from its first byte on (xfer-get(1): 1 MiB, here scaled).
+const JOURNAL_FROM: usize = (1 << 20) / 4096;
+
 /// What is true of all lives of one machine.
 #[derive(Clone)]
 struct Setting {
@@ -205,6 +208,7 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
     if dice.happens(20, 1) {
         machine.disk.thief = Some((beside(any_of(setting, dice)), dice.within(0..60)));
     }
+    machine.origin.dies_after = dice.happens(8, 1).then(|| (dice.within(1..4) as usize, 1 + dice.len(700)));
     past.was_robbed |= machine.disk.thief.is_some();
     past.has_failed |= machine.disk.failing != 0 || machine.disk.capacity != u64::MAX || machine.disk.thief.is_some();
     match dice.within(0..5) {
@@ -220,6 +224,9 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
         End::Returned(exit) => {
             dice.step(|| format!("returned {exit:?}: {}", String::from_utf8_lossy(&machine.printed)));
             check_end(&machine, setting, exit, existing);
+            if !past.has_failed && !past.was_robbed && !past.has_been_written_to {
+                check_told(&machine, setting, &config);
+            }
             if setting.sync && dice.happens(6, 1) {
                 cut_power(&mut machine, setting, past, dice);
                 if exit == ExitCode::Done && existing != Existing::Keep && !machine.disk.lacks.folder_syncs {
@@ -235,7 +242,7 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
             } else {
                 dice.count("the program was killed");
                 if !past.has_failed && !past.was_cut && setting.resume {
-                    check_loss(&machine, setting);
+                    check_loss(&machine, setting, config.v1);
                 }
             }
         }
@@ -359,6 +366,7 @@ fn last_life(mut machine: Machine, setting: &Setting, past: &Past) {
     machine.disk.failing = 0;
     machine.disk.lacks.locks = false;
     machine.origin.failing = 0;
+    machine.origin.dies_after = None;
     if machine.origin.kind == Kind::Hostile {
         machine.origin.kind = Kind::New;
     }
@@ -409,13 +417,18 @@ fn check_resumed(machine: &Machine, name: &[u8], offset: u64, printed: &str) {
     }
 }
 
-/// A kill loses what is on its way and not recorded, and no more.
-fn check_loss(machine: &Machine, setting: &Setting) {
+/// A kill loses what is on its way and not recorded, and no more: nothing is written to a part without a journal, but in
+/// version 1, and but for a whole file that is small.
+fn check_loss(machine: &Machine, setting: &Setting, v1: bool) {
     for name in &setting.names {
         let Some(part) = machine.disk.content(&beside(name)) else { continue };
-        let Some(journal) = machine.disk.content(&journal_of(name)) else { continue };
-        let recorded = slots(journal).iter().map(|entry| entry.offset).max().unwrap_or(0);
         let len = part.len() as u64;
+        let Some(journal) = machine.disk.content(&journal_of(name)) else {
+            let needs_none = v1 || setting.kind != Kind::New || part.len() < JOURNAL_FROM;
+            assert!(needs_none || len == 0, "{len} bytes are there, without a journal");
+            continue;
+        };
+        let recorded = slots(journal).iter().map(|entry| entry.offset).max().unwrap_or(0);
         assert!(len <= recorded + LOST_MAX, "{len} bytes are there, and {recorded} recorded");
     }
 }
@@ -468,6 +481,19 @@ fn check_end(machine: &Machine, setting: &Setting, exit: ExitCode, existing: Exi
     if setting.kind != Kind::Hostile {
         assert!(!matches!(exit, ExitCode::Usage), "{exit:?}: {printed}");
     }
+}
+
+/// What is said to be kept can be resumed, and what is large and came whole is not said to be lost.
+fn check_told(machine: &Machine, setting: &Setting, config: &GetConfig) {
+    let printed = String::from_utf8_lossy(&machine.printed);
+    for name in &setting.names {
+        let told = format!(" are kept in {}: the same command resumes from there", beside(name).display());
+        let is_lie = setting.kind == Kind::Hostile || machine.origin.has_damaged;
+        assert!(is_lie || !printed.contains(&told) || saved(machine, name).is_some(), "{printed}");
+    }
+    // Less than a KB is a small file, or a piece of a frame.
+    let may_lose = config.v1 || setting.kind != Kind::New;
+    assert!(may_lose || !printed.contains("KB that came are not kept"), "{printed}");
 }
 
 /// Every file is there as the server has it, or has said that it has it.

@@ -96,7 +96,7 @@ fn while_waiting_for_the_reply_in_version_2() {
 }
 
 /// Bytes of a file that has a part before all of it is there, and of one that is held in memory until then.
-const LARGE: usize = 1_000_000;
+const LARGE: usize = 2_000_000;
 const SMALL: usize = 1000;
 
 #[test]

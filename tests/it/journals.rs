@@ -11,8 +11,7 @@ use rustix::process::Signal;
 use crate::harness::{Outcome, Plan, Program, Relay, Scratch, Server, content, get, wait_for};
 use crate::resume::{MIB, part, part_len, state};
 
-/// As small as possible, since many of them are made here: a journal with a synced slot and one that is not is written
-/// from 32 MiB on.
+/// As small as possible, since many of them are made here: a journal has a synced slot and one that is not from 32 MiB on.
 const SIZE: usize = 38 * MIB as usize + 100_000;
 
 /// Where the transfers are interrupted.
@@ -333,20 +332,4 @@ fn a_part_that_others_may_write_to_ends_right_or_not_at_all() {
     });
     remains.assert_right_or_refused(&scratch, "a part for everybody");
     remains.stop();
-}
-
-/// Small files have none, and leave none behind when they are interrupted.
-#[test]
-fn a_small_file_has_no_journal() {
-    let scratch = Scratch::new();
-    scratch.share("a", &content(3, 10_000_000));
-    let server = Server::of(&scratch);
-    let relay = Relay::of(server.addr, Plan::hold(9_000_000));
-    let running = impatient_get(&scratch, relay.addr).arg("a").spawn();
-    relay.wait_until_held(0);
-    wait_for("the part", || part_len(&scratch) >= 8_000_000);
-    assert!(!state(&scratch).exists(), "{:?}", scratch.names("out"));
-    running.finish_after(Signal::INT).exits(130);
-    assert!(!state(&scratch).exists(), "{:?}", scratch.names("out"));
-    server.stop();
 }

@@ -12,6 +12,7 @@ mod clock;
 mod dead_servers;
 mod digests;
 mod disks;
+mod dying_links;
 mod endless;
 mod fair_digests;
 mod fakes;

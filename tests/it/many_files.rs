@@ -173,25 +173,31 @@ fn files_that_wait_for_another_attempt_are_bounded() {
     });
     let outcome = running.finish();
     outcome.exits(3).stderr_has("0 of 400 saved, 400 failed");
-    // Those that wait, those that are asked for, and some for the rest.
-    let expected = 40..=64 + 64 + 32;
+    // Part and journal of those that wait and of those that are asked for, and some for the rest.
+    let expected = 40..=2 * (32 + 64) + 32;
     outcome.assert(expected.contains(&most.0), &format!("{} descriptors open at once, {expected:?} expected", most.0));
-    assert_eq!(scratch.names("out"), [""; 0]);
+    outcome.stderr_has("; 500 bytes of 1000 bytes are kept in ");
+    assert_eq!(scratch.names("out").len(), 2 * names.len(), "a part and a journal of each");
     assert_eq!(server.connections(), 1);
 }
 
-/// Their parts, which no journal speaks of, go with them.
+/// All of them are told of, wherever they were.
 #[test]
-fn files_that_wait_for_another_attempt_leave_nothing_behind_a_signal() {
+fn files_that_wait_for_another_attempt_are_kept_after_a_signal() {
     let _cores = cores::quiet_cores();
     let scratch = Scratch::new();
     let server = busy_in_the_middle(1000);
     let names = ["a", "b", "c", "d", "e"];
     let running = get(&scratch, server.addr).args(["--retries", "0"]).args(names).spawn();
     wait_for("all of them to wait", || running.log().matches("before attempt 2").count() == names.len());
-    assert_eq!(scratch.names("out").len(), names.len(), "{:?}", scratch.names("out"));
-    running.finish_after(Signal::INT).exits(130).has_one_error_line().took_less_than(Duration::from_secs(1));
-    assert_eq!(scratch.names("out"), [""; 0]);
+    assert_eq!(scratch.names("out").len(), 2 * names.len(), "{:?}", scratch.names("out"));
+    let outcome = running.finish_after(Signal::INT);
+    outcome.exits(130).took_less_than(Duration::from_secs(1));
+    for name in names {
+        outcome
+            .stderr_has(&format!("500 bytes of 1000 bytes are kept in {}/.{name}.xfer-part:", scratch.out().display()));
+    }
+    assert_eq!(scratch.names("out").len(), 2 * names.len(), "{:?}", scratch.names("out"));
 }
 
 /// Not when the last one is done.

@@ -221,7 +221,7 @@ fn the_first_failure_decides() {
     impatient_get(&scratch, server.addr).args(["none", "lie"]).run().exits(1).stderr_has("0 of 2 saved");
 }
 
-/// A failure says where the part is, if there is one, and that the same command goes on from there.
+/// A failure says where the part is, if there is one, and that the same command resumes from there.
 #[test]
 fn a_failure_says_what_to_do() {
     let scratch = Scratch::new();

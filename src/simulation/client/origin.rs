@@ -46,6 +46,8 @@ pub struct Origin {
     pub kind: Kind,
     /// What it says instead of an answer, if a test has words of its own.
     pub script: Option<Script>,
+    /// A line that dies after so many frames, each of so many bytes.
+    pub dies_after: Option<(usize, usize)>,
     /// How many of a thousand replies fail in some way.
     pub failing: u32,
     /// Its files, each with the contents that it has had, the last one being the present one.
@@ -103,6 +105,7 @@ impl Origin {
             dice,
             kind,
             script: None,
+            dies_after: None,
             failing: 0,
             files: BTreeMap::new(),
             lies: Vec::new(),
@@ -328,6 +331,7 @@ impl Origin {
                 None => v2::encode_error(ErrorCode::NotFound, "not found", out),
                 Some(content) => self.send(request, &content, out),
             }
+            connection.is_finished = self.dies_after.is_some();
         }
         if self.kind == Kind::Hostile {
             self.garble(start, connection);
@@ -377,14 +381,20 @@ impl Origin {
             return;
         }
         let mut at = if sends { offset as usize } else { content.bytes.len() };
+        let mut frames = 0;
         while at < content.bytes.len() {
+            if self.dies_after.is_some_and(|(most, _)| frames == most) {
+                return self.dice.count("the line died");
+            }
+            frames += 1;
             if self.dice.fault("the file changed while it was sent", 20_000, self.failing) {
                 return v2::encode_error(ErrorCode::Changed, "The file changed while it was sent", out);
             }
             if self.dice.fault("the file could not be read any more", 20_000, self.failing) {
                 return v2::encode_error(ErrorCode::ReadError, "The file cannot be read", out);
             }
-            let len = (1 + self.dice.len(FRAME_MAX)).min(content.bytes.len() - at);
+            let len = self.dies_after.map_or_else(|| 1 + self.dice.len(FRAME_MAX), |(_, len)| len);
+            let len = len.min(content.bytes.len() - at);
             v2::encode_data_header(len, out);
             out.extend_from_slice(&content.bytes[at..at + len]);
             at += len;

@@ -39,7 +39,11 @@ fn machine(dice: &Dice, len: usize, script: Script) -> Machine {
 }
 
 /// Fetches the file in one attempt.
-fn fetch(mut machine: Machine, v1: bool) -> Outcome {
+fn fetch(machine: Machine, v1: bool) -> Outcome {
+    fetch_in(machine, 1, v1)
+}
+
+fn fetch_in(mut machine: Machine, attempts: u32, v1: bool) -> Outcome {
     let setting = Setting {
         names: vec![b"a".to_vec()],
         old: BTreeMap::new(),
@@ -48,7 +52,7 @@ fn fetch(mut machine: Machine, v1: bool) -> Outcome {
         resume: true,
         kind: Kind::New,
     };
-    let config = GetConfig { v1, ..config(&setting, 1, Existing::Compare) };
+    let config = GetConfig { v1, ..config(&setting, attempts, Existing::Compare) };
     let started = machine.now;
     let (ended, end) = get(machine, &config);
     machine = ended;
@@ -257,4 +261,35 @@ fn a_digest_that_takes_its_time_is_waited_for() {
         false,
         1,
     );
+}
+
+/// A machine with a file of this size, whose line dies after every frame of so many bytes.
+fn dying_machine(dice: &Dice, len: usize, frame: usize) -> Machine {
+    let mut machine = machine(dice, len, |_| Box::new(std::iter::empty()));
+    machine.origin.script = None;
+    machine.origin.dies_after = Some((1, frame));
+    machine
+}
+
+/// However often a line dies, what comes each time is enough: far more attempts than five. (A simulated connection may take
+/// all of its 10 s.)
+#[test]
+fn a_line_that_dies_again_and_again_brings_the_file() {
+    each_seed(|dice| {
+        let Outcome { exit, took, printed } = fetch_in(dying_machine(dice, 160_000, 8000), 5, false);
+        assert!(exit == ExitCode::Done, "{exit:?} after {took:?}: {printed}");
+        assert!(printed.matches("; waiting ").count() >= 19, "{printed}");
+    });
+}
+
+/// A byte more each time is progress for two minutes, and then the attempts run out.
+#[test]
+fn a_byte_an_attempt_ends() {
+    each_seed(|dice| {
+        let Outcome { exit, took, printed } = fetch_in(dying_machine(dice, 20_000, 1), 5, false);
+        assert!(exit == ExitCode::Network && printed.contains("not fetched after 5 attempts"), "{exit:?}: {printed}");
+        // Each of the last five may bring its byte late, as the others did.
+        assert!(took <= Duration::from_secs(120) + 5 * BOUND, "{took:?}: {printed}");
+        assert!(printed.contains(" are kept in "), "{printed}");
+    });
 }
