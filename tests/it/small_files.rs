@@ -14,7 +14,7 @@ use crate::harness::{Plan, Program, Relay, Scratch, Server, content, get, plain_
 use crate::scripted_server::ScriptedServer;
 
 /// Bytes of the largest file that is held.
-const HELD_MAX: usize = 256 * 1024;
+const HELD_MAX: usize = (1 << 20) - 1;
 
 /// How both ways of saving a file are asked for.
 const WAYS: [&[&str]; 2] = [&[], &["--no-sync"]];
@@ -22,8 +22,10 @@ const WAYS: [&[&str]; 2] = [&[], &["--no-sync"]];
 #[test]
 fn sizes_around_the_limits() {
     let scratch = Scratch::new();
-    let sizes = [0, 1, 4095, 4096, 4097, HELD_MAX - 1, HELD_MAX, HELD_MAX + 1, 3 * HELD_MAX];
-    for size in sizes {
+    let first_frames = [16_383, 16_384, 16_385, 49_152, 49_153, 100_000];
+    let others = [0, 1, 4095, 4096, 4097, HELD_MAX - 1, HELD_MAX, HELD_MAX + 1, 3 * HELD_MAX];
+    let sizes = [&first_frames[..], &others].concat();
+    for size in sizes.clone() {
         scratch.share(size.to_string(), &content(1, size));
     }
     let names: Vec<String> = sizes.iter().map(usize::to_string).collect();
@@ -31,7 +33,7 @@ fn sizes_around_the_limits() {
     for args in WAYS {
         for checksum in ["md5", "blake3"] {
             get(&scratch, server.addr).args(["--checksum", checksum]).args(args).args(&names).run().exits(0);
-            for size in sizes {
+            for size in sizes.clone() {
                 assert!(fs::read(scratch.out().join(size.to_string())).unwrap() == content(1, size), "{size} bytes");
             }
             assert_eq!(scratch.names("out").len(), sizes.len(), "nothing else in the target directory");
@@ -41,7 +43,7 @@ fn sizes_around_the_limits() {
     server.stop();
 }
 
-/// A link that never brings a whole file: each attempt goes on where the one before it ended.
+/// A link that never brings a whole file: each attempt resumes where the one before it ended.
 #[test]
 fn a_cut_in_the_middle_goes_on() {
     for args in WAYS {

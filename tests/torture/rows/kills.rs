@@ -316,8 +316,8 @@ impl File<'_> {
                 let report = outcome.report();
                 format!("{synced} bytes were synced, and it asks from {offset} on\n{report}{}", self.relay.report())
             });
-            // Files without a journal begin at the beginning.
-            if self.body.len() as u64 >= 32 << 20 {
+            // Files below 1 MiB are held in memory for a second, and begin at the beginning.
+            if self.body.len() as u64 >= 1 << 20 {
                 counts.again.fetch_max(held.saturating_sub(offset), Ordering::Relaxed);
             }
         }
