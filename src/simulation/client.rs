@@ -59,6 +59,8 @@ struct Past {
     has_been_written_to: bool,
     /// Its power was cut.
     was_cut: bool,
+    /// A part was without a journal: in version 1, or since nothing could be locked.
+    lacked_journal: bool,
     /// Bytes of each part that were synced, and said to be so, and of which version.
     promised: BTreeMap<Vec<u8>, (Version, u64)>,
 }
@@ -219,6 +221,7 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
     let existing = *dice.pick(&[Existing::Compare, Existing::Compare, Existing::Fetch, Existing::Keep]);
     let mut config = config(setting, 1 + dice.within(0..5) as u32, existing);
     config.v1 = dice.happens(12, 1);
+    past.lacked_journal |= config.v1 || machine.disk.lacks.locks;
     let (mut machine, end) = get(machine, &config);
     match end {
         End::Returned(exit) => {
@@ -241,8 +244,8 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
                 cut_power(&mut machine, setting, past, dice);
             } else {
                 dice.count("the program was killed");
-                if !past.has_failed && !past.was_cut && setting.resume {
-                    check_loss(&machine, setting, config.v1);
+                if !past.has_failed && !past.was_cut && !past.lacked_journal && setting.resume {
+                    check_loss(&machine, setting);
                 }
             }
         }
@@ -417,18 +420,19 @@ fn check_resumed(machine: &Machine, name: &[u8], offset: u64, printed: &str) {
     }
 }
 
-/// A kill loses what is on its way and not recorded, and no more: nothing is written to a part without a journal, but in
-/// version 1, and but for a whole file that is small.
-fn check_loss(machine: &Machine, setting: &Setting, v1: bool) {
+/// A kill loses what is on its way and not recorded, and no more: nothing is written to a part without a journal, but for a
+/// whole file that is small.
+fn check_loss(machine: &Machine, setting: &Setting) {
     for name in &setting.names {
         let Some(part) = machine.disk.content(&beside(name)) else { continue };
         let len = part.len() as u64;
         let Some(journal) = machine.disk.content(&journal_of(name)) else {
-            let needs_none = v1 || setting.kind != Kind::New || part.len() < JOURNAL_FROM;
+            let needs_none = setting.kind != Kind::New || part.len() < JOURNAL_FROM;
             assert!(needs_none || len == 0, "{len} bytes are there, without a journal");
             continue;
         };
-        let recorded = slots(journal).iter().map(|entry| entry.offset).max().unwrap_or(0);
+        // A new one, and the part that it is for is not cut yet: what is there was given up.
+        let Some(recorded) = slots(journal).iter().map(|entry| entry.offset).max() else { continue };
         assert!(len <= recorded + LOST_MAX, "{len} bytes are there, and {recorded} recorded");
     }
 }
@@ -491,8 +495,8 @@ fn check_told(machine: &Machine, setting: &Setting, config: &GetConfig) {
         let is_lie = setting.kind == Kind::Hostile || machine.origin.has_damaged;
         assert!(is_lie || !printed.contains(&told) || saved(machine, name).is_some(), "{printed}");
     }
-    // Less than a KB is a small file, or a piece of a frame.
-    let may_lose = config.v1 || setting.kind != Kind::New;
+    // Less than a KB is a small file, or a piece of a frame. Where nothing can be locked, nothing can be resumed.
+    let may_lose = config.v1 || setting.kind != Kind::New || machine.disk.lacks.locks;
     assert!(may_lose || !printed.contains("KB that came are not kept"), "{printed}");
 }
 

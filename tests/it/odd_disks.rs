@@ -153,7 +153,7 @@ fn without_locks_a_part_belongs_to_who_made_it() {
     assert_refused(&get(server.addr, "second.log").run());
     fs::remove_file(&part).unwrap();
     let outcome = start(&held()).finish_after(Signal::INT);
-    outcome.exits(130).stderr_lacks("kept");
+    outcome.exits(130).stderr_lacks("kept in").stderr_has("that came are not kept");
     assert!(!part.exists());
     // An attempt that breaks off is resumed within the run.
     let relay = Relay::new(server.addr, |number| match number {
