@@ -112,8 +112,7 @@ impl Root {
             }
             Errno::PERM => io::Error::other("a seccomp filter forbids openat2 (a container's or a systemd unit's)"),
             Errno::ACCESS => io::Error::other(
-                "permission denied: the user of the server may not enter it, and could open no file in it; give it x \
-                 permission (chmod +x)",
+                "permission denied: the user of the server may not enter it; give it x permission (chmod +x)",
             ),
             error => error.into(),
         })?;

@@ -203,7 +203,7 @@ fn unknown(flags: &[FlagInfo<'_>], word: &str, name: &str) -> String {
         flags.iter().map(|flag| flag.long).filter(|long| long.trim_start_matches('-').starts_with(letters));
     let advice = match (similar.next(), similar.next()) {
         (Some(long), None) if !letters.is_empty() => format!("did you mean {long}?"),
-        _ => "a name that begins with - stands behind --".to_string(),
+        _ => "put -- before a name that begins with -".to_string(),
     };
     let place = if word == name { String::new() } else { format!(" in {}", shown(word)) };
     format!("unknown option {}{place} ({advice})", shown(name))

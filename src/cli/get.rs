@@ -195,7 +195,7 @@ fn server(host: Option<String>, port: Option<u16>) -> Result<(String, u16), Erro
     }
     // The kernel cannot tell which link it is on (RFC 4007, section 6).
     if host.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_unicast_link_local()) {
-        return Err(usage(format!("{host} needs the interface that leads there: {host}%eth0 (ip link shows them)")));
+        return Err(usage(format!("{host} needs the interface that leads there: {host}%eth0; see ip link")));
     }
     Ok((host, port))
 }

@@ -38,7 +38,7 @@ pub fn read(list: &OsStr, ends_with_nul: bool) -> Result<Vec<Vec<u8>>, Error> {
         number += 1;
         let name = match ends_with_nul {
             true if entry.len() > NAME_MAX => {
-                Err("has more bytes than a name can have; if lines are names, leave -0 away")
+                Err("has more bytes than a name can have; if each line is a name, omit -0")
             }
             true => Ok(&entry[..]),
             false => of_line(&entry, number == 1),

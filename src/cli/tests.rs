@@ -202,7 +202,7 @@ fn usage_errors_say_what_to_type() {
         ("xfer get f -p x':\u{a0}bad", "-p: bad port 'x\\':\\u{a0}bad': give"),
         ("xfer get f --timeout 0", "bad time '0'"),
         ("xfer get f --timeout nan", "bad time 'nan'"),
-        ("xfer get f --frob", "unknown option '--frob' (a name"),
+        ("xfer get f --frob", "unknown option '--frob' (put -- before a name"),
         ("xfer get f 10.0.0.5", "did you mean -H?"),
         ("xfer get f g nas:8080", "did you mean -H? Type: xfer get f g -H nas:8080"),
         ("xfer serve --drain -1", "seconds from 0"),

@@ -99,12 +99,14 @@ impl Found {
         let file = match open_part(path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if is_no_file(&error) => return Err(Unusable::Useless("its journal is none of ours")),
+            Err(error) if is_no_file(&error) => {
+                return Err(Unusable::Useless("its journal is not a file of this user"));
+            }
             Err(error) => return Err(Unusable::Unreadable(error)),
         };
         let stat = file.stat().map_err(Unusable::Unreadable)?;
         if !(stat.is_file && stat.links == 1 && is_ours(stat.owner, path)) {
-            return Err(Unusable::Useless("its journal is none of ours"));
+            return Err(Unusable::Useless("its journal is not a file of this user"));
         }
         let mut entries: Vec<(usize, Entry)> = Vec::new();
         for index in 0..2 {

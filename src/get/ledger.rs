@@ -84,7 +84,7 @@ impl Tools<'_> {
                 None => {
                     is_cut = true;
                     let line = format!(
-                        "stopped by {} while saving {}: it is there, or the same command fetches it again",
+                        "stopped by {} while saving {}: it may be saved; run the same command to make sure",
                         signal_name(signal),
                         done.shown
                     );

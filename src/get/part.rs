@@ -344,7 +344,7 @@ impl Part {
             result => return result.map_err(|error| ("save", error.into())),
         }
         link_locked(&self.file, &self.path).map_err(|error| match error {
-            Errno::EXIST => ("save", io::Error::other("another xfer is fetching it; wait for that, or use -o or -d")),
+            Errno::EXIST => ("save", io::Error::other("another xfer is fetching it; wait for it, or use -o or -d")),
             error => ("save", error.into()),
         })?;
         disk::rename(&self.path, &self.target).map_err(|error| ("replace", error))

@@ -78,12 +78,13 @@ impl Feature {
         match self {
             Feature::SyncFile => ("sync files in", "a power failure can damage what was saved shortly before"),
             Feature::SyncFolder => ("sync the folder", "a power failure can take away what was saved shortly before"),
-            Feature::Lock => ("lock", "no later run resumes a part here"),
+            Feature::Lock => ("lock", "interrupted transfers cannot be resumed here"),
             Feature::SetMode => ("set the permissions of", "files here have those that the file system gives them"),
             Feature::SetTime => ("set the time of", "files here have that of the download"),
-            Feature::ExclusiveRename | Feature::HardLink => {
-                ("keep a rename from replacing", "what appears under a name in that moment is replaced")
-            }
+            Feature::ExclusiveRename | Feature::HardLink => (
+                "keep a rename from replacing",
+                "with --no-clobber, a file that appears at the last moment is replaced",
+            ),
         }
     }
 }

@@ -95,13 +95,13 @@ fn lines(listening: SocketAddr, own: &[IpAddr]) -> Vec<String> {
                     0 => String::new(),
                     more => format!(", and {more} more"),
                 };
-                lines.push(format!("from another network perhaps with {}{more}", shown.join(", ")));
+                lines.push(format!("other addresses of this machine: {}{more}", shown.join(", ")));
             }
             lines
         }
         (None, Some(ip)) => vec![format!(
             "to fetch from another machine on the same cable: xfer get FILE -H {ip}%INTERFACE{port} \
-             (INTERFACE is that machine's own, such as eth0: ip link shows it)"
+             (INTERFACE is an interface of that machine, such as eth0; see ip link there)"
         )],
         (None, None) => {
             let ip = if listening.ip().is_loopback() { listening.ip() } else { Ipv4Addr::LOCALHOST.into() };
@@ -160,13 +160,13 @@ mod tests {
         assert_eq!(
             lines_of("[::]:9999", &wired),
             "to fetch from another machine: xfer get FILE -H 192.168.1.5\n\
-             from another network perhaps with -H fd00::2, -H 10.0.0.3"
+             other addresses of this machine: -H fd00::2, -H 10.0.0.3"
         );
         // A machine without IPv6.
         assert_eq!(
             lines_of("0.0.0.0:8080", &wired),
             "to fetch from another machine: xfer get FILE -H 192.168.1.5 -p 8080\n\
-             from another network perhaps with -H 10.0.0.3"
+             other addresses of this machine: -H 10.0.0.3"
         );
         let many = ["10.0.0.1", "10.0.1.1", "10.0.2.1", "10.0.3.1", "10.0.4.1", "10.0.5.1"];
         assert!(lines_of("[::]:9999", &many).ends_with("-H 10.0.1.1, -H 10.0.2.1, -H 10.0.3.1, and 2 more"));

@@ -244,7 +244,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> Error {
         (io::ErrorKind::PermissionDenied, _) => "ports below 1024 need a privilege; choose another with -p",
         (io::ErrorKind::AddrNotAvailable, _) => "no interface of this machine has it; choose another with -b",
         (_, SocketAddr::V6(address)) if address.ip().is_unicast_link_local() && address.scope_id() == 0 => {
-            "such an address needs its interface, as in -b fe80::1%eth0"
+            "a link-local address needs its interface, as in -b fe80::1%eth0"
         }
         _ => "choose another with -b and -p",
     };

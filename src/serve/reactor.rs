@@ -711,7 +711,8 @@ fn heard_signals() -> Vec<i32> {
     let ignored = SIGNALS_WANTED.iter().filter(|signal| !heard.contains(signal));
     let ignored: Vec<&str> = ignored.filter_map(|signal| signal_hook::low_level::signal_name(*signal)).collect();
     if !ignored.is_empty() {
-        log::info!(target: "main", "started with {} ignored (as by nohup, or '&' in a script): it stays so", ignored.join(", "));
+        let (names, verb) = (ignored.join(", "), if ignored.len() == 1 { "stays" } else { "stay" });
+        log::info!(target: "main", "started with {names} ignored (as by nohup, or '&' in a script), which {verb} ignored");
     }
     heard
 }

@@ -90,8 +90,8 @@ fn a_file_that_may_not_be_read_is_not_found() {
 #[test]
 fn a_folder_that_may_not_be_entered_is_refused_at_the_start() {
     for (bits, what, why) in [
-        (READ | WRITE, "files", "the user of the server may not enter it, and could open no file in it"),
-        (0, "files", "the user of the server may not enter it, and could open no file in it"),
+        (READ | WRITE, "files", "the user of the server may not enter it; give it x permission"),
+        (0, "files", "the user of the server may not enter it; give it x permission"),
         (READ, "", "the user of the server may not enter a folder above it"),
     ] {
         let scratch = Scratch::for_everybody();
