@@ -245,11 +245,11 @@ struct Zone {
 /// and say UTC where a sandbox keeps it from that.
 fn zone() -> &'static Zone {
     static ZONE: OnceLock<Zone> = OnceLock::new();
-    ZONE.get_or_init(|| match (TimeZone::try_system(), std::env::var_os("TZ")) {
-        (Ok(rules), _) => Zone { rules, warning: None },
+    ZONE.get_or_init(|| match std::env::var_os("TZ").map(|named| (TimeZone::try_system(), named)) {
         // A machine that has no time zone has UTC (tzset(3)).
-        (Err(_), None) => Zone { rules: TimeZone::UTC, warning: None },
-        (Err(_), Some(named)) => {
+        None => Zone { rules: machine_rules().unwrap_or(TimeZone::UTC), warning: None },
+        Some((Ok(rules), _)) => Zone { rules, warning: None },
+        Some((Err(_), named)) => {
             let named = text::quoted(named.as_bytes());
             let warning = format!(
                 "no time zone {named} here (TZ): the log is in UTC; check the name, or install the zones (package tzdata)"
@@ -257,6 +257,12 @@ fn zone() -> &'static Zone {
             Zone { rules: TimeZone::UTC, warning: Some(warning) }
         }
     })
+}
+
+/// The rules of this machine's time zone, without its name. jiff lists the folders of all time zones to find that: 100
+/// system calls, 0.4 ms of the 1.6 ms that a start takes.
+fn machine_rules() -> Option<TimeZone> {
+    TimeZone::tzif("", &std::fs::read("/etc/localtime").ok()?).ok()
 }
 
 /// A moment in the local time of this process.
