@@ -11,7 +11,10 @@
 //! - [`root`]: a name to an open file beneath the shared directory.
 //! - [`mod@file`]: a served file's version, and reads that do not wait.
 //! - `pace`: how fast a peer moves bytes, and when that is too slow.
+//! - `pages`: memory for blocks of bytes, aligned to pages.
+//! - `pseudo_fs`: file systems that the kernel makes up, whose files are not served.
 //! - `signals`: which signals may be caught.
+//! - `strangers`: what others may have put in the way of what is written.
 //! - [`console`]: standard error, without waiting.
 //! - [`stdio`]: standard input and output, to the last byte.
 //! - [`logging`]: log lines to file and console.
