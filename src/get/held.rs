@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use super::clock;
-use super::receive::{KEPT_AFTER, Room};
+use super::journal::KEPT_AFTER;
+use super::receive::Room;
 use super::scale::scaled;
 use super::wait::{Stop, Waits};
 use crate::pages::Pages;

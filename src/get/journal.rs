@@ -12,17 +12,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use super::clock;
 use super::disk::{self, File};
 use super::part::{folder_of, is_ours, lies_at, open_part};
-use super::receive::KEPT_AFTER;
 use super::scale::scaled;
 use super::slot::{About, BOOT_MAX, Checkpoint, Entry, PIECE, SLOT_LEN};
 use crate::proto::digest::Algorithm;
+
+/// How long what has come stays in memory at most, though it fills no block and though its file is small: what a kill may
+/// lose over a slow line, where a block takes minutes. Written once a second, also a line of 1 KB/s costs the disk little.
+pub const KEPT_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes of progress between two slots that are not synced, unless [`KEPT_AFTER`] has passed: what a kill may lose, beside
 /// what is on its way.

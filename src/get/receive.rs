@@ -15,7 +15,7 @@ use super::block::{BLOCK_LEN, Block};
 use super::clock;
 use super::disk::File;
 use super::flow::{Digested, Flow};
-use super::journal::Journal;
+use super::journal::{Journal, KEPT_AFTER};
 use super::reread::{Check, each_block};
 use super::sink::Sink;
 use super::slot::Checkpoint;
@@ -27,10 +27,6 @@ use crate::proto::digest::Digest;
 /// Blocks between network, digest and disk at most; with all of them under way, the network waits. A kill loses what is
 /// in them: with that, and what is behind the last slot of the journal, it stays below 8 MiB.
 const BLOCKS_MAX: usize = 6;
-
-/// How long what has come stays in memory at most, though it fills no block and though its file is small: what a kill may
-/// lose over a slow line, where a block takes minutes. Written once a second, also a line of 1 KB/s costs the disk little.
-pub const KEPT_AFTER: Duration = Duration::from_secs(1);
 
 /// With so many cores, nobody has to wait for one.
 const CORES_ENOUGH: usize = 4;
