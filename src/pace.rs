@@ -43,13 +43,18 @@ impl Pace {
 
     /// Whether the peer was waited for as long as this, and has moved too little meanwhile.
     pub fn falls_short(&mut self, period: Duration, min_rate: u32) -> bool {
+        self.judge(period, min_rate) == Some(true)
+    }
+
+    /// Whether the peer has moved too little in the time that it was waited for, once that is as long as this.
+    pub fn judge(&mut self, period: Duration, min_rate: u32) -> Option<bool> {
         if self.waited < period {
-            return false;
+            return None;
         }
         let least = u128::from(min_rate) * self.waited.as_millis() / 1000;
         let is_too_slow = u128::from(self.moved) < least;
         (self.waited, self.moved) = (Duration::ZERO, 0);
-        is_too_slow
+        Some(is_too_slow)
     }
 }
 

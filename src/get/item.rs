@@ -10,8 +10,8 @@ use super::clock;
 use super::connect::LastAddress;
 use super::disk;
 use super::flow::Digested;
-use super::furthest::Furthest;
 use super::held::Held;
+use super::high_water::HighWater;
 use super::ledger::Ledger;
 use super::progress::{Activity, Progress};
 use super::receive::{Body, PrefixCheck, Receiver, Room, Stopped};
@@ -76,8 +76,8 @@ pub struct Item<'a> {
     came: u64,
     /// Whether the log knows of this attempt: a comparison and what follows it are one.
     is_logged: bool,
-    /// The furthest byte from which it could ever be resumed.
-    furthest: Furthest,
+    /// How far it has come, of all attempts.
+    high_water: HighWater,
     /// Whether its first bytes are of an earlier run.
     resumes_earlier_run: bool,
 }
@@ -120,7 +120,7 @@ impl<'a> Item<'a> {
             received: 0,
             came: 0,
             is_logged: false,
-            furthest: Furthest::new(),
+            high_water: HighWater::new(),
             resumes_earlier_run: false,
         }
     }
@@ -166,7 +166,7 @@ impl<'a> Item<'a> {
             tools.progress.note(Some(self.name), &format!("cannot resume the part of {shown}: {why}: starting again"));
         }
         if let Some(resume) = self.target.resume() {
-            self.furthest.start_at(resume.version, resume.offset);
+            self.high_water.start_at(resume.version, resume.offset);
             self.resumes_earlier_run = true;
         }
         Ok(look.origin.as_deref() == Some(&tools.server))
@@ -319,7 +319,7 @@ impl<'a> Item<'a> {
                 };
                 if self.received == 0 {
                     // It changed before this run, which is no reason to count each of its attempts.
-                    self.furthest.forget();
+                    self.high_water.forget();
                 }
                 let had = text::size(offset);
                 let line = format!("starting {} again, without {had} of it: {why}", text::quoted(self.name));
@@ -400,7 +400,7 @@ impl<'a> Item<'a> {
         match body.stop(&mut tools.waits) {
             Ok(stopped) => {
                 if matches!(stopped, Stopped::Useless | Stopped::InDoubt(_)) {
-                    self.furthest.forget();
+                    self.high_water.forget();
                 }
                 if matches!(stopped, Stopped::Useless) {
                     self.came = 0;
@@ -419,7 +419,7 @@ impl<'a> Item<'a> {
     pub fn has_advanced(&mut self) -> bool {
         let Some(Resume { version, offset, .. }) = self.target.resume() else { return false };
         let took = self.paused + self.attempt_began.map_or(Duration::ZERO, clock::since);
-        self.furthest.advances(*version, *offset, took)
+        self.high_water.advances(*version, *offset, took)
     }
 
     /// Gives up; the end of the error line says what is left and what to do, or that nothing is.

@@ -1,21 +1,20 @@
-//! How far a file has come at the most, and whether the attempts that brought it further were worth their time.
+//! The high-water mark of a file, and whether the attempts that raised it were worth their time.
 
 use std::time::Duration;
 
-use crate::pace::{MIN_RATE_DEFAULT, PERIOD};
+use crate::pace::{MIN_RATE_DEFAULT, PERIOD, Pace};
 use crate::proto::Version;
 
-/// The furthest byte from which a file could ever be resumed, and the pace at which that has moved.
+/// The highest offset at which a file could ever be resumed, and the pace at which that rises.
 ///
-/// An attempt that moves it starts the count of attempts again, by however little: over a line that dies after every 60 KB
-/// a file arrives. A server that gives a byte each time would hold its client for ever; so what the attempts that move it
+/// An attempt that raises it starts the count of attempts again, by however little: over a line that dies after every 60 KB
+/// a file arrives. A server that gives a byte each time would hold its client for ever; so what the attempts that raise it
 /// bring must be [`MIN_RATE_DEFAULT`], over each [`PERIOD`] of them and the pauses before them. Those that bring nothing
 /// are not counted here: the count of attempts ends them.
-pub struct Furthest {
+pub struct HighWater {
     reached: Reached,
-    /// What the attempts of this period have brought, and the time for it.
-    gained: u64,
-    took: Duration,
+    /// What the attempts that raised it have brought, in the time for them.
+    pace: Pace,
     /// Whether the last whole period was too slow.
     is_too_slow: bool,
 }
@@ -30,10 +29,10 @@ enum Reached {
     Unsteady,
 }
 
-impl Furthest {
+impl HighWater {
     /// Before the first byte.
-    pub fn new() -> Furthest {
-        Furthest { reached: Reached::Nothing, gained: 0, took: Duration::ZERO, is_too_slow: false }
+    pub fn new() -> HighWater {
+        HighWater { reached: Reached::Nothing, pace: Pace::default(), is_too_slow: false }
     }
 
     /// So much of this version was there before.
@@ -61,13 +60,8 @@ impl Furthest {
             return false;
         }
         self.reached = Reached::Byte(version, offset);
-        self.gained = self.gained.saturating_add(offset - before);
-        self.took = self.took.saturating_add(took);
-        if self.took >= PERIOD {
-            let least = u128::from(MIN_RATE_DEFAULT) * self.took.as_millis() / 1000;
-            self.is_too_slow = u128::from(self.gained) < least;
-            (self.gained, self.took) = (0, Duration::ZERO);
-        }
+        self.pace.moves(offset - before, took);
+        self.is_too_slow = self.pace.judge(PERIOD, MIN_RATE_DEFAULT).unwrap_or(self.is_too_slow);
         !self.is_too_slow
     }
 }
@@ -81,9 +75,9 @@ mod tests {
 
     /// How many attempts in a row, each of so many seconds and bytes, start the count again.
     fn count(bytes: u64, seconds: f64, attempts: u64) -> u64 {
-        let mut furthest = Furthest::new();
+        let mut mark = HighWater::new();
         let took = Duration::from_secs_f64(seconds);
-        (1..=attempts).take_while(|number| furthest.advances(ONE, number * bytes, took)).count() as u64
+        (1..=attempts).take_while(|number| mark.advances(ONE, number * bytes, took)).count() as u64
     }
 
     #[test]
@@ -100,24 +94,24 @@ mod tests {
     /// A period is judged as a whole, and the next one may be better.
     #[test]
     fn a_line_that_recovers_counts_again() {
-        let mut furthest = Furthest::new();
+        let mut mark = HighWater::new();
         let second = Duration::from_secs(1);
-        assert!((1..120).all(|offset| furthest.advances(ONE, offset, second)));
-        assert!((120..240).all(|offset| !furthest.advances(ONE, offset, second)));
-        assert!(furthest.advances(ONE, 1 << 20, second), "the period in which it brought a MiB");
+        assert!((1..120).all(|offset| mark.advances(ONE, offset, second)));
+        assert!((120..240).all(|offset| !mark.advances(ONE, offset, second)));
+        assert!(mark.advances(ONE, 1 << 20, second), "the period in which it brought a MiB");
     }
 
     #[test]
     fn what_is_not_further_never_counts() {
-        let mut furthest = Furthest::new();
+        let mut mark = HighWater::new();
         let long = PERIOD * 10;
-        furthest.start_at(ONE, 1000);
-        assert!(!furthest.advances(ONE, 0, long) && !furthest.advances(ONE, 1000, long));
-        assert!(furthest.advances(ONE, 1001, Duration::ZERO), "attempts in vain take no time here");
+        mark.start_at(ONE, 1000);
+        assert!(!mark.advances(ONE, 0, long) && !mark.advances(ONE, 1000, long));
+        assert!(mark.advances(ONE, 1001, Duration::ZERO), "attempts in vain take no time here");
         // The same bytes again, after those before proved to be something else.
-        furthest.forget();
-        assert!(furthest.advances(ONE, 10, Duration::ZERO));
-        assert!(!furthest.advances(OTHER, 1 << 20, Duration::ZERO), "another version");
-        assert!(!furthest.advances(OTHER, 1 << 21, Duration::ZERO), "and never again in this run");
+        mark.forget();
+        assert!(mark.advances(ONE, 10, Duration::ZERO));
+        assert!(!mark.advances(OTHER, 1 << 20, Duration::ZERO), "another version");
+        assert!(!mark.advances(OTHER, 1 << 21, Duration::ZERO), "and never again in this run");
     }
 }
