@@ -24,6 +24,7 @@ mod receive;
 mod reread;
 mod retry;
 mod scale;
+mod silence;
 mod sink;
 pub mod slot;
 mod target;
@@ -51,7 +52,7 @@ use item::Tools;
 use ledger::Ledger;
 use progress::Progress;
 use receive::Receiver;
-use retry::Silence;
+use silence::Silence;
 use wait::Waits;
 
 /// What `xfer get` was asked to do.
