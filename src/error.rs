@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rustix::io::Errno;
+
 /// How a run ends, as a number that scripts can rely on (EXIT STATUS in xfer-get(1) and xfer-serve(8)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
@@ -72,6 +74,11 @@ impl std::error::Error for Error {}
 pub fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     lower_case(text.split(" (os error").next().unwrap_or(&text))
+}
+
+/// Whether a write failed since the disk has no room, or this user no more of it.
+pub fn is_disk_full(error: &std::io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
 }
 
 /// A sentence as the end of an error line: its first letter in lower case.

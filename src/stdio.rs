@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::error::{Error, ExitCode, reason};
+use crate::error::{Error, ExitCode, is_disk_full, reason};
 
 /// Between two tries where poll says that there is room and there is too little: a terminal promises a byte and needs two
 /// for the end of a line.
@@ -26,7 +26,7 @@ pub fn print(text: &str, exit: ExitCode) -> Result<(), Error> {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => {
-                let why = if is_full(&error) { "the disk is full".to_string() } else { reason(&error) };
+                let why = if is_disk_full(&error) { "the disk is full".to_string() } else { reason(&error) };
                 return Err(Error::new(exit, format!("cannot write to standard output: {why}")));
             }
         }
@@ -38,11 +38,6 @@ pub fn print(text: &str, exit: ExitCode) -> Result<(), Error> {
 pub fn has_room_before_signal() -> bool {
     let mut stdout = [PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::OUT)];
     poll(&mut stdout, None) != Err(Errno::INTR)
-}
-
-/// Whether a write failed since the disk has no room, or this user no more of it.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
 }
 
 /// Writes some of this, and waits as long as nothing is taken. Never returns 0.

@@ -18,6 +18,7 @@ use super::sink::Sink;
 use super::slot::{Checkpoint, PIECE};
 use super::wait::Stop;
 use super::workers::Worker;
+use crate::error::is_disk_full;
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 use crate::proto::tree::{Prefix, Tree};
 
@@ -303,9 +304,7 @@ impl Flow {
     pub fn is_in_doubt(&self) -> bool {
         match &*lock(&self.failure) {
             None | Some(WriteFailure::Unreadable(_)) => false,
-            Some(WriteFailure::Disk(error)) => {
-                !matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG))
-            }
+            Some(WriteFailure::Disk(error)) => !is_disk_full(error) && Errno::from_io_error(error) != Some(Errno::FBIG),
         }
     }
 }

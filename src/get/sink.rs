@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::disk::File;
 use super::wait::Stop;
-use crate::error::{Error, ExitCode, reason};
+use crate::error::{Error, ExitCode, is_disk_full, reason};
 use crate::stdio;
 
 /// Where blocks are written.
@@ -66,10 +66,10 @@ impl Sink {
             (Some(Errno::PIPE), Sink::Stream { .. }) => {
                 Stop::Final(Error::new(ExitCode::ClosedPipe, format!("{shown} was closed")))
             }
-            (Some(Errno::NOSPC | Errno::DQUOT), Sink::Stream { .. }) => {
+            (_, Sink::Stream { .. }) if is_disk_full(error) => {
                 Stop::local(format!("cannot write to {shown}: the disk is full"))
             }
-            (Some(Errno::NOSPC | Errno::DQUOT), Sink::File { .. }) => {
+            (_, Sink::File { .. }) if is_disk_full(error) => {
                 Stop::local(format!("cannot write {shown}: the disk is full; make room, or save elsewhere with -d"))
             }
             (Some(Errno::FBIG), _) => Stop::local(format!(
