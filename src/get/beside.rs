@@ -317,17 +317,17 @@ impl Beside {
                 Err(failure.message)
             }
             Err(failure) => {
-                let in_doubt = failure.is_in_doubt.then(|| back_to_synced(&part, journal.as_deref()));
-                let kept = match in_doubt {
-                    Some(Some((offset, _))) => kept_in(&part, &format!("{} are", text::size(offset))),
+                let kept = match failure.is_in_doubt {
+                    true => back_to_synced(&part, journal.as_deref())
+                        .map(|(offset, _)| kept_in(part.path(), &format!("{} are", text::size(offset)))),
                     // Whole and good, and only its name cannot be had.
-                    None if journal.is_some() => kept_in(&part, "all of it is"),
-                    Some(None) | None => {
-                        let kept = not_kept(part.len().unwrap_or(0));
-                        part.discard();
-                        kept
-                    }
+                    false => journal.is_some().then(|| kept_in(part.path(), "all of it is")),
                 };
+                let kept = kept.unwrap_or_else(|| {
+                    let lost = not_kept(part.len().unwrap_or(0));
+                    part.discard();
+                    lost
+                });
                 Err(failure.message + &kept)
             }
         })
@@ -388,21 +388,17 @@ impl Left {
     }
 
     /// The end of an error line about it.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         let what = match self.progress {
             Some((offset, size)) => format!("{} of {} are", text::size(offset), text::size(size)),
             None => String::from("what came is"),
         };
-        kept_in_path(&self.path, &what)
+        kept_in(&self.path, &what)
     }
 }
 
-fn kept_in(part: &Part, what: &str) -> String {
-    kept_in_path(part.path(), what)
-}
-
 /// The end of an error line: where so much of a file lies, and what to do.
-fn kept_in_path(path: &Path, what: &str) -> String {
+fn kept_in(path: &Path, what: &str) -> String {
     format!("; {what} kept in {}: the same command resumes from there", text::path(path))
 }
 

@@ -274,15 +274,15 @@ pub fn is_mount_point(path: &Path) -> bool {
     simulated!(|_| false);
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     rustix::fs::statx(CWD, path, flags, StatxFlags::empty())
-        .is_ok_and(|there| there.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// Bytes of a name in a folder at most. File systems with longer ones also tell a number that counts something else (FAT:
 /// 1530), and some tell none.
 pub fn name_max(folder: &Path) -> usize {
     simulated!(|_| NAME_MAX);
-    let told = rustix::fs::statvfs(folder).ok().and_then(|stat| usize::try_from(stat.f_namemax).ok());
-    told.filter(|told| (1..NAME_MAX).contains(told)).unwrap_or(NAME_MAX)
+    let reported = rustix::fs::statvfs(folder).ok().and_then(|stat| usize::try_from(stat.f_namemax).ok());
+    reported.filter(|max| (1..NAME_MAX).contains(max)).unwrap_or(NAME_MAX)
 }
 
 /// Renames, in place of whatever has the new name.

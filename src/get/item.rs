@@ -426,7 +426,7 @@ impl<'a> Item<'a> {
     /// Gives up; the end of the error line says what is left and what to do, or that nothing is.
     pub fn abandon(&mut self) -> String {
         match self.target.abandon() {
-            Some(left) => left.told(),
+            Some(left) => left.describe(),
             None if self.came > 0 && !self.target.is_stream() => not_kept(self.came),
             None => String::new(),
         }

@@ -11,14 +11,14 @@ use crate::error::reason;
 use crate::text;
 
 /// What to say where a file cannot have its name, since a directory has it.
-fn is_directory(target: &Path) -> String {
+fn directory_in_the_way(target: &Path) -> String {
     format!("cannot save {}: it is a directory; use -o or -d", text::path(target))
 }
 
 /// Why a file of this name can never be saved, whatever comes, if that is so and known before.
-pub fn is_hopeless(target: &Path) -> Option<String> {
+pub fn permanent_obstacle(target: &Path) -> Option<String> {
     match disk::stat(target) {
-        Ok(there) if there.is_dir => Some(is_directory(target)),
+        Ok(stat) if stat.is_dir => Some(directory_in_the_way(target)),
         Ok(_) if disk::is_mount_point(target) => name_cannot_be_had(target, &Errno::BUSY.into()),
         Ok(_) => None,
         Err(error) => name_cannot_be_had(target, &error),
@@ -29,7 +29,7 @@ pub fn is_hopeless(target: &Path) -> Option<String> {
 pub fn name_cannot_be_had(target: &Path, error: &io::Error) -> Option<String> {
     let shown = text::path(target);
     match Errno::from_io_error(error)? {
-        Errno::ISDIR => Some(is_directory(target)),
+        Errno::ISDIR => Some(directory_in_the_way(target)),
         // A single file that was given to a container is one.
         Errno::BUSY => Some(format!(
             "cannot replace {shown}: something is mounted there; save to another path with -o and copy it there, or write \
@@ -51,8 +51,8 @@ pub fn kept_size(target: &Path) -> Result<Option<u64>, String> {
         Err(format!("cannot save {shown}: it is {what}, and --no-clobber keeps that; remove it, or use -o or -d"))
     };
     match disk::stat_behind_links(target) {
-        Ok(there) if there.is_file => Ok(Some(there.len)),
-        Ok(there) if there.is_dir => Err(is_directory(target)),
+        Ok(stat) if stat.is_file => Ok(Some(stat.len)),
+        Ok(stat) if stat.is_dir => Err(directory_in_the_way(target)),
         Ok(_) => is_other("a pipe, a socket or a device"),
         Err(error) if !is_missing(&error) => Err(name_cannot_be_had(target, &error)
             .unwrap_or_else(|| format!("cannot tell whether {shown} is there: {}; use -o or -d", reason(&error)))),

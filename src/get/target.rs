@@ -14,7 +14,7 @@ use super::disk::{self, Time};
 use super::flow::Digested;
 use super::held::HELD_MAX;
 use super::journal::Journal;
-use super::obstacle::{is_hopeless, kept_size};
+use super::obstacle::{kept_size, permanent_obstacle};
 use super::part::{Attributes, Part, folder_of};
 use super::receive::{Start, Stopped};
 use super::scale::scaled;
@@ -393,7 +393,7 @@ impl FileTarget {
         let mut begun = None;
         if offer.about.size > HELD_MAX as u64 {
             // It would come in vain; of a small file, the rename says the same.
-            if let Some(why) = is_hopeless(&self.path) {
+            if let Some(why) = permanent_obstacle(&self.path) {
                 return Err(Stop::local(why));
             }
         } else {

@@ -865,8 +865,8 @@ impl<T: Transport> Conn<T> {
     /// Looks what can be sent without waiting for the disk, and whether the file is still the one that was announced.
     fn open_window(&mut self, state: &mut Streaming, cx: &mut Context<'_>) -> Result<(), Stop> {
         Self::may_go_on(state, cx)?;
-        let most = if self.speaks_v2() { state.frame_max() } else { state.left().min(WINDOW) };
-        let ready = state.probe(most);
+        let len_max = if self.speaks_v2() { state.frame_max() } else { state.left().min(WINDOW) };
+        let ready = state.probe(len_max);
         let len = self.found(state, ready, cx)?;
         if !state.reply.file.is_unchanged() {
             return Err(was_written_to());
@@ -1189,12 +1189,12 @@ impl Streaming {
         (self.offset - self.from + FIRST_FRAME).min(WINDOW).min(self.left())
     }
 
-    fn probe(&mut self, most: u64) -> Ready {
+    fn probe(&mut self, len_max: u64) -> Ready {
         // A page that cannot be read cuts the frame that it is in. The retry begins with that frame, which now must end
         // before the page, so that the error has a place behind it. Where the digest is known, all could be read.
         let is_first = self.offset - self.from < WINDOW;
         let is_careful = is_first && !matches!(self.reply.digest, Awaited::Known(_));
-        self.reply.file.probe(self.offset, most, is_careful, &mut self.patience)
+        self.reply.file.probe(self.offset, len_max, is_careful, &mut self.patience)
     }
 }
 
