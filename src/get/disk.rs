@@ -330,8 +330,10 @@ fn sync_folder_or_fail(path: &Path) -> io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
-/// What this boot of the machine is called; nothing, where that cannot be told.
+/// What this boot of the machine is called; nothing, where that cannot be told. Read once: every file of a MiB or more has
+/// a journal that says it.
 pub fn boot_id() -> Vec<u8> {
     simulated!(|disk| disk.boot_id());
-    std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+    static BOOT_ID: OnceLock<Vec<u8>> = OnceLock::new();
+    BOOT_ID.get_or_init(|| std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default()).clone()
 }
