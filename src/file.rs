@@ -227,13 +227,14 @@ impl ServedFile {
         matches!(self.read_ready(&mut [0], self.stamp.size, &mut Patience::default()), Ready::Bytes(_))
     }
 
-    /// How many of the `len` bytes from `offset` on can be sent without waiting for the disk. What is missing is asked for.
-    pub fn probe(&self, offset: u64, len: u64, is_careful: bool, patience: &mut Patience) -> Ready {
-        let stride = if is_careful { CAREFUL_STRIDE } else { PROBE_STRIDE };
+    /// How many of the `len` bytes from `offset` on can be sent without waiting for the disk, of which each page is looked
+    /// at in the first `careful` ones. What is missing is asked for.
+    pub fn probe(&self, offset: u64, len: u64, careful: u64, patience: &mut Patience) -> Ready {
         let mut byte = [0];
         let mut found = 0;
         while found < len {
             // The last byte of each stride: read-ahead fills from the front.
+            let stride = if found < careful { CAREFUL_STRIDE } else { PROBE_STRIDE };
             let step = stride.min(len - found);
             match self.read_cached(&mut byte, offset + found + step - 1) {
                 Ok(0) if found == 0 => return Ready::End,

@@ -1192,9 +1192,11 @@ impl Streaming {
     fn probe(&mut self, len_max: u64) -> Ready {
         // A page that cannot be read cuts the frame that it is in. The retry begins with that frame, which now must end
         // before the page, so that the error has a place behind it. Where the digest is known, all could be read.
-        let is_first = self.offset - self.from < WINDOW;
-        let is_careful = is_first && !matches!(self.reply.digest, Awaited::Known(_));
-        self.reply.file.probe(self.offset, len_max, is_careful, &mut self.patience)
+        let careful = match self.reply.digest {
+            Awaited::Known(_) => 0,
+            Awaited::Pending | Awaited::Failed(_) => WINDOW.saturating_sub(self.offset - self.from),
+        };
+        self.reply.file.probe(self.offset, len_max, careful, &mut self.patience)
     }
 }
 

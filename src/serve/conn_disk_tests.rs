@@ -217,8 +217,8 @@ fn version_1_is_closed_when_the_disk_fails() {
 /// A page between those that a probe touches; the retry must not meet it inside of a frame again.
 #[test]
 fn a_page_that_cuts_a_frame_is_a_read_error_for_the_retry() {
-    // Each with where its frame begins: of 32 KiB, announced together with the file, or the last one.
-    for (bad, from) in [(5, 16 * 1024), (130, 496 * 1024), (146, 496 * 1024)] {
+    // Each with where its frame begins: of 32 KiB, announced together with the file, the first of 256 KiB, or the last one.
+    for (bad, from) in [(5, 16 * 1024), (70, 240 * 1024), (130, 496 * 1024), (146, 496 * 1024)] {
         let disk = Rc::new(Disk::default());
         let mut peer = peer_saying([ask("a", Wanted::ALL)]);
         peer.room = 0;
