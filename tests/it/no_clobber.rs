@@ -102,10 +102,7 @@ fn a_folder_that_cannot_be_searched() {
         let program = plain_get(&scratch, server.addr).own_log();
         let program = program.args(["--no-log", "--no-clobber", "a", "-d"]).arg(scratch.path(dir));
         // No folder is closed to root.
-        match rustix::process::geteuid().is_root() {
-            true => program.run_by(65_534).run(),
-            false => program.run(),
-        }
+        program.unprivileged(&scratch).run()
     };
     let outcome = run("hidden");
     outcome.exits(5).has_one_error_line().stderr_has("cannot tell whether").stderr_has("permission denied");

@@ -86,13 +86,10 @@ fn a_drop_folder() {
     fs::set_permissions(&folder, Permissions::from_mode(0o1733)).unwrap();
     let get = |names: &[&str]| {
         let program = get_into(&scratch, server.addr, &folder).args(names);
-        match rustix::process::geteuid().is_root() {
-            true => program.run_by(65_534).run(),
-            false => {
-                fs::set_permissions(&folder, Permissions::from_mode(0o333)).unwrap();
-                program.run()
-            }
+        if !rustix::process::geteuid().is_root() {
+            fs::set_permissions(&folder, Permissions::from_mode(0o333)).unwrap();
         }
+        program.unprivileged(&scratch).run()
     };
     let outcome = get(&["a", "b"]);
     outcome.exits(0).stderr_has("2 of 2 saved").stderr_lacks("xfer: ");

@@ -5,27 +5,15 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::harness::wire::{ask, refusal};
-use crate::harness::{Program, Scratch, Server, get, wait_for};
-
-const NOBODY: u32 = 65_534;
+use crate::harness::{Program, Scratch, Server, get, serve_dir, wait_for};
 
 /// A server of this folder, run by a user to whom modes mean something.
 fn serve_restricted(scratch: &Scratch, dir: &Path) -> Program {
-    // Where nobody may look, no other user can run it.
-    let binary = scratch.path("xfer");
-    if !binary.exists() {
-        // By another process: one that this one starts meanwhile would keep the copy open, and it could not be run.
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_xfer")).arg(&binary).status();
-        assert!(copied.is_ok_and(|status| status.success()), "a copy of the program");
-    }
-    let program = Program::xfer(scratch).called(&binary).arg("serve").arg(dir).args(["-p", "0", "-b", "127.0.0.1"]);
-    let program = program.log_file(scratch.path("server.log"));
-    if rustix::process::geteuid().is_root() { program.run_by(NOBODY) } else { program }
+    serve_dir(scratch, dir).unprivileged(scratch)
 }
 
 /// The same mode for owner and others, until the test is over: then all can be removed again.

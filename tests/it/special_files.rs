@@ -5,14 +5,8 @@ use std::path::Path;
 
 use crate::harness::wire::{ask, refusal};
 use crate::harness::wire2::{Get, NOT_FOUND, Peer, READ_ERROR, data, error};
-use crate::harness::{Program, Scratch, Server, get, logfile, wire2};
+use crate::harness::{Scratch, Server, get, logfile, serve_dir, wire2};
 use crate::scripted_server::ScriptedServer;
-
-/// A server of any folder of this machine.
-fn server_of(dir: &Path, scratch: &Scratch) -> Server {
-    let program = Program::xfer(scratch).arg("serve").arg(dir).args(["-p", "0", "-b", "127.0.0.1"]);
-    Server::start(program.log_file(scratch.path("server.log")))
-}
 
 /// Files that every Linux has there, of size 0 and of size 4096; those of the others, where they are mounted.
 const PSEUDO: [(&str, &str); 10] = [
@@ -34,7 +28,7 @@ fn what_the_kernel_makes_up_is_not_served() {
     let scratch = Scratch::new();
     let plain = scratch.write("plain", b"fine");
     for dir in ["/", "/proc", "/sys"] {
-        let server = server_of(Path::new(dir), &scratch);
+        let server = Server::start(serve_dir(&scratch, Path::new(dir)));
         let mut peer = Peer::dial(server.addr);
         for (path, kind) in PSEUDO {
             let Ok(name) = Path::new(path).strip_prefix(dir) else { continue };
@@ -67,7 +61,7 @@ fn what_the_kernel_makes_up_is_not_served() {
 #[test]
 fn nobody_is_told_that_a_made_up_file_is_verified() {
     let scratch = Scratch::new();
-    let server = server_of(Path::new("/proc"), &scratch);
+    let server = Server::start(serve_dir(&scratch, Path::new("/proc")));
     for options in [&[][..], &["--v1"]] {
         let outcome = get(&scratch, server.addr).arg("cpuinfo").args(options).run();
         outcome.exits(1).has_one_error_line().stderr_has("'cpuinfo' not found").made_attempts(1);

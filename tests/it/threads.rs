@@ -8,21 +8,13 @@ use rustix::process::Signal;
 
 use crate::harness::{Cut, Plan, Program, Relay, Scratch, Server, content, process, wait_for};
 
-/// Whoever runs the client where these tests run as root, for whom there is no such limit: nobody, who runs nothing else.
-const NOBODY: u32 = 65_534;
-
-/// A client that may have so many threads, its own first one included.
+/// A client that may have so many threads, its own first one included. For root there is no such limit; nobody runs
+/// nothing else.
 fn limited(scratch: &Scratch, threads: u32) -> Program {
-    // Where nobody may look, no other user can run it.
-    let binary = scratch.path("xfer");
-    if !binary.exists() {
-        fs::copy(env!("CARGO_BIN_EXE_xfer"), &binary).unwrap();
-    }
     // Its name differs from shell to shell.
     let limit = format!("ulimit -u {threads} 2>/dev/null || ulimit -p {threads} || exit 99");
-    let program = Program::xfer(scratch).called(&binary).arg("get").after(&limit);
-    let program = program.log_file(scratch.path(format!("client-{threads}.log")));
-    if rustix::process::geteuid().is_root() { program.run_by(NOBODY) } else { program }
+    let program = Program::xfer(scratch).arg("get").unprivileged(scratch).after(&limit);
+    program.log_file(scratch.path(format!("client-{threads}.log")))
 }
 
 /// Bytes of a file that has a journal, and where its first transfer breaks off.

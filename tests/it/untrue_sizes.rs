@@ -3,21 +3,15 @@
 //! Only root can mount it. For everybody else the tests of the connection stand for it (serve/conn_disk_tests.rs).
 
 use std::fs;
-use std::path::Path;
 
 use crate::harness::fuse::{Fuse, Quirks};
-use crate::harness::{Program, Scratch, Server, get};
+use crate::harness::{Scratch, Server, get, serve_dir};
 
 /// A file: its name, the size that it is said to have, and the bytes that can be read.
 type Entry = (&'static str, u64, u64);
 
 const FILES: [Entry; 5] =
     [("true", 10, 10), ("short", 4096, 23), ("large", 1_000_000, 300_000), ("empty", 0, 23), ("long", 5, 23)];
-
-fn server_of(dir: &Path, scratch: &Scratch) -> Server {
-    let program = Program::xfer(scratch).arg("serve").arg(dir).args(["-p", "0", "-b", "127.0.0.1"]);
-    Server::start(program.log_file(scratch.path("server.log")))
-}
 
 #[test]
 fn a_size_that_is_not_true_is_a_read_error_at_once() {
@@ -26,7 +20,7 @@ fn a_size_that_is_not_true_is_a_read_error_at_once() {
         let quirks = Quirks { files: FILES.to_vec(), remembered, is_direct, ..Quirks::none() };
         let scratch = Scratch::new();
         let Some(fuse) = Fuse::mount(&scratch, "mount", quirks) else { return };
-        let server = server_of(fuse.folder(), &scratch);
+        let server = Server::start(serve_dir(&scratch, fuse.folder()));
         for (name, size, held) in FILES {
             let outcome = get(&scratch, server.addr).arg(name).run();
             let saved = scratch.out().join(name);

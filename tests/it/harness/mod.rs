@@ -17,5 +17,5 @@ pub use content::{content, md5_hex};
 pub use program::{Outcome, Program, Running, get, plain_get};
 pub use relay::{Cut, Plan, Relay};
 pub use scratch::Scratch;
-pub use server::{Server, serve};
+pub use server::{Server, serve, serve_dir};
 pub use wait::{PATIENCE, wait_for};

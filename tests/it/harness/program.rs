@@ -19,6 +19,9 @@ use super::wait::{PATIENCE, look_until, wait_for_some};
 /// More than this of stdout is a file, not a message, and is not worth showing.
 const SHOWN_STDOUT: usize = 2048;
 
+/// A user who owns nothing and runs nothing else.
+const NOBODY: u32 = 65_534;
+
 /// The command line of one run of the binary, under construction.
 pub struct Program {
     binary: PathBuf,
@@ -106,10 +109,17 @@ impl Program {
         self
     }
 
-    /// Runs as this user, which only root can.
-    pub fn run_by(mut self, user: u32) -> Program {
-        self.user = Some(user);
-        self
+    /// Run by a user to whom modes and limits mean something: where these tests run as root, by nobody. The scratch must be
+    /// one for everybody, and gets a copy of the binary: where that lies, nobody may not look.
+    pub fn unprivileged(mut self, scratch: &Scratch) -> Program {
+        let copy = scratch.path("xfer");
+        if !copy.exists() {
+            // By another process: one that this one starts meanwhile would keep the copy open, and it could not be run.
+            let copied = Command::new("cp").arg(&self.binary).arg(&copy).status();
+            assert!(copied.is_ok_and(|status| status.success()), "a copy of the program");
+        }
+        self.user = rustix::process::geteuid().is_root().then_some(NOBODY);
+        self.called(&copy)
     }
 
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Program {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
+use std::path::Path;
 
 use rustix::process::Signal;
 
@@ -12,9 +13,14 @@ use super::wait::wait_for_some;
 
 /// `xfer serve` of the shared directory on a free port of the loopback, logging to `server.log`.
 pub fn serve(scratch: &Scratch) -> Program {
+    serve_dir(scratch, &scratch.files())
+}
+
+/// The same of any directory of this machine.
+pub fn serve_dir(scratch: &Scratch, dir: &Path) -> Program {
     Program::xfer(scratch)
         .arg("serve")
-        .arg(scratch.files())
+        .arg(dir)
         .args(["-p", "0", "-b", "127.0.0.1"])
         .log_file(scratch.path("server.log"))
 }
