@@ -30,6 +30,7 @@ fn what_the_kernel_makes_up_is_not_served() {
     for dir in ["/", "/proc", "/sys"] {
         let server = Server::start(serve_dir(&scratch, Path::new(dir)));
         let mut peer = Peer::dial(server.addr);
+        let mut expected = Vec::new();
         for (path, kind) in PSEUDO {
             let Ok(name) = Path::new(path).strip_prefix(dir) else { continue };
             let Ok(metadata) = fs::metadata(path) else { continue };
@@ -41,18 +42,19 @@ fn what_the_kernel_makes_up_is_not_served() {
             assert_eq!(peer.get(&digest).refusal(), NOT_FOUND, "the digest of {path}");
             let message = refusal(&ask(server.addr, name.to_str().unwrap().as_bytes()));
             assert_eq!(message, format!("File '{shown}' not found on server"));
-            server.wait_for_log(&format!("refused '{shown}' to "));
             let why = format!("not found (a file of {kind}, which has no true size)");
-            let log = server.log();
-            let lines = logfile::lines(&log).into_iter().map(|line| line.message);
-            let refused: Vec<_> = lines.filter(|line| line.starts_with(&format!("refused '{shown}' to "))).collect();
-            assert!(refused.iter().all(|line| line.ends_with(&why)), "{path}: {why}: {refused:?}");
+            expected.push((format!("refused '{shown}' to "), why));
         }
         if dir == "/" {
             peer.get(&Get::of(plain.strip_prefix("/").unwrap().to_str().unwrap())).assert_brings(b"fine");
         }
         drop(peer);
-        server.stop_content();
+        let outcome = server.stop_content();
+        for (refused, why) in expected {
+            let lines = logfile::lines(&outcome.log).into_iter().map(|line| line.message);
+            let lines: Vec<_> = lines.filter(|line| line.starts_with(&refused)).collect();
+            assert!(!lines.is_empty() && lines.iter().all(|line| line.ends_with(&why)), "{refused}{why}: {lines:?}");
+        }
         fs::remove_file(scratch.path("server.log")).unwrap();
     }
 }
