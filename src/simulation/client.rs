@@ -198,8 +198,8 @@ fn get(mut machine: Machine, config: &GetConfig) -> (Machine, End<ExitCode>) {
     (machine, end)
 }
 
-/// A life in which things fail, as this machine has it.
-fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dice) -> Machine {
+/// Decides what will go wrong in a life.
+fn plan_failures(machine: &mut Machine, setting: &Setting, past: &mut Past, dice: &Dice) {
     machine.disk.failing = *dice.pick(&[0, 0, 0, 3, 20]);
     machine.disk.lacks.locks = dice.happens(8, 1);
     machine.origin.failing = *dice.pick(&[0, 30, 200]);
@@ -218,6 +218,11 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
         2 => machine.signal_after = Some(dice.within(0..150)),
         _ => {}
     }
+}
+
+/// A life in which things fail, as this machine has it.
+fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dice) -> Machine {
+    plan_failures(&mut machine, setting, past, dice);
     let existing = *dice.pick(&[Existing::Compare, Existing::Compare, Existing::Fetch, Existing::Keep]);
     let mut config = config(setting, 1 + dice.within(0..5) as u32, existing);
     config.v1 = dice.happens(12, 1);
@@ -228,7 +233,7 @@ fn one_life(mut machine: Machine, setting: &Setting, past: &mut Past, dice: &Dic
             dice.step(|| format!("returned {exit:?}: {}", String::from_utf8_lossy(&machine.printed)));
             check_end(&machine, setting, exit, existing);
             if !past.has_failed && !past.was_robbed && !past.has_been_written_to {
-                check_told(&machine, setting, &config);
+                check_kept(&machine, setting, &config);
             }
             if setting.sync && dice.happens(6, 1) {
                 cut_power(&mut machine, setting, past, dice);
@@ -488,12 +493,12 @@ fn check_end(machine: &Machine, setting: &Setting, exit: ExitCode, existing: Exi
 }
 
 /// What is said to be kept can be resumed, and what is large and came whole is not said to be lost.
-fn check_told(machine: &Machine, setting: &Setting, config: &GetConfig) {
+fn check_kept(machine: &Machine, setting: &Setting, config: &GetConfig) {
     let printed = String::from_utf8_lossy(&machine.printed);
     for name in &setting.names {
-        let told = format!(" are kept in {}: the same command resumes from there", beside(name).display());
+        let line = format!(" are kept in {}: the same command resumes from there", beside(name).display());
         let is_lie = setting.kind == Kind::Hostile || machine.origin.has_damaged;
-        assert!(is_lie || !printed.contains(&told) || saved(machine, name).is_some(), "{printed}");
+        assert!(is_lie || !printed.contains(&line) || saved(machine, name).is_some(), "{printed}");
     }
     // Less than a KB is a small file, or a piece of a frame. Where nothing can be locked, nothing can be resumed.
     let may_lose = config.v1 || setting.kind != Kind::New || machine.disk.lacks.locks;
