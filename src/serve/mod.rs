@@ -1,6 +1,7 @@
 //! `xfer serve`: from its configuration to a running reactor, and what it says on the way.
 
 mod addresses;
+mod bind;
 pub(crate) mod conn;
 pub(crate) mod digests;
 mod header;
@@ -29,7 +30,7 @@ use crate::net;
 use crate::root::{PrivateLog, Root};
 use crate::stdio;
 use crate::text;
-pub use addresses::Bind;
+pub use bind::Bind;
 use reactor::Reactor;
 use sandbox::Sandbox;
 
