@@ -10,6 +10,7 @@
 //! - [`net`]: the bytes of a connection, without waiting.
 //! - [`root`]: a name to an open file beneath the shared directory.
 //! - [`mod@file`]: a served file's version, and reads that do not wait.
+//! - `folder`: the folder that holds a path.
 //! - `pace`: how fast a peer moves bytes, and when that is too slow.
 //! - `pages`: memory for blocks of bytes, aligned to pages.
 //! - `pseudo_fs`: file systems that the kernel makes up, whose files are not served.
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod console;
 pub mod error;
 pub mod file;
+mod folder;
 // Not for programs: a crate of its own calls it (tests/fuzz), and that can only reach what is public.
 #[doc(hidden)]
 pub mod fuzzing;

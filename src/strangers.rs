@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::folder::folder_of;
 use crate::text;
 
 /// Links that are followed at most, as Linux does (path_resolution(7)).
@@ -32,8 +33,7 @@ pub struct Parent {
 pub fn follow(path: &Path) -> io::Result<Option<Parent>> {
     let mut path = path.to_path_buf();
     for links in 0..LINKS_MAX {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let folder = parent.unwrap_or(Path::new(".")).to_path_buf();
+        let folder = folder_of(&path).to_path_buf();
         // What is behind these links is open already, whoever has made it: `/dev/stdout` is one.
         if rustix::fs::statfs(&folder).is_ok_and(|there| there.f_type == rustix::fs::PROC_SUPER_MAGIC) {
             return Ok(None);

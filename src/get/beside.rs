@@ -9,13 +9,14 @@ use super::disk::{self, File};
 use super::flow::Digested;
 use super::held::HELD_MAX;
 use super::journal::{self, Found, Journal, Unusable};
-use super::part::{Attributes, Part, folder_of};
+use super::part::{Attributes, Part};
 use super::receive::{PrefixCheck, Resumable, Start};
 use super::slot::Checkpoint;
 use super::target::{Offer, Resume};
 use super::wait::{Stop, Waits};
 use super::workers::Worker;
 use crate::error::reason;
+use crate::folder::folder_of;
 use crate::text;
 
 /// What lies beside a target.

@@ -18,9 +18,10 @@ use rustix::io::Errno;
 
 use super::clock;
 use super::disk::{self, File};
-use super::part::{folder_of, is_ours, lies_at, open_part};
+use super::part::{is_ours, lies_at, open_part};
 use super::scale::scaled;
 use super::slot::{About, BOOT_MAX, Checkpoint, Entry, PIECE, SLOT_LEN};
+use crate::folder::folder_of;
 use crate::proto::digest::Algorithm;
 
 /// How long what has come stays in memory at most, though it fills no block and though its file is small: what a kill may

@@ -16,6 +16,7 @@ use super::obstacle::{kept_size, name_cannot_be_had};
 use super::unsupported::Feature;
 use super::wait::Stop;
 use crate::error::reason;
+use crate::folder::folder_of;
 use crate::proto::Mtime;
 use crate::proto::digest::{Algorithm, Hasher};
 use crate::text;
@@ -83,14 +84,6 @@ pub fn journal_path(part: &Path) -> PathBuf {
     let mut name = part.file_name().unwrap_or_default().to_os_string();
     name.push(journal::SUFFIX);
     part.with_file_name(name)
-}
-
-/// The folder that holds a path.
-pub fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 /// What of a file is not in its bytes.

@@ -16,6 +16,7 @@ use landlock::{
     RulesetAttr, RulesetCreatedAttr, Scope,
 };
 
+use crate::folder::folder_of;
 use crate::text;
 
 /// All that Landlock can forbid, as far as we know it; a kernel that knows less forbids less.
@@ -211,13 +212,6 @@ fn places_of_log(log: &Path) -> io::Result<Vec<Place>> {
 
 fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 /// For each symbolic link on the way of a path the folder that holds what it leads to: to publish a release, such a link
