@@ -35,9 +35,6 @@ const RECORD_EVERY: u64 = scaled(1 << 20);
 /// Bytes after which a part that is synced at all has something in it that is, also on a slow disk.
 const SYNCED_BY: u64 = 4 * PIECE;
 
-/// The name behind a part file's name.
-pub const SUFFIX: &str = ".state";
-
 /// What this boot of the machine is called; without a name, slots that were not synced never count.
 fn boot_id() -> Vec<u8> {
     let mut id = disk::boot_id();

@@ -11,7 +11,6 @@ use rustix::io::Errno;
 
 use super::commits::Folder;
 use super::disk::{self, File, Stat};
-use super::journal;
 use super::obstacle::{kept_size, name_cannot_be_had};
 use super::unsupported::Feature;
 use super::wait::Stop;
@@ -20,6 +19,9 @@ use crate::folder::folder_of;
 use crate::proto::Mtime;
 use crate::proto::digest::{Algorithm, Hasher};
 use crate::text;
+
+/// What the journal has behind the part file's name.
+const JOURNAL_SUFFIX: &str = ".state";
 
 /// The longest suffix that a name gets while the file is unfinished.
 const LONGEST_SUFFIX: &str = ".xfer-part.state";
@@ -82,7 +84,7 @@ fn part_name(name: &[u8], name_max: usize) -> Vec<u8> {
 /// Where the journal of a part file lies.
 pub fn journal_path(part: &Path) -> PathBuf {
     let mut name = part.file_name().unwrap_or_default().to_os_string();
-    name.push(journal::SUFFIX);
+    name.push(JOURNAL_SUFFIX);
     part.with_file_name(name)
 }
 
@@ -365,7 +367,7 @@ impl Part {
     pub fn discard(&self) {
         if self.is_at_its_path() {
             // What cannot be removed is emptied by the next run. The journal first: it must not outlive its part.
-            let _ = journal::remove(&self.journal_path());
+            let _ = disk::remove(&self.journal_path());
             let _ = disk::remove(&self.path);
         }
     }

@@ -14,7 +14,8 @@ use std::time::Duration;
 use super::{Chance, Dice};
 use crate::error::ExitCode;
 use crate::get::disk::{File, open_to_read};
-use crate::get::journal::{SUFFIX, slots};
+use crate::get::journal::slots;
+use crate::get::part::journal_path;
 use crate::get::slot::Entry;
 use crate::get::{Existing, GetConfig, Output, ProgressMode, fetch_all};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
@@ -74,9 +75,7 @@ fn beside(name: &[u8]) -> PathBuf {
 }
 
 fn journal_of(name: &[u8]) -> PathBuf {
-    let mut path = beside(name).into_os_string();
-    path.push(SUFFIX);
-    path.into()
+    journal_path(&beside(name))
 }
 
 /// Runs this on machines with disks onto which no file can be synced, each with such a file.
