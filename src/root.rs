@@ -83,6 +83,8 @@ pub struct PrivateLog {
     pub path: PathBuf,
     /// Its device and inode.
     pub id: (u64, u64),
+    /// Whether its folder was named as the one for logs.
+    pub has_folder: bool,
 }
 
 /// Log files that lie beneath the root, which are never served.
@@ -91,6 +93,8 @@ struct LogFiles {
     folder: OwnedFd,
     /// The name of the open one.
     open: Vec<u8>,
+    /// Whether all in the folder is private: it was named as the one for logs, and is not the shared directory itself.
+    is_for_logs: bool,
 }
 
 impl Root {
@@ -332,8 +336,9 @@ impl LogFiles {
             return None;
         }
         let open = log.path.file_name()?.as_bytes().to_vec();
+        let is_for_logs = log.has_folder && folder != root;
         let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        Some(LogFiles { folder, open })
+        Some(LogFiles { folder, open, is_for_logs })
     }
 
     /// Whether an open file is one of them, by whichever links it was reached. What cannot be told counts as one.
@@ -344,8 +349,8 @@ impl LogFiles {
         }
     }
 
-    /// Whether a path beneath the folder is that of one of them. The folder may be any: that of a program that is shared,
-    /// with logs of its own.
+    /// Whether a path beneath the folder is that of one of them. A folder that nobody has named as ours may be that of a
+    /// program that is shared, with logs of its own.
     fn are_at(&self, path: &Path) -> bool {
         // `server.log.1`, `server.log-20260115.gz`, but not `server.logo`.
         let is_rotated = match path.as_os_str().as_bytes().strip_prefix(self.open.as_slice()) {
@@ -353,20 +358,19 @@ impl LogFiles {
             None => false,
         };
         // Those of other runs may have been put into a folder beside it.
-        is_rotated || path.file_name().is_some_and(|name| is_log_of_a_run(name.as_bytes()))
+        self.is_for_logs || is_rotated || path.file_name().is_some_and(|name| is_log_of_a_run(name.as_bytes()))
     }
 }
 
-/// Whether a name is `server_YYYYMMDD_HHMMSS.log` or `client_YYYYMMDD_HHMMSS.log`, as a run names its log, perhaps with more
-/// before and behind `.log`: a number of the process, or what rotation adds.
+/// Whether a name begins with `server_YYYYMMDD_HHMMSS` or `client_YYYYMMDD_HHMMSS`, as a run names its log: what rotation
+/// and other programs make of it keeps that. In any case of letters, since some file systems know no other.
 fn is_log_of_a_run(name: &[u8]) -> bool {
-    const SHAPE: &[u8] = b"00000000_000000";
-    let Some(rest) = [&b"server_"[..], b"client_"].iter().find_map(|role| name.strip_prefix(*role)) else {
-        return false;
+    const SHAPES: [&[u8]; 2] = [b"server_00000000_000000", b"client_00000000_000000"];
+    let fits = |(byte, shape): (&u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        letter => byte.eq_ignore_ascii_case(letter),
     };
-    let Some((stamp, rest)) = rest.split_at_checked(SHAPE.len()) else { return false };
-    let fits = |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
-    stamp.iter().zip(SHAPE).all(fits) && rest.windows(4).any(|window| window == b".log")
+    SHAPES.iter().any(|shape| name.len() >= shape.len() && name.iter().zip(*shape).all(fits))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ExitCode, is_disk_full, reason};
@@ -16,6 +16,9 @@ use crate::error::{Error, ExitCode, is_disk_full, reason};
 /// Between two tries where poll says that there is room and there is too little: a terminal promises a byte and needs two
 /// for the end of a line.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How often a wait for standard output is looked after: a signal may come right before it.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Prints on standard output. What is lost is a failure that ends the run with `exit`; but a reader that has gone, as in
 /// `xfer --help | head -1`, has what it wanted.
@@ -34,10 +37,16 @@ pub fn print(text: &str, exit: ExitCode) -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits until standard output takes a line, or a signal comes that somebody handles; whether it was the former.
-pub fn has_room_before_signal() -> bool {
+/// Waits until standard output takes a line, or `is_ended`, which is asked now and then; whether it was the former.
+pub fn has_room_before(is_ended: impl Fn() -> bool) -> bool {
     let mut stdout = [PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::OUT)];
-    poll(&mut stdout, None) != Err(Errno::INTR)
+    loop {
+        match poll(&mut stdout, Some(&LOOK_EVERY)) {
+            Ok(0) | Err(Errno::INTR) if is_ended() => return false,
+            Ok(0) | Err(Errno::INTR) => {}
+            _ => return true,
+        }
+    }
 }
 
 /// Writes some of this, and waits as long as nothing is taken. Never returns 0.

@@ -322,7 +322,10 @@ impl Beside {
                     true => back_to_synced(&part, journal.as_deref())
                         .map(|(offset, _)| kept_in(part.path(), &format!("{} are", text::size(offset)))),
                     // Whole and good, and only its name cannot be had.
-                    false => journal.is_some().then(|| kept_in(part.path(), "all of it is")),
+                    false => journal.map(|journal| {
+                        journal.record_whole();
+                        kept_in(part.path(), "all of it is")
+                    }),
                 };
                 let kept = kept.unwrap_or_else(|| {
                     let lost = not_kept(part.len().unwrap_or(0));

@@ -13,8 +13,8 @@ use super::workers::{Pending, Worker};
 /// Threads that commit: a journaling file system then syncs several files with one write of its journal.
 const THREADS: usize = 8;
 
-/// Files on their way at most, each with a descriptor.
-const PENDING_MAX: usize = 64;
+/// Files on their way at most, each with one descriptor or two: four for each thread.
+const PENDING_MAX: usize = 32;
 
 /// What a commit came to: whether the target was replaced or made, or why not.
 pub type Committed = Result<bool, String>;

@@ -4,8 +4,9 @@ use std::fs::{Metadata, OpenOptions, Permissions};
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
@@ -134,26 +135,45 @@ impl File {
         with!(self, |file| file.set_len(len), |disk, handle| disk.set_len(handle, len))
     }
 
+    /// Takes the blocks for its first bytes, so that these can be written however full the disk is by then.
+    pub fn reserve(&self, len: u64) -> io::Result<()> {
+        with!(
+            self,
+            |file| Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len)?),
+            |_disk, _handle| Ok(())
+        )
+    }
+
     /// Waits until its bytes are on the disk, where its file system can do that.
     pub fn sync_data(&self) -> io::Result<()> {
-        let result = with!(self, |file| file.sync_data(), |disk, handle| disk.sync(handle));
-        Feature::SyncFile.tolerate(result, || self.shown_folder()).map(drop)
+        self.tolerate_sync(with!(self, |file| file.sync_data(), |disk, handle| disk.sync(handle)))
     }
 
     /// Waits until all of it is on the disk, where its file system can do that.
     pub fn sync_all(&self) -> io::Result<()> {
-        let result = with!(self, |file| file.sync_all(), |disk, handle| disk.sync(handle));
-        Feature::SyncFile.tolerate(result, || self.shown_folder()).map(drop)
+        self.tolerate_sync(with!(self, |file| file.sync_all(), |disk, handle| disk.sync(handle)))
     }
 
-    /// Its folder, for a person, as far as that can be told (proc(5), /proc/pid/fd).
-    fn shown_folder(&self) -> String {
-        let path = with!(
+    /// A sync that fails also tells of writes that failed before it, with whatever error they had, and only once (fsync(2)).
+    /// It is no loss only if a new and empty file beside it cannot be synced either.
+    fn tolerate_sync(&self, result: io::Result<()>) -> io::Result<()> {
+        let Err(error) = &result else { return Ok(()) };
+        let Some(folder) = self.folder() else { return result };
+        let is_same = |other: io::Error| Errno::from_io_error(&other) == Errno::from_io_error(error);
+        if !Feature::SyncFile.is_missing_by(error) || !sync_new_file(&folder).is_err_and(is_same) {
+            return result;
+        }
+        Feature::SyncFile.tolerate(result, || text::path(&folder)).map(drop)
+    }
+
+    /// Its folder, as far as that can be told (proc(5), /proc/pid/fd).
+    fn folder(&self) -> Option<PathBuf> {
+        let path: Option<PathBuf> = with!(
             self,
-            |file| std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default(),
-            |_disk, _handle| std::path::PathBuf::new()
+            |file| std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok(),
+            |_disk, _handle| None
         );
-        path.parent().map_or_else(|| String::from("this folder"), text::path)
+        path?.parent().map(Path::to_path_buf)
     }
 
     /// Sets its permission bits.
@@ -312,6 +332,24 @@ pub fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
 pub fn remove(path: &Path) -> io::Result<()> {
     simulated!(|disk| disk.remove(path));
     std::fs::remove_file(path)
+}
+
+/// Makes a file of our own in a folder, asks something of it, and removes it.
+pub fn with_new_file<T>(folder: &Path, ask: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = folder.join(format!(".{}-{number}.xfer-part-probe", std::process::id()));
+    // Another process of this number may have been ended here.
+    let _ = remove(&path);
+    let file = open_private(&path, true, 0o600)?;
+    let answer = ask(&file);
+    let _ = remove(&path);
+    answer
+}
+
+/// Syncs a new and empty file in a folder.
+fn sync_new_file(folder: &Path) -> io::Result<()> {
+    with_new_file(folder, |file| with!(file, |file| file.sync_all(), |disk, handle| disk.sync(handle)))
 }
 
 /// Makes a folder, and those that hold it.

@@ -24,9 +24,10 @@ use crate::text;
 /// halves of it, since a segment for each would cost as much as a small file.
 const ASKED_MAX: usize = 64;
 
-/// Files that wait for another attempt at most before no others are asked for: each may have two descriptors, for its part
-/// and its journal, and those that are asked for again have theirs as well. All of them fit into the 256 that some have.
-const LATER_MAX: usize = 32;
+/// Files that wait for another attempt at most before no others are asked for. Each may have two descriptors, for its part and
+/// its journal, and so may those that are asked for again and those that are saved: (16 + 64 + 32) × 2 fit into the 256 that
+/// some processes have.
+const LATER_MAX: usize = 16;
 
 /// How often a server may say nothing to version 2 and answer in version 1 before it counts as an old one: some of those
 /// close without a word, but so does a server of version 2 in the moment in which it is restarted.

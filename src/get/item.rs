@@ -379,6 +379,8 @@ impl<'a> Item<'a> {
                 body.end_frame();
             }
         }
+        // It has been in memory for long enough.
+        body.flush();
         Ok(body)
     }
 

@@ -60,8 +60,8 @@ struct Slots {
     last: usize,
     /// How far the last slot says that the part is good.
     recorded: u64,
-    /// When it was written.
-    written: Instant,
+    /// When it was written; not in this run, if none has been.
+    written: Option<Instant>,
 }
 
 /// A slot that is on the disk for good, and what it says.
@@ -109,6 +109,10 @@ impl Found {
         if !(stat.is_file && stat.links == 1 && is_ours(stat.owner, path)) {
             return Err(Unusable::Useless("its journal is not a file of this user"));
         }
+        // Its run was ended before it had anything to say.
+        if stat.len == 0 {
+            return Ok(None);
+        }
         let mut entries: Vec<(usize, Entry)> = Vec::new();
         for index in 0..2 {
             entries.extend(read_slot(&file, index).map_err(Unusable::Unreadable)?.map(|entry| (index, entry)));
@@ -138,7 +142,7 @@ impl Found {
             return Err(Unusable::Useless("it was not on the disk yet when this machine went down"));
         };
         let (sequence, recorded) = (last.1.sequence, entry.offset);
-        let slots = Slots { sequence, synced, last: last.0, recorded, written: clock::now() };
+        let slots = Slots { sequence, synced, last: last.0, recorded, written: Some(clock::now()) };
         Ok(Some(Found { file, slots, entry }))
     }
 
@@ -204,7 +208,9 @@ impl Journal {
     pub fn create(path: &Path, about: About) -> io::Result<Journal> {
         remove(path)?;
         let file = open_part(path, true)?;
-        let slots = Slots { sequence: 0, synced: None, last: 1, recorded: 0, written: clock::now() };
+        // Where that cannot be done, a disk that is full may leave no room for the slots.
+        let _ = file.reserve(position(2));
+        let slots = Slots { sequence: 0, synced: None, last: 1, recorded: 0, written: None };
         Ok(Journal { file, path: path.to_path_buf(), about, boot: boot_id(), slots: Mutex::new(slots) })
     }
 
@@ -236,7 +242,8 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return,
         };
         let more = offset.saturating_sub(slots.recorded);
-        if more >= RECORD_EVERY || (more > 0 && clock::since(slots.written) >= KEPT_AFTER) {
+        if more >= RECORD_EVERY || (more > 0 && slots.written.is_none_or(|written| clock::since(written) >= KEPT_AFTER))
+        {
             self.write(slots, offset, checkpoint(), false);
         }
     }
@@ -244,6 +251,13 @@ impl Journal {
     /// Says how far the part is good.
     pub fn record(&self, offset: u64, checkpoint: Option<Checkpoint>) {
         self.write(self.lock(), offset, checkpoint, false);
+    }
+
+    /// Says that all of the part is there.
+    pub fn record_whole(&self) {
+        let slots = self.lock();
+        let checkpoint = slots.synced.as_ref().and_then(|synced| synced.checkpoint.clone());
+        self.write(slots, self.about.size, checkpoint, false);
     }
 
     /// Says how far the part is on the disk, and waits until this is on the disk as well.
@@ -291,7 +305,7 @@ impl Journal {
         slots.sequence = entry.sequence;
         slots.last = index;
         slots.recorded = slots.recorded.max(offset);
-        slots.written = clock::now();
+        slots.written = Some(clock::now());
     }
 
     fn sync_folder(&self) -> io::Result<bool> {

@@ -198,11 +198,15 @@ fn small_steps_are_not_worth_a_slot() {
     let folder = Folder::new();
     let path = folder.journal();
     let journal = Journal::create(&path, about()).expect("a journal can be made");
-    journal.record_now_and_then(RECORD_EVERY - 1, || None);
+    journal.record_now_and_then(0, || None);
     assert_eq!(offset_found(&path), None);
+    // The first one is: nothing has been said yet.
+    journal.record_now_and_then(1, || None);
     journal.record_now_and_then(RECORD_EVERY, || None);
-    journal.record_now_and_then(2 * RECORD_EVERY - 1, || None);
-    assert_eq!(offset_found(&path), Some(RECORD_EVERY));
+    assert_eq!(offset_found(&path), Some(1));
+    journal.record_now_and_then(RECORD_EVERY + 1, || None);
+    journal.record_now_and_then(2 * RECORD_EVERY, || None);
+    assert_eq!(offset_found(&path), Some(RECORD_EVERY + 1));
 }
 
 #[test]

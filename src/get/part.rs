@@ -32,6 +32,10 @@ const PART_MODE: u32 = 0o600;
 /// Part names that are no longer fit into the names of every file system in use (Minix: 60).
 const FITS_EVERYWHERE: usize = 60;
 
+/// Parts of one target that cannot be locked at most, with those that killed runs have left: nobody can tell them apart. Their
+/// numbers are no longer than `.state`, for which names have room.
+const UNLOCKED_MAX: u32 = 99;
+
 /// How often a part file is opened again that was renamed or removed in the moment between opening and locking.
 const OPENS_MAX: u32 = 64;
 
@@ -44,7 +48,7 @@ pub struct Part {
     is_new: bool,
     /// Whether it has no name, and gets the target's at once.
     is_unnamed: bool,
-    /// Whether other clients find it locked; otherwise it is new, and they find that it is there.
+    /// Whether other clients find it locked; otherwise it is new, and none looks for it.
     is_locked: bool,
 }
 
@@ -149,14 +153,14 @@ impl Part {
                 Err(error) if !is_new && error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(cannot_open(&path, target, &error)),
             };
-            let is_locked = match lock(&file, &path) {
-                // Whoever finds a part that cannot be locked leaves it: so one that we have just made is ours alone.
-                Ok(is_locked) if is_locked || is_new => is_locked,
-                Ok(_) => {
-                    return Err(Stop::local(format!(
-                        "cannot use {shown}: it cannot be locked here, and another xfer may be writing to it; remove it if \
-                         none is, or use -o or -d"
-                    )));
+            match lock(&file, &path) {
+                Ok(true) => {}
+                Ok(false) => {
+                    // Nobody may take for a part of nobody what we write to.
+                    if is_new {
+                        let _ = disk::remove(&path);
+                    }
+                    return if makes { Part::make_unlocked(target).map(Some) } else { Ok(None) };
                 }
                 Err(Errno::WOULDBLOCK) => {
                     let target = text::path(target);
@@ -165,7 +169,7 @@ impl Part {
                     )));
                 }
                 Err(error) => return Err(Stop::local(format!("cannot lock {shown}: {}", reason(&error.into())))),
-            };
+            }
             let cannot_use = |why: String| Stop::local(format!("cannot use {shown}: {why}; remove it"));
             let ours = file.stat().map_err(|error| cannot_use(reason(&error)))?;
             if !is_at(&file, &ours, &path, is_new).map_err(cannot_use)? {
@@ -176,9 +180,33 @@ impl Part {
                 let _ = file.set_mode(PART_MODE);
             }
             let (file, target) = (Arc::new(file), target.to_path_buf());
-            return Ok(Some(Part { file, path, target, is_new, is_unnamed: false, is_locked }));
+            return Ok(Some(Part { file, path, target, is_new, is_unnamed: false, is_locked: true }));
         }
         Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
+    }
+
+    /// Makes one where files cannot be locked, under a name at which no other client looks: that of a locked part and a
+    /// number. Elsewhere the same files may well be locked (NFS, with a lock daemon on some of its clients).
+    fn make_unlocked(target: &Path) -> Result<Part, Stop> {
+        let shared = part_path(target);
+        for number in 1..=UNLOCKED_MAX {
+            let mut path = shared.clone().into_os_string();
+            path.push(format!(".{number}"));
+            let path = PathBuf::from(path);
+            match open_part(&path, true) {
+                Ok(file) => {
+                    let (file, target) = (Arc::new(file), target.to_path_buf());
+                    return Ok(Part { file, path, target, is_new: true, is_unnamed: false, is_locked: false });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(cannot_open(&path, target, &error)),
+            }
+        }
+        let shown = text::path(&shared);
+        Err(Stop::local(format!(
+            "cannot save {}: {shown}.1 to .{UNLOCKED_MAX} are there; remove them",
+            text::path(target)
+        )))
     }
 
     /// Whether something lies where the part file of this target would.
@@ -425,7 +453,7 @@ fn can_be_linked(file: &File, path: &Path) -> bool {
 
 /// Gives a part's name to a file without one, so that whoever opens it finds it locked.
 fn link_locked(file: &File, path: &Path) -> Result<(), Errno> {
-    lock(file, path)?;
+    file.lock()?;
     file.link_to(path)
 }
 
@@ -481,18 +509,10 @@ fn is_at(file: &File, ours: &Stat, path: &Path, is_new: bool) -> Result<bool, St
 /// Whether a file of this owner at this path may be one that we have made: on some mounts all files have one owner (exFAT,
 /// SMB), or what root makes is another's (NFS, root_squash), and only a new file tells whose ours are.
 pub fn is_ours(owner: u32, path: &Path) -> bool {
-    owner == rustix::process::geteuid().as_raw() || owner_of_new_files(folder_of(path)).is_ok_and(|ours| ours == owner)
-}
-
-/// Whose a file is that we make in this folder. It is removed at once.
-fn owner_of_new_files(folder: &Path) -> io::Result<u32> {
-    let path = folder.join(format!(".{}.xfer-part-owner", std::process::id()));
-    // Another process of this number may have been ended here.
-    let _ = disk::remove(&path);
-    let file = open_part(&path, true)?;
-    let owner = file.stat().map(|stat| stat.owner);
-    let _ = disk::remove(&path);
-    owner
+    owner == rustix::process::geteuid().as_raw() || {
+        let of_new_files = disk::with_new_file(folder_of(path), |file| Ok(file.stat()?.owner));
+        of_new_files.is_ok_and(|ours| ours == owner)
+    }
 }
 
 /// The process's umask (proc(5), Umask). Without /proc it can only be read by setting it; a file that another thread

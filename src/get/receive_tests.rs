@@ -1,9 +1,10 @@
-//! Disks that fail or hang: a simulated one onto which nothing can be synced, a pipe that is full.
+//! Disks that fail or hang, where no file system can be brought to it: a device that cannot be synced, a pipe that is full.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::thread::sleep;
 use std::time::Instant;
 
 use signal_hook::consts::SIGINT;
@@ -12,18 +13,20 @@ use super::super::slot::PIECE;
 use super::*;
 use crate::error::ExitCode;
 use crate::proto::digest::Algorithm;
-use crate::simulation::with_failing_syncs;
 
-fn device(path: &str) -> Sink {
+/// Long beside what a test does meanwhile: a wait that is left out is seen.
+const LATE: Duration = Duration::from_millis(100);
+
+fn file(path: &str) -> Sink {
     let file = OpenOptions::new().write(true).open(Path::new(path)).expect("the device can be opened");
-    sink(File::Real(file))
+    Sink::File {
+        file: Arc::new(File::Real(file)),
+        passes_cache: Arc::new(AtomicBool::new(false)),
+        shown: path.to_string(),
+    }
 }
 
-fn sink(file: File) -> Sink {
-    Sink::File { file: Arc::new(file), passes_cache: Arc::new(AtomicBool::new(false)), shown: "a".to_string() }
-}
-
-/// Takes writes at any place, and answers every sync with EINVAL (fsync(2)): it cannot do that, and nothing is lost.
+/// Takes writes at any place, and answers every sync with EINVAL (fsync(2)).
 const UNSYNCABLE: &str = "/dev/null";
 
 /// The beginning of a file, of so many bytes in frames of a block.
@@ -46,37 +49,27 @@ fn start() -> (Waits, Receiver) {
 
 #[test]
 fn a_failed_early_sync_fails_the_file() {
-    with_failing_syncs(|file| {
-        let (mut waits, receiver) = start();
-        // As far as no sync is due before the last one.
-        let mut body = receive(&receiver, sink(file), PIECE - 1, &mut waits);
-        assert!(body.finish(&mut waits).is_ok());
-    });
-    with_failing_syncs(|file| {
-        let (mut waits, receiver) = start();
-        let mut body = receive(&receiver, sink(file), PIECE, &mut waits);
-        match body.finish(&mut waits) {
-            Err(Stop::Final(error)) => assert_eq!(error.exit, ExitCode::Local, "{error}"),
-            other => panic!("{other:?}"),
-        }
-    });
+    let (mut waits, receiver) = start();
+    // As far as no sync is due before the last one.
+    let mut body = receive(&receiver, file(UNSYNCABLE), PIECE - 1, &mut waits);
+    assert!(body.finish(&mut waits).is_ok());
+    let mut body = receive(&receiver, file(UNSYNCABLE), PIECE, &mut waits);
+    match body.finish(&mut waits) {
+        Err(Stop::Final(error)) => assert_eq!(error.exit, ExitCode::Local, "{error}"),
+        other => panic!("{other:?}"),
+    }
 }
 
-/// Whatever else the thread has to do before. The last sync would not be told of it (fsync(2)).
+/// The last sync would not be told of it (fsync(2)).
 #[test]
 fn the_end_of_an_early_sync_is_waited_for() {
-    with_failing_syncs(|file| {
-        let (mut waits, receiver) = start();
-        receiver.syncer.post(|| ());
-        let mut body = receive(&receiver, sink(file), PIECE, &mut waits);
-        assert!(body.finish(&mut waits).is_err());
-    });
-    with_failing_syncs(|file| {
-        let (mut waits, receiver) = start();
-        receiver.syncer.post(|| ());
-        let body = receive(&receiver, sink(file), PIECE, &mut waits);
-        assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt(_))), "not on the disk");
-    });
+    let (mut waits, receiver) = start();
+    receiver.syncer.post(|| sleep(LATE));
+    let mut body = receive(&receiver, file(UNSYNCABLE), PIECE, &mut waits);
+    assert!(body.finish(&mut waits).is_err());
+    receiver.syncer.post(|| sleep(LATE));
+    let body = receive(&receiver, file(UNSYNCABLE), PIECE, &mut waits);
+    assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt(_))));
 }
 
 #[test]
@@ -86,12 +79,12 @@ fn what_an_attempt_leaves() {
         Ok(Stopped::Good(resumable)) => Some(resumable.offset),
         _ => None,
     };
-    for len in [PIECE - 1, PIECE] {
-        let body = receive(&receiver, device(UNSYNCABLE), len, &mut waits);
-        assert_eq!(good(body.stop(&mut waits)), Some(len), "nobody has asked, or it cannot be had");
-    }
+    let body = receive(&receiver, file(UNSYNCABLE), PIECE, &mut waits);
+    assert!(matches!(body.stop(&mut waits), Ok(Stopped::InDoubt(_))), "not on the disk");
+    let body = receive(&receiver, file(UNSYNCABLE), PIECE - 1, &mut waits);
+    assert_eq!(good(body.stop(&mut waits)), Some(PIECE - 1), "nobody has asked");
     // What was written before the disk was full is what was written.
-    let body = receive(&receiver, device("/dev/full"), BLOCK_LEN as u64, &mut waits);
+    let body = receive(&receiver, file("/dev/full"), BLOCK_LEN as u64, &mut waits);
     assert_eq!(good(body.stop(&mut waits)), Some(0), "no room is no doubt");
 }
 

@@ -52,12 +52,17 @@ impl Feature {
         }
     }
 
+    /// The same of the error of a call.
+    pub fn is_missing_by(self, error: &io::Error) -> bool {
+        Errno::from_io_error(error).is_some_and(|errno| self.is_missing(errno))
+    }
+
     /// Lets an error pass that says that the feature is missing, with a warning about what `shown` names; whether the
     /// feature is there.
     pub fn tolerate(self, result: io::Result<()>, shown: impl FnOnce() -> String) -> io::Result<bool> {
         match result {
             Ok(()) => Ok(true),
-            Err(error) if Errno::from_io_error(&error).is_some_and(|errno| self.is_missing(errno)) => {
+            Err(error) if self.is_missing_by(&error) => {
                 self.warn(&error, shown);
                 Ok(false)
             }

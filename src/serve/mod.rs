@@ -19,17 +19,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::net::TcpListener;
 use rustix::process::{Resource, Rlimit};
+use signal_hook::SigId;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::net;
 use crate::root::{PrivateLog, Root};
-use crate::stdio;
-use crate::text;
+use crate::{signals, stdio, text};
 pub use bind::Bind;
 use reactor::Reactor;
 use sandbox::Sandbox;
@@ -199,8 +202,9 @@ fn cannot_serve(config: &ServeConfig, error: &io::Error) -> Error {
 }
 
 /// What the server must not give out of its own.
-fn private_log(logs: &Logs) -> Option<PrivateLog> {
-    logs.real_file().map(|(path, id)| PrivateLog { path, id })
+fn private_log(config: &ServeConfig, logs: &Logs) -> Option<PrivateLog> {
+    let has_folder = matches!(config.log, LogTarget::Dir(_));
+    logs.real_file().map(|(path, id)| PrivateLog { path, id, has_folder })
 }
 
 /// Allows as many descriptors as the hard limit does; returns how many that is.
@@ -268,8 +272,17 @@ fn announce(config: &ServeConfig, logs: &Logs, address: SocketAddr) {
 /// run unseen.
 fn say_ready(logs: &Logs, address: SocketAddr) -> Result<(), Error> {
     logs.flush();
-    // A pipe that is full and that nobody reads: the signal that ends the wait is handled by the reactor.
-    if !stdio::has_room_before_signal() {
+    // A pipe that is full and that nobody reads: a signal that ends the server ends the wait, and is handled by the reactor.
+    let is_ended = Arc::new(AtomicBool::new(false));
+    let watches: Vec<SigId> = signals::not_ignored(&[SIGINT, SIGTERM])
+        .into_iter()
+        .filter_map(|signal| signal_hook::flag::register(signal, Arc::clone(&is_ended)).ok())
+        .collect();
+    let has_room = stdio::has_room_before(|| is_ended.load(Ordering::Relaxed));
+    for watch in watches {
+        signal_hook::low_level::unregister(watch);
+    }
+    if !has_room {
         return Ok(());
     }
     stdio::print(&format!("listening on {address}\n"), ExitCode::Refused)

@@ -191,7 +191,7 @@ impl<'a> Reactor<'a> {
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         poll.registry().register(&mut socket, LISTENER, Interest::READABLE).map_err(failed)?;
         let open_files = Rc::new(());
-        let root = open_root(config, private_log(logs), &open_files)?;
+        let root = open_root(config, private_log(config, logs), &open_files)?;
         let now = Instant::now();
         let descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 4));
         let max_conns = config.limits.max_conns.min(descriptors / 2);
@@ -639,7 +639,7 @@ impl<'a> Reactor<'a> {
         }
         let lets_in = self.sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.lets_in(&self.config.dir));
         let root = lets_in.map_err(|error| cannot_serve(self.config, &error));
-        match root.and_then(|()| open_root(self.config, private_log(self.logs), &self.open_files)) {
+        match root.and_then(|()| open_root(self.config, private_log(self.config, self.logs), &self.open_files)) {
             Ok(root) => {
                 self.root = root;
                 log::info!(target: "main", "directory opened again");

@@ -11,9 +11,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Chance, Dice};
+use super::Dice;
 use crate::error::ExitCode;
-use crate::get::disk::{File, open_to_read};
 use crate::get::journal::slots;
 use crate::get::part::journal_path;
 use crate::get::slot::Entry;
@@ -76,19 +75,6 @@ fn beside(name: &[u8]) -> PathBuf {
 
 fn journal_of(name: &[u8]) -> PathBuf {
     journal_path(&beside(name))
-}
-
-/// Runs this on machines with disks onto which no file can be synced, each with such a file.
-pub fn with_failing_syncs(program: impl Fn(File)) {
-    for seed in 0..20 {
-        Dice::lend(&mut Chance::new(seed), |dice| {
-            let mut disk = Disk::new(Path::new(FOLDER), dice.clone());
-            disk.put(&target(b"a"), b"");
-            disk.syncs_fail = true;
-            let machine = Machine::new(dice.clone(), disk, Origin::new(Kind::New, dice.clone()), |_| ());
-            machine.run(|| program(open_to_read(&target(b"a")).expect("it was put there")));
-        });
-    }
 }
 
 #[test]
@@ -389,12 +375,12 @@ fn last_life(mut machine: Machine, setting: &Setting, past: &Past) {
     if is_unharmed && setting.kind != Kind::Hostile {
         assert!(!printed.contains("arrived damaged"), "what was kept was not what came: {printed}");
     }
-    assert_eq!(
-        machine.disk.names().count(),
-        setting.names.len(),
-        "nothing else is left: {:?}",
-        machine.disk.names().collect::<Vec<_>>()
-    );
+    // What a killed run has left where nothing can be locked is nobody's.
+    let is_unlocked_part =
+        |path: &Path| path.extension().is_some_and(|end| end.to_str().is_some_and(|end| end.parse::<u32>().is_ok()));
+    let left = machine.disk.names().filter(|path| !(past.lacked_journal && is_unlocked_part(path)));
+    let left: Vec<&Path> = left.collect();
+    assert_eq!(left.len(), setting.names.len(), "nothing else is left: {left:?}");
     if setting.resume && setting.kind == Kind::New {
         for (name, offset) in saved {
             check_resumed(&machine, &name, offset, &printed);

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 pub use chance::Chance;
-pub use client::{machine, with_failing_syncs};
+pub use client::machine;
 use dice::Dice;
 
 /// Runs the simulation of this name for `seeds` seeds, or as the environment says; a run that panics names its seed and its

@@ -211,7 +211,7 @@ fn hidden_files_are_served_on_demand_only() {
 }
 
 /// Names of logs, as runs of a server and of a client give them, and as rotation leaves them.
-const OUR_LOGS: [&str; 7] = [
+const OUR_LOGS: [&str; 9] = [
     "server_20260115_201033.log",
     "client_20260115_201033.log",
     "server_20260115_201033_12.log",
@@ -219,6 +219,8 @@ const OUR_LOGS: [&str; 7] = [
     "server_20260115_201033.log.1",
     "client_20260115_201033_77.log.2.gz",
     "server_20260115_201033.log-20260116.xz",
+    "server_20260115_201033.old",
+    "Client_20260115_201033.LOG.zip",
 ];
 
 /// Names that only look a little like those: logs of whatever program is shared.
@@ -248,7 +250,7 @@ fn only_our_own_logs_are_not_served() {
     symlink(".", scratch.files().join("here")).unwrap();
     symlink("logs", scratch.files().join("protocols")).unwrap();
     symlink("logs/client_20260115_201033.log", scratch.files().join("file-link")).unwrap();
-    // Named, or the default one of a server that shares the folder in which it was started.
+    // Named as the folder for logs, or the default one of a server that shares the folder in which it was started.
     let named = scratch.files().join("logs");
     for options in [&["--log-dir".as_ref(), named.as_os_str()][..], &[]] {
         let server = Server::start(serve(&scratch).own_log().args(options).in_dir(&scratch.files()));
@@ -267,10 +269,12 @@ fn only_our_own_logs_are_not_served() {
             get(format!("sub/logs/{name}")).assert_brings(b"another folder of that name");
         }
         for (folder, name) in folders.iter().flat_map(|folder| OTHER_LOGS.map(|name| (folder, name))) {
-            get(format!("{folder}/{name}")).assert_brings(b"lines");
+            match options.is_empty() {
+                true => get(format!("{folder}/{name}")).assert_brings(b"lines"),
+                false => assert_eq!(get(format!("{folder}/{name}")).refusal(), NOT_FOUND, "{folder}/{name}"),
+            }
         }
         assert_eq!(get(String::from("file-link")).refusal(), NOT_FOUND);
-        get(String::from("protocols/app.log")).assert_brings(b"lines");
         drop(peer);
         server.stop();
         fs::remove_file(named.join(own)).unwrap();

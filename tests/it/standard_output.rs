@@ -125,6 +125,11 @@ fn a_server_waits_for_room_for_its_line() {
     let mut running = serve(&scratch).stdout(writer).spawn();
     running.wait_for_log("sandbox");
     wait_for("the server to wait for room", || process::is_asleep(running.pid()));
+    // Signals that end no server do not end its wait either.
+    for signal in [Signal::HUP, Signal::USR1] {
+        running.signal(signal);
+        wait_for("the server to wait again", || process::is_asleep(running.pid()));
+    }
     assert!(!running.has_ended());
     let mut reader = reader;
     reader.read_exact(&mut vec![0; filled]).unwrap();

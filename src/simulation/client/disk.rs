@@ -37,8 +37,6 @@ pub struct Disk {
     pub thief: Option<(PathBuf, u64)>,
     /// How many of a thousand calls fail.
     pub failing: u32,
-    /// Whether no file gets onto the disk.
-    pub syncs_fail: bool,
     /// What its file system cannot do.
     pub lacks: Lacks,
     /// Calls after which the program is ended by force; `None` for never.
@@ -107,7 +105,6 @@ impl Disk {
             capacity: u64::MAX,
             thief: None,
             failing: 0,
-            syncs_fail: false,
             lacks: Lacks::default(),
             ends_after: None,
             has_ended: false,
@@ -460,10 +457,7 @@ impl Disk {
 
     /// A failure is told once: what was not written by then counts as written (fsync(2)), and is gone after a power cut.
     pub fn sync(&mut self, handle: &Handle) -> io::Result<()> {
-        let mut failure = self.call("sync", &[Errno::IO, Errno::NOSPC]).err();
-        if self.syncs_fail {
-            failure = Some(Errno::IO);
-        }
+        let failure = self.call("sync", &[Errno::IO, Errno::NOSPC]).err();
         let has_ended = self.has_ended;
         let file = self.file(handle)?;
         match failure {

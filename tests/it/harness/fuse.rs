@@ -49,6 +49,8 @@ pub struct Quirks {
     pub blocks: u64,
     /// Whose all files are.
     pub owner: u32,
+    /// Whether only the first sync of a file is refused.
+    pub is_sync_refused_once: bool,
     /// Whether each look finds another inode number.
     pub makes_up_inodes: bool,
     /// Files that are there from the beginning: name, the size that each is said to have, and the bytes that it has.
@@ -67,6 +69,7 @@ impl Quirks {
             name_max: 255,
             blocks: 1 << 20,
             owner,
+            is_sync_refused_once: false,
             makes_up_inodes: false,
             files: Vec::new(),
             remembered: 0,
@@ -210,7 +213,7 @@ impl State {
             16 => self.write(node, u64_at(body, 8), &body[40..]),
             17 => Ok(self.statfs()),
             18 | 25 | 29 => Ok(Vec::new()),
-            20 => self.refuses(Call::SyncFile).map(|()| Vec::new()),
+            20 => self.sync(),
             26 => Ok(self.init()),
             28 => Ok(self.list(u64_at(body, 8))),
             30 => self.refuses(Call::SyncFolder).map(|()| Vec::new()),
@@ -219,6 +222,14 @@ impl State {
             45 => self.refuses(Call::ExclusiveRename).and_then(|()| self.exclusive_rename(&body[16..])),
             _ => Err(Errno::NOSYS),
         }
+    }
+
+    fn sync(&mut self) -> Reply {
+        let refused = self.refuses(Call::SyncFile);
+        if self.quirks.is_sync_refused_once {
+            self.quirks.refused.retain(|(call, _)| *call != Call::SyncFile);
+        }
+        refused.map(|()| Vec::new())
     }
 
     fn init(&self) -> Vec<u8> {
