@@ -335,3 +335,27 @@ fn a_target_that_is_mounted() {
     assert_eq!(scratch.names("out"), ["large", "middle", "small"]);
     server.stop();
 }
+
+/// Where a part can neither be linked nor renamed, the line about it is true, also in the run behind.
+#[test]
+fn what_cannot_get_its_name_is_kept_or_not_as_the_line_says() {
+    for errno in [Errno::BUSY, Errno::ACCESS, Errno::IO] {
+        let (scratch, server) = begin();
+        let refused = vec![(Call::Rename, errno), (Call::ExclusiveRename, errno), (Call::Link, errno)];
+        let quirks = Quirks { refused, ..Quirks::none() };
+        let Some(fuse) = Fuse::mount(&scratch, "odd", quirks) else { return };
+        for (name, _) in SIZES {
+            for _ in 0..2 {
+                let outcome = get_into(&scratch, server.addr, fuse.folder()).arg(name).run();
+                outcome.exits(5).has_one_error_line();
+                let part = fuse.path(&format!(".{name}.xfer-part"));
+                let is_kept = outcome.stderr.contains("all of it is kept in");
+                outcome.assert(is_kept != outcome.stderr.contains("are not kept"), "kept, or not");
+                outcome.assert(is_kept == part.exists(), "as the line says");
+                outcome
+                    .assert(!outcome.stderr.contains("resuming") || outcome.stderr.contains(" at 100%"), "all of it");
+            }
+        }
+        server.stop();
+    }
+}
