@@ -76,9 +76,13 @@ pub fn reason(error: &std::io::Error) -> String {
     lower_case(text.split(" (os error").next().unwrap_or(&text))
 }
 
-/// Whether a write failed since the disk has no room, or this user no more of it.
-pub fn is_disk_full(error: &std::io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+/// What there is no room on, if that is why a write failed: `df` shows nothing of a quota.
+pub fn no_room(error: &std::io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error)? {
+        Errno::NOSPC => Some("the disk is full"),
+        Errno::DQUOT => Some("the disk quota of this user is used up"),
+        _ => None,
+    }
 }
 
 /// A sentence as the end of an error line: its first letter in lower case.

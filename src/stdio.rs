@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::error::{Error, ExitCode, is_disk_full, reason};
+use crate::error::{Error, ExitCode, no_room, reason};
 
 /// Between two tries where poll says that there is room and there is too little: a terminal promises a byte and needs two
 /// for the end of a line.
@@ -29,7 +29,7 @@ pub fn print(text: &str, exit: ExitCode) -> Result<(), Error> {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             Err(error) => {
-                let why = if is_disk_full(&error) { "the disk is full".to_string() } else { reason(&error) };
+                let why = no_room(&error).map_or_else(|| reason(&error), String::from);
                 return Err(Error::new(exit, format!("cannot write to standard output: {why}")));
             }
         }

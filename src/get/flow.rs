@@ -18,7 +18,7 @@ use super::sink::Sink;
 use super::slot::{Checkpoint, PIECE};
 use super::wait::Stop;
 use super::workers::Worker;
-use crate::error::is_disk_full;
+use crate::error::no_room;
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 use crate::proto::tree::{Prefix, Tree};
 
@@ -304,7 +304,9 @@ impl Flow {
     pub fn is_in_doubt(&self) -> bool {
         match &*lock(&self.failure) {
             None | Some(WriteFailure::Unreadable(_)) => false,
-            Some(WriteFailure::Disk(error)) => !is_disk_full(error) && Errno::from_io_error(error) != Some(Errno::FBIG),
+            Some(WriteFailure::Disk(error)) => {
+                no_room(error).is_none() && Errno::from_io_error(error) != Some(Errno::FBIG)
+            }
         }
     }
 }

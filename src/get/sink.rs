@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::disk::File;
 use super::wait::Stop;
-use crate::error::{Error, ExitCode, is_disk_full, reason};
+use crate::error::{Error, ExitCode, no_room, reason};
 use crate::stdio;
 
 /// Where blocks are written.
@@ -62,15 +62,15 @@ impl Sink {
     /// What a failed write means for the user.
     pub fn failure(&self, error: &io::Error) -> Stop {
         let (Sink::File { shown, .. } | Sink::Stream { shown, .. }) = self;
+        if let Some(why) = no_room(error) {
+            return Stop::local(match self {
+                Sink::Stream { .. } => format!("cannot write to {shown}: {why}"),
+                Sink::File { .. } => format!("cannot write {shown}: {why}; make room, or save elsewhere with -d"),
+            });
+        }
         match (Errno::from_io_error(error), self) {
             (Some(Errno::PIPE), Sink::Stream { .. }) => {
                 Stop::Final(Error::new(ExitCode::ClosedPipe, format!("{shown} was closed")))
-            }
-            (_, Sink::Stream { .. }) if is_disk_full(error) => {
-                Stop::local(format!("cannot write to {shown}: the disk is full"))
-            }
-            (_, Sink::File { .. }) if is_disk_full(error) => {
-                Stop::local(format!("cannot write {shown}: the disk is full; make room, or save elsewhere with -d"))
             }
             (Some(Errno::FBIG), _) => Stop::local(format!(
                 "cannot write {shown}: it would exceed a limit on the size of files (see ulimit -f)"

@@ -378,7 +378,8 @@ fn last_life(mut machine: Machine, setting: &Setting, past: &Past) {
     // What a killed run has left where nothing can be locked is nobody's.
     let is_unlocked_part =
         |path: &Path| path.extension().is_some_and(|end| end.to_str().is_some_and(|end| end.parse::<u32>().is_ok()));
-    let left = machine.disk.names().filter(|path| !(past.lacked_journal && is_unlocked_part(path)));
+    let left =
+        machine.disk.names().filter(|path| !((past.lacked_journal || past.has_failed) && is_unlocked_part(path)));
     let left: Vec<&Path> = left.collect();
     assert_eq!(left.len(), setting.names.len(), "nothing else is left: {left:?}");
     if setting.resume && setting.kind == Kind::New {

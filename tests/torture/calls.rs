@@ -13,6 +13,7 @@ pub const LEFT_OUT: &[(&[&str], &str)] = &[
         &[
             "arch_prctl",
             "fcntl",
+            "geteuid",
             "getpid",
             "gettid",
             "poll",

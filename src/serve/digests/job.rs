@@ -121,10 +121,12 @@ impl Job {
         if self.left() > 0 {
             return None;
         }
+        // Before it is asked whether it has changed: otherwise what was written in between would be looked at.
+        let has_more = self.file.has_more();
         if !self.file.is_unchanged() {
             return Some(Err(Failure::Changed));
         }
-        match self.file.has_more() {
+        match has_more {
             true => Some(Err(self.wrong_size("more"))),
             false => Some(Ok(self.hasher.clone().finish())),
         }

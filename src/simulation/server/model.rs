@@ -302,7 +302,10 @@ impl Model {
                 && content.holds.is_none()
                 && disk.digest(content, Algorithm::Md5) == metadata.digest
         };
-        let content = *contents.iter().find(of).unwrap_or_else(|| panic!("{metadata:?} was never true of {number}"));
+        let content = *contents
+            .iter()
+            .find(of)
+            .unwrap_or_else(|| panic!("{metadata:?} was never true of {number}: {contents:?}"));
         let (size, digest) = (metadata.size, Some(metadata.digest));
         let (algorithm, is_wrong, waited) = (Algorithm::Md5, false, None);
         drop(disk);
