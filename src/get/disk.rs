@@ -158,12 +158,13 @@ impl File {
     /// It is no loss only if a new and empty file beside it cannot be synced either.
     fn tolerate_sync(&self, result: io::Result<()>) -> io::Result<()> {
         let Err(error) = &result else { return Ok(()) };
-        let Some(folder) = self.folder() else { return result };
         let is_same = |other: io::Error| Errno::from_io_error(&other) == Errno::from_io_error(error);
-        if !Feature::SyncFile.is_missing_by(error) || !sync_new_file(&folder).is_err_and(is_same) {
-            return result;
+        match self.folder() {
+            Some(folder) if Feature::SyncFile.is_missing_by(error) && sync_new_file(&folder).is_err_and(is_same) => {
+                Feature::SyncFile.tolerate(result, || text::path(&folder)).map(drop)
+            }
+            _ => result,
         }
-        Feature::SyncFile.tolerate(result, || text::path(&folder)).map(drop)
     }
 
     /// Its folder, as far as that can be told (proc(5), /proc/pid/fd).

@@ -87,9 +87,13 @@ fn part_name(name: &[u8], name_max: usize) -> Vec<u8> {
 
 /// Where the journal of a part file lies.
 pub fn journal_path(part: &Path) -> PathBuf {
-    let mut name = part.file_name().unwrap_or_default().to_os_string();
-    name.push(JOURNAL_SUFFIX);
-    part.with_file_name(name)
+    with_suffix(part, JOURNAL_SUFFIX)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    path.with_file_name(name)
 }
 
 /// What of a file is not in its bytes.
@@ -156,7 +160,7 @@ impl Part {
             match lock(&file, &path) {
                 Ok(true) => {}
                 Ok(false) => {
-                    // Nobody may take for a part of nobody what we write to.
+                    // A client that can lock it would take it over.
                     if is_new {
                         let _ = disk::remove(&path);
                     }
@@ -190,9 +194,7 @@ impl Part {
     fn make_unlocked(target: &Path) -> Result<Part, Stop> {
         let shared = part_path(target);
         for number in 1..=UNLOCKED_MAX {
-            let mut path = shared.clone().into_os_string();
-            path.push(format!(".{number}"));
-            let path = PathBuf::from(path);
+            let path = with_suffix(&shared, &format!(".{number}"));
             match open_part(&path, true) {
                 Ok(file) => {
                     let (file, target) = (Arc::new(file), target.to_path_buf());

@@ -26,19 +26,19 @@ pub enum Bind {
 }
 
 impl Bind {
-    /// What to listen on: the first, or if this machine does not have that, the next.
-    pub fn addresses(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let each = |ips: [IpAddr; 2]| Ok(ips.map(|ip| SocketAddr::new(ip, port)).to_vec());
-        match self {
+    /// What to listen on, and what instead if this machine does not have that.
+    pub fn addresses(&self, port: u16) -> io::Result<(SocketAddr, Option<SocketAddr>)> {
+        let either = |first: IpAddr, other: IpAddr| (SocketAddr::new(first, port), Some(SocketAddr::new(other, port)));
+        Ok(match self {
             // Of the two, IPv6 takes IPv4 as well. Some machines have no IPv6.
-            Bind::All => each([Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()]),
+            Bind::All => either(Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()),
             // Clients of the first system look for no other than IPv4.
-            Bind::Localhost => each([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
+            Bind::Localhost => either(Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
             Bind::Address { ip: IpAddr::V6(ip), zone: Some(zone) } => {
-                Ok(vec![SocketAddrV6::new(*ip, port, 0, interface_number(zone)?).into()])
+                (SocketAddrV6::new(*ip, port, 0, interface_number(zone)?).into(), None)
             }
-            Bind::Address { ip, .. } => Ok(vec![SocketAddr::new(*ip, port)]),
-        }
+            Bind::Address { ip, .. } => (SocketAddr::new(*ip, port), None),
+        })
     }
 }
 

@@ -225,22 +225,17 @@ fn inherited_descriptors() -> usize {
 }
 
 fn listen(config: &ServeConfig) -> Result<TcpListener, Error> {
-    let cannot_listen_at_all = |error: io::Error| failure(&format!("cannot listen on {}", config.bind), &error);
-    let addresses = config.bind.addresses(config.port).map_err(cannot_listen_at_all)?;
-    let mut failed = cannot_listen_at_all(io::ErrorKind::AddrNotAvailable.into());
-    for address in addresses {
-        match net::listen(address, BACKLOG) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => {
-                failed = cannot_listen(address, &error);
-                // Another address would be another server.
-                if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) {
-                    break;
-                }
-            }
-        }
-    }
-    Err(failed)
+    let (address, other) = config
+        .bind
+        .addresses(config.port)
+        .map_err(|error| failure(&format!("cannot listen on {}", config.bind), &error))?;
+    let listen_on = |address| net::listen(address, BACKLOG).map_err(|error| (address, error));
+    let result = listen_on(address).or_else(|(address, error)| match (error.kind(), other) {
+        // Another address would be another server.
+        (io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied, _) | (_, None) => Err((address, error)),
+        (_, Some(other)) => listen_on(other),
+    });
+    result.map_err(|(address, error)| cannot_listen(address, &error))
 }
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Error {
