@@ -23,7 +23,7 @@ PAGES = xfer.1 xfer-get.1 xfer-serve.8 xfer-protocol.5
 build: ## build the release binary
 	$(CARGO) build --release --locked
 
-demo: build ## serve, fetch and verify five files in a scratch folder, and show the logs
+demo: build ## serve, fetch and verify five files in a scratch directory, and show the logs
 	@sh contrib/demo.sh "$(BIN)"
 
 check: ## format, lints, every test, manual pages, unit file, tarball, dependencies

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Usage: demo.sh XFER
-# One round of everything: serves five samples from a scratch folder on a free port of this machine, fetches each,
+# One round of everything: serves five samples from a scratch directory on a free port of this machine, fetches each,
 # compares, shows the logs of both sides. Ends with "verified" and 0, or says what failed and ends with 1. Whatever
 # happens, nothing is left running and no file is left behind.
 set -eu
@@ -115,4 +115,4 @@ echo "== what the server logged"
 cat logs/server_*.log
 
 echo
-echo "verified: five files served, fetched and compared byte for byte; server stopped, scratch folder removed"
+echo "verified: five files served, fetched and compared byte for byte; server stopped, scratch directory removed"

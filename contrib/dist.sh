@@ -1,7 +1,7 @@
 #!/bin/sh
 # Usage: dist.sh DIR
-# Makes xfer-VERSION.tar.gz of what is committed, in DIR (seen from the folder of the project), and prints its sha256.
-# The same commit gives the same bytes in whatever folder, with whatever user, umask, locale and configuration of git.
+# Makes xfer-VERSION.tar.gz of what is committed, in DIR (seen from the directory of the project), and prints its sha256.
+# The same commit gives the same bytes in whatever directory, with whatever user, umask, locale and configuration of git.
 # Exit status: 0 made, 1 not, 77 there is no git, or no repository here (an unpacked tarball is none).
 set -eu
 
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 command -v git >/dev/null 2>&1 || no_git "git is not installed"
 # A hook of git names its repository by these, and that need not be this one.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
-# In a folder of somebody else's repository this is no empty line.
+# In a directory of somebody else's repository this is no empty line.
 [ -z "$(git rev-parse --show-prefix 2>/dev/null || echo none)" ] || no_git "here is no repository of git"
 commit=$(git rev-parse --verify --quiet 'HEAD^{commit}') || no_git "nothing is committed yet"
 [ -z "$(git status --porcelain)" ] || echo "dist: what is not committed is left out" >&2

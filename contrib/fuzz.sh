@@ -26,7 +26,7 @@ done
 each=$((${SECONDS_IN_ALL:-60} / count))
 [ "$each" -ge 1 ] || each=1
 
-# Files that one run makes and removes again belong into memory, where there is such a folder.
+# Files that one run makes and removes again belong into memory, where there is such a directory.
 if [ -d /dev/shm ] && [ -w /dev/shm ]; then
     TMPDIR=/dev/shm
     export TMPDIR

@@ -166,7 +166,7 @@ impl Scratch {
     fn new(bytes: &[u8]) -> Scratch {
         let name = format!("xfer-fuzz-{}-{:?}.state", std::process::id(), std::thread::current().id());
         let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, bytes).expect("the temporary folder can be written to");
+        std::fs::write(&path, bytes).expect("the temporary directory can be written to");
         Scratch(path)
     }
 }
@@ -186,7 +186,7 @@ pub fn names(bytes: &[u8]) {
         assert_eq!(name.as_bytes(), bytes);
     }
     let base = base_name(bytes);
-    assert!(bytes.ends_with(base) && !base.contains(&b'/'), "a base name with a folder in it");
+    assert!(bytes.ends_with(base) && !base.contains(&b'/'), "a base name with a directory in it");
     thread_local! {
         /// One that serves what begins with a dot, too, and one that does not.
         static ROOTS: LazyCell<[Root; 2]> = LazyCell::new(|| {
@@ -207,12 +207,12 @@ pub fn names(bytes: &[u8]) {
 
 /// What the client writes beside a target of this name: in the same folder, short enough, and served by nobody.
 fn parts(base: &[u8], root: &Root) {
-    let target = Path::new("folder").join(OsStr::from_bytes(base));
-    assert_eq!(target.parent(), Some(Path::new("folder")), "a target elsewhere");
+    let target = Path::new("directory").join(OsStr::from_bytes(base));
+    assert_eq!(target.parent(), Some(Path::new("directory")), "a target elsewhere");
     let part = part_path(&target);
     for path in [&part, &journal_path(&part)] {
-        assert_eq!(path.parent(), Some(Path::new("folder")), "an unfinished file elsewhere");
-        let name = path.file_name().expect("in a folder").as_bytes();
+        assert_eq!(path.parent(), Some(Path::new("directory")), "an unfinished file elsewhere");
+        let name = path.file_name().expect("in a directory").as_bytes();
         assert!(name.len() <= FILE_NAME_MAX, "a name of {} bytes", name.len());
         assert!(root.check(name).is_err(), "an unfinished file that is served");
         assert_ne!(name, base, "an unfinished file under the name of the whole");

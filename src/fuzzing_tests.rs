@@ -67,7 +67,7 @@ fn the_seeds_are_those_that_are_committed() {
     for (target, _) in TARGETS {
         let seeds = seeds(target);
         if is_writing {
-            fs::create_dir_all(corpus(target)).expect("a folder for the corpus");
+            fs::create_dir_all(corpus(target)).expect("a directory for the corpus");
             for (name, bytes) in &seeds {
                 fs::write(corpus(target).join(name), bytes).expect("a file of the corpus");
             }

@@ -440,7 +440,7 @@ fn open(role: &str, target: &LogTarget) -> Result<(Place, Option<String>), Error
         Err(error) => {
             let why = reason(&error);
             let warning =
-                format!("no log file: cannot write in {}: {why}; name a folder with --log-dir", text::path(folder));
+                format!("no log file: cannot write in {}: {why}; name a directory with --log-dir", text::path(folder));
             Ok((Place::Nowhere, Some(warning)))
         }
     }

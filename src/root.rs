@@ -106,7 +106,7 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
             Errno::ACCESS => io::Error::other(
-                "permission denied: the user of the server may not enter a folder above it; give that one x permission",
+                "permission denied: the user of the server may not enter a directory above it; give that one x permission",
             ),
             error => error.into(),
         })?;

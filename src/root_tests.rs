@@ -15,7 +15,7 @@ impl Shared {
     fn new(test: &str) -> Shared {
         let path = std::env::temp_dir().join(format!("xfer-root-{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("the temporary folder can be made");
+        fs::create_dir_all(&path).expect("the temporary directory can be made");
         let counter = Rc::new(());
         let root = Root::open(&path, false, None, &counter).expect("it can be served");
         Shared { path, root, counter }

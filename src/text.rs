@@ -9,7 +9,7 @@ use hidden::{Role, role};
 /// Characters of a foreign text that are shown at most, so that a 4 KiB name cannot flood a log.
 const SHOWN_MAX: usize = 400;
 
-/// One binary unit step. Sizes count in 1,024 and say KB, MB, GB, as the first system and the progress bar do.
+/// A step from one unit to the next: KiB, MiB, GiB (IEC 80000-13).
 const UNIT: f64 = 1024.0;
 
 /// A foreign text in a form that can neither move a cursor, nor reorder a line, nor begin a new one, and hides nothing.
@@ -104,20 +104,20 @@ pub fn path(path: &std::path::Path) -> String {
     escaped(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))
 }
 
-/// A number of bytes: `512 bytes`, `10.0 MB`.
+/// A number of bytes: `512 bytes`, `10.0 MiB`.
 pub fn size(bytes: u64) -> String {
     if bytes < 1024 {
         return if bytes == 1 { String::from("1 byte") } else { format!("{bytes} bytes") };
     }
     let mut value = bytes as f64 / UNIT;
-    for unit in ["KB", "MB", "GB", "TB"] {
+    for unit in ["KiB", "MiB", "GiB", "TiB"] {
         // 1023.95 would be printed as 1024.0.
         if value < UNIT - 0.05 {
             return format!("{value:.1} {unit}");
         }
         value /= UNIT;
     }
-    format!("{value:.1} PB")
+    format!("{value:.1} PiB")
 }
 
 /// Bytes in a time, as a speed; a time too short to measure counts as a microsecond.
@@ -198,11 +198,11 @@ mod tests {
 
     #[test]
     fn sizes_round_into_the_next_unit() {
-        let cases = [(0, "0 bytes"), (1, "1 byte"), (1023, "1023 bytes"), (1024, "1.0 KB"), (10 << 20, "10.0 MB")];
+        let cases = [(0, "0 bytes"), (1, "1 byte"), (1023, "1023 bytes"), (1024, "1.0 KiB"), (10 << 20, "10.0 MiB")];
         for (bytes, shown) in cases {
             assert_eq!(size(bytes), shown);
         }
-        assert_eq!(size((1 << 20) - 1), "1.0 MB");
-        assert_eq!(size(u64::MAX), "16384.0 PB");
+        assert_eq!(size((1 << 20) - 1), "1.0 MiB");
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
     }
 }

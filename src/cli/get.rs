@@ -216,10 +216,10 @@ fn output(dir: Option<String>, path: Option<String>, files: usize) -> Result<Out
         (Some(_), None) if files != 1 => Err(usage(format!("-o takes one FILE and {files} are named; use -d DIR"))),
         (Some(path), None) if path == "-" => Ok(Output::Stdout),
         (Some(path), None) if path.is_empty() || path.as_bytes().ends_with(b"/") => {
-            Err(usage(format!("-o {} names no file; use -d to save into a folder", text::quoted(path.as_bytes()))))
+            Err(usage(format!("-o {} names no file; use -d to save into a directory", text::quoted(path.as_bytes()))))
         }
         (None, Some(dir)) if dir.is_empty() => {
-            Err(usage("-d '' names no folder; for the folder that you are in: -d ."))
+            Err(usage("-d '' names no directory; for the directory that you are in: -d ."))
         }
         (Some(path), None) => Ok(Output::Path(PathBuf::from(path))),
         (None, Some(dir)) => Ok(Output::Dir(PathBuf::from(decode(&dir)))),

@@ -87,7 +87,7 @@ fn usage(message: impl Into<String>) -> Error {
 fn log_target(dir: Option<String>, file: Option<String>, off: bool) -> Result<LogTarget, Error> {
     let nothing = |option: &str, what: &str| usage(format!("{option} '' names no {what}; to write no log: --no-log"));
     match (dir, file, off) {
-        (Some(dir), None, false) if dir.is_empty() => Err(nothing("--log-dir", "folder")),
+        (Some(dir), None, false) if dir.is_empty() => Err(nothing("--log-dir", "directory")),
         (None, Some(file), false) if file.is_empty() => Err(nothing("--log-file", "file")),
         (None, None, true) => Ok(LogTarget::Off),
         (Some(dir), None, false) => Ok(LogTarget::Dir(PathBuf::from(decode(&dir)))),

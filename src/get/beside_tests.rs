@@ -35,7 +35,7 @@ impl Bench {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("xfer-beside-{}-{number}", std::process::id()));
-        fs::create_dir_all(&folder).expect("the temporary folder can be made");
+        fs::create_dir_all(&folder).expect("the temporary directory can be made");
         let waits = Waits::for_test();
         let worker = Worker::start("test", waits.waker()).expect("a thread can be started");
         Bench { folder, waits, worker }
@@ -50,7 +50,7 @@ impl Bench {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.folder).expect("the folder is there");
+        let entries = fs::read_dir(&self.folder).expect("the directory is there");
         let name = |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name().into_string();
         let mut names: Vec<String> = entries.map(|entry| name(entry).expect("a name in UTF-8")).collect();
         names.sort();
@@ -290,7 +290,7 @@ fn a_name_that_cannot_be_had() {
         assert!(message.contains("it is a directory"), "{message}");
         assert_eq!(message.contains("all of it is kept in"), has_journal, "{message}");
         assert_eq!(message.contains(PART), has_journal, "{message}");
-        assert_eq!(message.contains("the 4.0 KB that came are not kept"), !has_journal, "{message}");
+        assert_eq!(message.contains("the 4.0 KiB that came are not kept"), !has_journal, "{message}");
         assert_eq!(bench.names(), names);
         if has_journal {
             assert_eq!(mode(&bench.path(PART)) & 0o600, 0o600, "ours to open");

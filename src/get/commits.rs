@@ -164,7 +164,9 @@ mod tests {
         let folder = Folder::new(&std::env::temp_dir());
         std::thread::scope(|scope| {
             for _ in 0..THREADS {
-                scope.spawn(|| (0..50).for_each(|_| assert!(folder.sync().expect("a temporary folder can be synced"))));
+                scope.spawn(|| {
+                    (0..50).for_each(|_| assert!(folder.sync().expect("a temporary directory can be synced")))
+                });
             }
         });
         let syncs = folder.lock();
@@ -176,7 +178,7 @@ mod tests {
     fn a_failed_sync_is_told_to_all_whom_it_was_to_serve() {
         let folder = Folder::new(Path::new("/nonexistent"));
         for _ in 0..3 {
-            let error = folder.sync().expect_err("there is no such folder");
+            let error = folder.sync().expect_err("there is no such directory");
             assert_eq!(error.kind(), io::ErrorKind::NotFound);
         }
     }

@@ -17,7 +17,7 @@ impl Folder {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("xfer-journal-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("the temporary folder can be made");
+        fs::create_dir_all(&path).expect("the temporary directory can be made");
         Folder(path)
     }
 
@@ -276,7 +276,7 @@ fn what_is_no_journal_of_ours_is_none() {
     Journal::create(&path, about()).expect("a journal can be made").record(6 << 20, None);
     assert_eq!((offset_found(&path), offset_found(&other)), (Some(6 << 20), Some(5 << 20)));
     fs::remove_file(&path).expect("it can be removed");
-    fs::create_dir(&path).expect("a folder can be made");
-    assert_eq!(offset_found(&path), None, "a folder");
+    fs::create_dir(&path).expect("a directory can be made");
+    assert_eq!(offset_found(&path), None, "a directory");
     assert!(Journal::create(&path, about()).is_err());
 }

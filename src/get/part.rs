@@ -306,7 +306,7 @@ impl Part {
                 Ok(false) => self.file.sync_all(),
                 result => result.map(drop),
             };
-            sync().map_err(|error| failed("sync the folder of", &error))?;
+            sync().map_err(|error| failed("sync the directory of", &error))?;
         }
         Ok(true)
     }
@@ -475,7 +475,7 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
     Stop::local(match Errno::from_io_error(error) {
         Some(Errno::LOOP) => format!("cannot save {shown}: {} is a symbolic link; remove it", text::path(part)),
         Some(Errno::NOENT) => {
-            format!("cannot save {shown}: there is no folder {}; make it, or use -d", text::path(folder_of(target)))
+            format!("cannot save {shown}: the directory {} does not exist; make it, or use -d", text::path(folder_of(target)))
         }
         Some(Errno::ACCESS) if disk::stat(part).is_ok() => {
             format!("cannot save {shown}: cannot open {}: permission denied; remove it", text::path(part))
@@ -550,7 +550,7 @@ mod tests {
         fn new(test: &str) -> Scratch {
             let path = std::env::temp_dir().join(format!("xfer-part-{test}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(&path);
-            std::fs::create_dir_all(&path).expect("the temporary folder can be made");
+            std::fs::create_dir_all(&path).expect("the temporary directory can be made");
             Scratch(path)
         }
     }
@@ -590,7 +590,7 @@ mod tests {
             }
         };
         std::thread::scope(|scope| (0..CLIENTS).for_each(|content| drop(scope.spawn(move || client(content)))));
-        let names = std::fs::read_dir(&scratch.0).expect("the folder is there").count();
+        let names = std::fs::read_dir(&scratch.0).expect("the directory is there").count();
         assert_eq!(names, 1, "nothing is left but the target");
     }
 
@@ -599,7 +599,7 @@ mod tests {
     fn a_part_without_a_name() {
         let scratch = Scratch::new("unnamed");
         let target = scratch.0.join("a");
-        let names = || std::fs::read_dir(&scratch.0).expect("the folder is there").count();
+        let names = || std::fs::read_dir(&scratch.0).expect("the directory is there").count();
         let make = |content: u8| {
             let part = Part::unnamed(&target)?;
             part.file.write_all_at(&[content; WHOLE], 0).expect("the part can be written");
@@ -623,7 +623,7 @@ mod tests {
         part.discard();
         assert!(other.is_at_its_path());
         assert_eq!(std::fs::read(&target).expect("the target"), [2; WHOLE]);
-        assert!(Part::unnamed(&scratch.0.join("none").join("a")).is_none(), "no folder");
+        assert!(Part::unnamed(&scratch.0.join("none").join("a")).is_none(), "no directory");
         assert!(make(4).is_some(), "which is no reason to give up");
     }
 

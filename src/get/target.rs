@@ -421,8 +421,9 @@ impl FileTarget {
             return Ok(());
         }
         let folder = folder_of(&self.path);
-        disk::make_folder(folder)
-            .map_err(|error| Stop::local(format!("cannot make the folder {}: {}", text::path(folder), reason(&error))))
+        disk::make_folder(folder).map_err(|error| {
+            Stop::local(format!("cannot make the directory {}: {}", text::path(folder), reason(&error)))
+        })
     }
 }
 

@@ -82,7 +82,9 @@ impl Feature {
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Feature::SyncFile => ("sync files in", "a power failure can damage what was saved shortly before"),
-            Feature::SyncFolder => ("sync the folder", "a power failure can take away what was saved shortly before"),
+            Feature::SyncFolder => {
+                ("sync the directory", "a power failure can take away what was saved shortly before")
+            }
             Feature::Lock => ("lock", "interrupted transfers cannot be resumed here"),
             Feature::SetMode => ("set the permissions of", "files here have those that the file system gives them"),
             Feature::SetTime => ("set the time of", "files here have that of the download"),

@@ -137,7 +137,7 @@ impl World {
     fn new(test: &str) -> World {
         let dir = std::env::temp_dir().join(format!("xfer-conn-{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).expect("the temporary folder can be made");
+        fs::create_dir_all(&dir).expect("the temporary directory can be made");
         let root = Root::open(&dir, false, None, &Rc::new(())).expect("it can be served");
         let now = Instant::now();
         let limits = Limits::default();

@@ -264,7 +264,7 @@ mod tests {
     /// A folder for one test, with a shared folder and a log in it.
     fn folder(test: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("xfer-sandbox-{test}-{}", std::process::id()));
-        fs::create_dir_all(folder.join("files/sub")).expect("a writable folder for temporary files");
+        fs::create_dir_all(folder.join("files/sub")).expect("a writable directory for temporary files");
         fs::create_dir_all(folder.join("logs")).expect("the same");
         fs::write(folder.join("files/sub/f"), "body").expect("the same");
         fs::write(folder.join("logs/server.log"), "").expect("the same");
@@ -317,7 +317,7 @@ mod tests {
             assert_denied("removing the log", fs::remove_file(&log));
             assert_denied("renaming the log", fs::rename(&log, folder.join("logs/old.log")));
             assert_denied("a link from elsewhere", fs::hard_link(&file, folder.join("logs/f")));
-            assert_denied("a folder for logs", fs::create_dir(folder.join("logs/sub")));
+            assert_denied("a directory for logs", fs::create_dir(folder.join("logs/sub")));
             assert_denied("a link beside the log", symlink("/etc/passwd", folder.join("logs/link")));
             assert_denied("writing a shared file", append(&file));
             assert_denied("a new shared file", append(&folder.join("files/new")));
@@ -383,7 +383,7 @@ mod tests {
     fn links_in_a_path_open_the_folder_of_what_they_lead_to() {
         let folder = folder("links");
         let releases = folder.join("releases");
-        fs::create_dir_all(releases.join("42/public")).expect("a folder");
+        fs::create_dir_all(releases.join("42/public")).expect("a directory");
         symlink("releases/42", folder.join("current")).expect("a link");
         symlink("/usr", folder.join("wide")).expect("a link");
         assert_eq!(folders_of_links(&folder.join("current")), [releases.as_path()]);

@@ -488,7 +488,7 @@ fn check_kept(machine: &Machine, setting: &Setting, config: &GetConfig) {
     }
     // Less than a KB is a small file, or a piece of a frame. Where nothing can be locked, nothing can be resumed.
     let may_lose = config.v1 || setting.kind != Kind::New || machine.disk.lacks.locks;
-    assert!(may_lose || !printed.contains("KB that came are not kept"), "{printed}");
+    assert!(may_lose || !printed.contains("KiB that came are not kept"), "{printed}");
 }
 
 /// Every file is there as the server has it, or has said that it has it.

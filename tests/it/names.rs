@@ -245,7 +245,7 @@ fn only_our_own_logs_are_not_served() {
     let folders = ["logs", "logs/archive"];
     for name in OUR_LOGS.iter().chain(&OTHER_LOGS) {
         folders.iter().for_each(|folder| drop(scratch.share(Path::new(folder).join(name), b"lines")));
-        scratch.share(Path::new("sub/logs").join(name), b"another folder of that name");
+        scratch.share(Path::new("sub/logs").join(name), b"another directory of that name");
     }
     symlink(".", scratch.files().join("here")).unwrap();
     symlink("logs", scratch.files().join("protocols")).unwrap();
@@ -266,7 +266,7 @@ fn only_our_own_logs_are_not_served() {
         }
         for name in OUR_LOGS {
             assert_eq!(get(format!("logs/archive/{name}")).refusal(), NOT_FOUND, "{name}");
-            get(format!("sub/logs/{name}")).assert_brings(b"another folder of that name");
+            get(format!("sub/logs/{name}")).assert_brings(b"another directory of that name");
         }
         for (folder, name) in folders.iter().flat_map(|folder| OTHER_LOGS.map(|name| (folder, name))) {
             match options.is_empty() {

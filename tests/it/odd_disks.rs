@@ -69,9 +69,9 @@ fn without_quirks_nothing_is_to_be_said() {
 fn a_folder_that_cannot_be_synced() {
     for errno in [Errno::INVAL, Errno::ACCESS] {
         let quirks = Quirks::refusing(Call::SyncFolder, errno);
-        assert_saved_with_a_warning(quirks, &[], "cannot sync the folder ");
+        assert_saved_with_a_warning(quirks, &[], "cannot sync the directory ");
     }
-    assert_not_saved(Quirks::refusing(Call::SyncFolder, Errno::IO), "cannot sync the folder of");
+    assert_not_saved(Quirks::refusing(Call::SyncFolder, Errno::IO), "cannot sync the directory of");
 }
 
 /// One into which everybody may put things, and which only its owner may read, as for mail or uploads.
@@ -93,7 +93,7 @@ fn a_drop_folder() {
     };
     let outcome = get(&["a", "b"]);
     outcome.exits(0).stderr_has("2 of 2 saved").stderr_lacks("xfer: ");
-    outcome.log_has(&format!("cannot sync the folder {}: permission denied", folder.display()));
+    outcome.log_has(&format!("cannot sync the directory {}: permission denied", folder.display()));
     outcome.assert(outcome.log.matches(" - WARN").count() == 1, "one warning in the log");
     assert_eq!(fs::read(folder.join("a")).unwrap(), b"first");
     // They are there already, and too new to be on the disk for certain.

@@ -80,7 +80,7 @@ fn a_folder_that_may_not_be_entered_is_refused_at_the_start() {
     for (bits, what, why) in [
         (READ | WRITE, "files", "the user of the server may not enter it; give it x permission"),
         (0, "files", "the user of the server may not enter it; give it x permission"),
-        (READ, "", "the user of the server may not enter a folder above it"),
+        (READ, "", "the user of the server may not enter a directory above it"),
     ] {
         let scratch = Scratch::for_everybody();
         // The binary and the log lie elsewhere: the folder above may be closed.

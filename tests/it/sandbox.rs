@@ -235,10 +235,10 @@ fn a_device_or_a_pipe_as_log_opens_nothing_beside_it() {
 fn links_inside_lead_where_they_led() -> io::Result<()> {
     let scratch = Scratch::new();
     scratch.share("deep/er/f", b"fine");
-    symlink("deep/er", scratch.files().join("folder"))?;
+    symlink("deep/er", scratch.files().join("directory"))?;
     symlink("../deep/er/f", scratch.share("other/x", b"").with_file_name("file"))?;
     let server = Server::of(&scratch);
-    for name in ["deep/er/f", "folder/f", "other/file"] {
+    for name in ["deep/er/f", "directory/f", "other/file"] {
         assert!(is_served(&server, name, b"fine"), "{name}");
     }
     server.stop_content();

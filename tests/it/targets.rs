@@ -29,7 +29,7 @@ fn output_to_a_named_file() {
     let server = Server::of(&scratch);
     get_to(&scratch, &server, "renamed").arg("a").run().exits(0).stderr_has("saved renamed: ").stderr_has("verified");
     assert_eq!(fs::read(scratch.path("renamed")).unwrap(), b"body");
-    assert!(!scratch.path("client_downloads").exists(), "-o alone makes no folder");
+    assert!(!scratch.path("client_downloads").exists(), "-o alone makes no directory");
     server.stop_content();
 }
 

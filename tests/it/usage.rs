@@ -29,7 +29,7 @@ fn version_and_help_go_to_stdout() {
     for option in options.into_iter().chain(["--no-clobber", "--log-dir", "--log-file", "--no-log", "-q", "-v"]) {
         help.assert(text.contains(option), &format!("{option} in the help"));
     }
-    assert_eq!(scratch.names(""), ["files"], "help makes no folder and no log");
+    assert_eq!(scratch.names(""), ["files"], "help makes no directory and no log");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn mistakes_are_answered_in_one_line() {
         outcome.exits(2).prints_nothing_on_stdout();
         outcome.assert(!outcome.stderr.is_empty(), "a message");
     }
-    assert_eq!(scratch.names(""), ["files"], "a mistake makes no folder and no log");
+    assert_eq!(scratch.names(""), ["files"], "a mistake makes no directory and no log");
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn a_log_folder_that_is_set_and_empty_is_no_log() {
     let program = plain_get(&scratch, server.addr).own_log().args(["-d", "out", "a"]).env("XFER_LOG_DIR", "");
     program.run().exits(0);
     server.stop_content();
-    assert_eq!(scratch.names(""), ["files", "out"], "no log, and no folder for it");
+    assert_eq!(scratch.names(""), ["files", "out"], "no log, and no directory for it");
 }
 
 /// Nor an option for a value: as getopt(3) has it.
@@ -327,7 +327,7 @@ fn an_empty_value_is_answered_with_what_to_do() {
     ] {
         xfer(&scratch, args).exits(2).has_one_error_line().prints_nothing_on_stdout().stderr_has("''");
     }
-    assert_eq!(scratch.names(""), ["files"], "a mistake makes no folder and no log");
+    assert_eq!(scratch.names(""), ["files"], "a mistake makes no directory and no log");
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Reader {
                     inode
                 }
             };
-            assert!(!flags.contains("O_TRUNC"), "a file of the folder is opened with O_TRUNC: {arguments:?}");
+            assert!(!flags.contains("O_TRUNC"), "a file of the directory is opened with O_TRUNC: {arguments:?}");
             self.opened.insert(fd, Open::File(inode));
         } else {
             self.opened.remove(&fd);

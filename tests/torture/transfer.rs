@@ -26,8 +26,8 @@ pub fn assert_never_wrong(out: &Path, had_old: bool, body: &[u8], context: &dyn 
         context()
     );
     for entry in fs::read_dir(out).into_iter().flatten() {
-        let name = entry.expect("the folder can be read").file_name().to_string_lossy().into_owned();
-        assert!(name == NAME || BESIDE.contains(&name.as_str()), "{name} lies in the folder\n{}", context());
+        let name = entry.expect("the directory can be read").file_name().to_string_lossy().into_owned();
+        assert!(name == NAME || BESIDE.contains(&name.as_str()), "{name} lies in the directory\n{}", context());
     }
     is_right
 }

@@ -51,14 +51,14 @@ impl Folder {
     fn new(test: &str) -> Folder {
         let path = std::env::temp_dir().join(format!("xfer-digests-{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).expect("the temporary folder can be made");
+        fs::create_dir_all(&path).expect("the temporary directory can be made");
         Folder(path)
     }
 
     fn file(&self, name: &str, size: u64) -> Rc<ServedFile> {
         let file = fs::File::create(self.0.join(name)).expect("a file can be made");
         file.set_len(size).expect("it can have a size");
-        let mut root = Root::open(&self.0, false, None, &Rc::new(())).expect("the folder can be served");
+        let mut root = Root::open(&self.0, false, None, &Rc::new(())).expect("the directory can be served");
         root.file(name.as_bytes(), Instant::now()).expect("it is there").file
     }
 }

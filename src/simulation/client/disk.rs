@@ -540,15 +540,15 @@ impl Disk {
     }
 
     pub fn make_folder(&mut self, _: &Path) -> io::Result<()> {
-        self.call("make the folder", &[Errno::ACCESS, Errno::NOSPC])?;
+        self.call("make the directory", &[Errno::ACCESS, Errno::NOSPC])?;
         self.has_folder = true;
         Ok(())
     }
 
     pub fn sync_folder(&mut self, folder: &Path) -> io::Result<()> {
-        self.call("sync the folder", &[Errno::IO])?;
+        self.call("sync the directory", &[Errno::IO])?;
         if self.lacks.folder_syncs {
-            return Err(self.lack("no syncs of folders", &[Errno::INVAL, Errno::ACCESS, Errno::OPNOTSUPP]).into());
+            return Err(self.lack("no syncs of directories", &[Errno::INVAL, Errno::ACCESS, Errno::OPNOTSUPP]).into());
         }
         if !self.has_folder || folder != self.folder {
             return Err(Errno::NOENT.into());

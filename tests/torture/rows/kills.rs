@@ -167,7 +167,7 @@ impl File<'_> {
         if has_old {
             scratch.write("out/a", OLD);
         } else {
-            fs::create_dir(scratch.out()).expect("a folder can be made");
+            fs::create_dir(scratch.out()).expect("a directory can be made");
         }
         let server = Server::start(serve(&scratch).args(["--drain", "1"]));
         let relay = Relay::of(server.addr, Plan::faithful());

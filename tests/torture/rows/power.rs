@@ -79,7 +79,7 @@ impl Recorded {
     fn new(scene: Scene) -> Recorded {
         let scratch = Scratch::new();
         let body = content(11, scene.size);
-        fs::create_dir(scratch.out()).expect("a folder can be made");
+        fs::create_dir(scratch.out()).expect("a directory can be made");
         if scene.before == Before::StalePart {
             scratch.share(NAME, &content(12, scene.size));
         } else {
@@ -149,7 +149,7 @@ impl Recorded {
         let left = disk::left(&self.steps, fates, &self.before, &self.body);
         let out = lane.scratch.out();
         let _ = fs::remove_dir_all(&out);
-        fs::create_dir(&out).expect("a folder can be made");
+        fs::create_dir(&out).expect("a directory can be made");
         for (name, bytes) in &left {
             let bytes = if name == STATE { slots::after_a_reboot(bytes) } else { bytes.clone() };
             fs::write(out.join(name), bytes).expect("memory for a file");

@@ -123,7 +123,7 @@ impl Lane {
         let has_old = self.runs.is_multiple_of(2);
         // Its folder is there in one of the others.
         if has_old || self.runs % 4 == 1 {
-            fs::create_dir(&out).expect("a folder can be made");
+            fs::create_dir(&out).expect("a directory can be made");
         }
         if has_old {
             fs::write(out.join(NAME), OLD).expect("an old file can be written");
