@@ -9,64 +9,66 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs, Optionality};
 
-use super::{usage, version};
+use super::help::Page;
+use super::{unknown, usage, version};
 use crate::error::{Error, lower_case};
 use crate::text;
 
-/// What argh makes of the arguments of one command: its struct, or a text that was asked for.
+/// What argh makes of the arguments of one command: its struct, and the options as they were typed; or a text that was
+/// asked for.
 pub enum Typed<T> {
-    Args(T),
+    Args(T, Vec<Given>),
     Print(String),
 }
 
 /// Reads the words of one command.
-pub fn typed<T: FromArgs + ArgsInfo>(command: &str, args: &[OsString]) -> Result<Typed<T>, Error> {
-    let mistake = |what: &str| usage(format!("{what}; see xfer {command} --help"));
-    let words = match sort(T::get_args_info().flags, args).map_err(|what| mistake(&what))? {
+pub fn typed<T: FromArgs + ArgsInfo>(page: &Page, args: &[OsString]) -> Result<Typed<T>, Error> {
+    let info = T::get_args_info();
+    let words = match sort(page.command, info.flags, args).map_err(usage)? {
         Sorted::Version => return Ok(Typed::Print(version())),
-        Sorted::Help => None,
-        Sorted::Words(words) => Some(words),
+        Sorted::Help => return Ok(Typed::Print(page.text(&info))),
+        Sorted::Words(words) => words,
     };
-    let spelled_out = words.as_ref().map_or(vec!["--help"], Words::spelled_out);
-    match T::from_args(&["xfer", command], &spelled_out) {
-        Ok(args) => Ok(Typed::Args(args)),
-        // The list of options is its last part, and argh does not know this one.
-        Err(exit) if exit.status.is_ok() => {
-            Ok(Typed::Print(format!("{}\n  --version         print the version\n", exit.output.trim_end())))
-        }
-        Err(exit) => Err(mistake(&words.unwrap_or_default().argh_sentence(&exit.output))),
+    let takes = info.positionals;
+    let is_bounded = !takes.iter().any(|it| matches!(it.optionality, Optionality::Repeating | Optionality::Greedy));
+    if let (true, Some(extra)) = (is_bounded, words.others.get(takes.len())) {
+        return Err(usage(unknown::argument(page.command, takes.last().map_or("", |last| last.name), extra)));
+    }
+    match T::from_args(&["xfer", page.command], &words.spelled_out()) {
+        Ok(args) => Ok(Typed::Args(args, words.options)),
+        Err(exit) => Err(usage(format!("{}; see xfer {} --help", words.argh_sentence(&exit.output), page.command))),
     }
 }
 
 /// What the words of a command ask for: help and version at once, whatever else there is.
 #[derive(Debug)]
-enum Sorted<'a> {
+enum Sorted {
     Help,
     Version,
-    Words(Words<'a>),
+    Words(Words),
 }
 
 /// The words of a command.
 #[derive(Debug, Default)]
-struct Words<'a> {
-    options: Vec<Given<'a>>,
+struct Words {
+    options: Vec<Given>,
     /// What is neither an option nor the value of one.
     others: Vec<String>,
 }
 
 /// An option as it was given.
-#[derive(Debug)]
-struct Given<'a> {
-    flag: &'a FlagInfo<'a>,
+#[derive(Clone, Debug)]
+pub struct Given {
+    pub flag: &'static FlagInfo<'static>,
     /// Its name as typed, `-p` or `--port`.
-    name: String,
+    pub name: String,
     /// Only, and always, of an option that takes one.
-    value: Option<String>,
+    pub value: Option<String>,
 }
 
-impl<'a> Words<'a> {
+impl Words {
     /// Takes an option. One that was given before counts as it is given last, so that an alias can be overridden.
-    fn give(&mut self, flag: &'a FlagInfo<'a>, name: String, value: Option<String>) {
+    fn give(&mut self, flag: &'static FlagInfo<'static>, name: String, value: Option<String>) {
         if flag.optionality != Optionality::Repeating {
             self.options.retain(|given| given.flag.long != flag.long);
         }
@@ -93,7 +95,8 @@ impl<'a> Words<'a> {
 
 /// Tells options, values and other words apart. The word behind an option that takes a value is its value, whatever it
 /// looks like.
-fn sort<'a>(flags: &'a [FlagInfo<'a>], args: &[OsString]) -> Result<Sorted<'a>, String> {
+fn sort(command: &'static str, flags: &'static [FlagInfo<'static>], args: &[OsString]) -> Result<Sorted, String> {
+    let table = Table { command, flags };
     let mut words = Words::default();
     let mut args = args.iter().map(|arg| encode(arg));
     while let Some(arg) = args.next() {
@@ -102,9 +105,9 @@ fn sort<'a>(flags: &'a [FlagInfo<'a>], args: &[OsString]) -> Result<Sorted<'a>, 
             break;
         }
         let asked = match (arg.strip_prefix("--"), arg.strip_prefix('-')) {
-            (Some(_), _) => take_long(&mut words, flags, &arg, &mut args)?,
+            (Some(_), _) => table.take_long(&mut words, &arg, &mut args)?,
             // A hyphen alone is a name, as in cat(1).
-            (None, Some(letters)) if !letters.is_empty() => take_letters(&mut words, flags, letters, &mut args)?,
+            (None, Some(letters)) if !letters.is_empty() => table.take_letters(&mut words, letters, &mut args)?,
             _ => {
                 words.others.push(arg);
                 None
@@ -117,96 +120,99 @@ fn sort<'a>(flags: &'a [FlagInfo<'a>], args: &[OsString]) -> Result<Sorted<'a>, 
     Ok(Sorted::Words(words))
 }
 
-/// `--option`, `--option value` or `--option=value`.
-fn take_long<'a>(
-    words: &mut Words<'a>,
-    flags: &'a [FlagInfo<'a>],
-    arg: &str,
-    more: &mut impl Iterator<Item = String>,
-) -> Result<Option<Sorted<'a>>, String> {
-    let (name, value) = match arg.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_string())),
-        None => (arg, None),
-    };
-    let asked = match name {
-        "--help" => Some(Sorted::Help),
-        "--version" => Some(Sorted::Version),
-        _ => None,
-    };
-    let flag = flags.iter().find(|flag| flag.long == name);
-    match (asked, flag.map(|flag| (flag, &flag.kind)), value) {
-        (Some(_), _, Some(_)) | (None, Some((_, FlagInfoKind::Switch)), Some(_)) => {
-            return Err(format!("{name} takes no value"));
-        }
-        (Some(asked), _, None) => return Ok(Some(asked)),
-        (None, Some((flag, FlagInfoKind::Switch)), None) => words.give(flag, name.to_string(), None),
-        (None, Some((flag, FlagInfoKind::Option { arg_name })), value) => {
-            let value = value.or_else(|| more.next()).ok_or_else(|| needs_value(name, arg_name))?;
-            words.give(flag, name.to_string(), Some(value));
-        }
-        (None, None, _) => return Err(unknown(flags, name, name)),
-    }
-    Ok(None)
+/// The options of one command.
+struct Table {
+    command: &'static str,
+    flags: &'static [FlagInfo<'static>],
 }
 
-/// `-v`, `-vq`, `-p value`, `-pvalue`, or `-vp value`.
-fn take_letters<'a>(
-    words: &mut Words<'a>,
-    flags: &'a [FlagInfo<'a>],
-    letters: &str,
-    more: &mut impl Iterator<Item = String>,
-) -> Result<Option<Sorted<'a>>, String> {
-    // getopt(3) would save into the folder `ir`, or print the help for a host.
-    if letters.len() > 1 && flags.iter().any(|flag| flag.long.strip_prefix("--") == Some(letters) && letters != "help")
-    {
-        let word = format!("-{letters}");
-        return Err(unknown(flags, &word, &word));
-    }
-    let mut rest = letters.chars();
-    while let Some(letter) = rest.next() {
-        let name = format!("-{letter}");
-        if letter == 'h' {
-            return Ok(Some(Sorted::Help));
-        }
-        let Some(flag) = flags.iter().find(|flag| flag.short == Some(letter)) else {
-            return Err(unknown(flags, &format!("-{letters}"), &name));
+impl Table {
+    /// `--option`, `--option value` or `--option=value`.
+    fn take_long(
+        &self,
+        words: &mut Words,
+        arg: &str,
+        more: &mut impl Iterator<Item = String>,
+    ) -> Result<Option<Sorted>, String> {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_string())),
+            None => (arg, None),
         };
-        match (&flag.kind, rest.as_str()) {
-            (FlagInfoKind::Switch, rest) if rest.starts_with('=') => return Err(format!("{name} takes no value")),
-            (FlagInfoKind::Switch, _) => words.give(flag, name, None),
-            (FlagInfoKind::Option { arg_name }, "") => {
-                let value = more.next().ok_or_else(|| needs_value(&name, arg_name))?;
-                words.give(flag, name, Some(value));
+        let asked = match name {
+            "--help" => Some(Sorted::Help),
+            "--version" => Some(Sorted::Version),
+            _ => None,
+        };
+        let flag = self.flags.iter().find(|flag| flag.long == name);
+        match (asked, flag.map(|flag| (flag, &flag.kind)), value) {
+            (Some(_), _, Some(_)) | (None, Some((_, FlagInfoKind::Switch)), Some(_)) => {
+                return Err(self.see_help(&format!("{name} takes no value")));
             }
-            // getopt(3) would take the sign for a part of the value, and hardly anybody means that.
-            (FlagInfoKind::Option { arg_name }, rest) if rest.starts_with('=') => {
-                let long = flag.long;
-                return Err(format!("{name} takes its value without =: type {name} {arg_name} or {long}={arg_name}"));
+            (Some(asked), _, None) => return Ok(Some(asked)),
+            (None, Some((flag, FlagInfoKind::Switch)), None) => words.give(flag, name.to_string(), None),
+            (None, Some((flag, FlagInfoKind::Option { arg_name })), value) => {
+                let value = value.or_else(|| more.next()).ok_or_else(|| self.needs_value(name, arg_name))?;
+                words.give(flag, name.to_string(), Some(value));
             }
-            (FlagInfoKind::Option { .. }, rest) => {
-                words.give(flag, name, Some(rest.to_string()));
-                return Ok(None);
+            (None, None, _) => return Err(unknown::option(self.command, self.flags, arg, name)),
+        }
+        Ok(None)
+    }
+
+    /// `-v`, `-vq`, `-p value`, `-pvalue`, or `-vp value`.
+    fn take_letters(
+        &self,
+        words: &mut Words,
+        letters: &str,
+        more: &mut impl Iterator<Item = String>,
+    ) -> Result<Option<Sorted>, String> {
+        let word = format!("-{letters}");
+        // getopt(3) would save into the directory `ir`, or print the help for a host.
+        let long = |flag: &FlagInfo<'_>| flag.long.strip_prefix("--") == Some(letters) && letters != "help";
+        if letters.len() > 1 && self.flags.iter().any(long) {
+            return Err(unknown::option(self.command, self.flags, &word, &word));
+        }
+        let mut rest = letters.chars();
+        while let Some(letter) = rest.next() {
+            let name = format!("-{letter}");
+            match letter {
+                'h' => return Ok(Some(Sorted::Help)),
+                'V' => return Ok(Some(Sorted::Version)),
+                _ => {}
+            }
+            let Some(flag) = self.flags.iter().find(|flag| flag.short == Some(letter)) else {
+                return Err(unknown::option(self.command, self.flags, &word, &name));
+            };
+            match (&flag.kind, rest.as_str()) {
+                (FlagInfoKind::Switch, rest) if rest.starts_with('=') => {
+                    return Err(self.see_help(&format!("{name} takes no value")));
+                }
+                (FlagInfoKind::Switch, _) => words.give(flag, name, None),
+                (FlagInfoKind::Option { arg_name }, "") => {
+                    let value = more.next().ok_or_else(|| self.needs_value(&name, arg_name))?;
+                    words.give(flag, name, Some(value));
+                }
+                // getopt(3) would take the sign for a part of the value, and hardly anybody means that.
+                (FlagInfoKind::Option { arg_name }, rest) if rest.starts_with('=') => {
+                    let long = flag.long;
+                    return Err(format!("{name} takes its value without '=': {name} {arg_name}, or {long}={arg_name}"));
+                }
+                (FlagInfoKind::Option { .. }, rest) => {
+                    words.give(flag, name, Some(rest.to_string()));
+                    return Ok(None);
+                }
             }
         }
+        Ok(None)
     }
-    Ok(None)
-}
 
-fn needs_value(name: &str, arg_name: &str) -> String {
-    format!("{name} needs a value: {name} {arg_name}")
-}
+    fn needs_value(&self, name: &str, arg_name: &str) -> String {
+        self.see_help(&format!("{name} needs a value: {name} {arg_name}"))
+    }
 
-/// What to say of an option that there is not. Options are not abbreviated: a new one could make two of one.
-fn unknown(flags: &[FlagInfo<'_>], word: &str, name: &str) -> String {
-    let letters = word.trim_start_matches('-');
-    let mut similar =
-        flags.iter().map(|flag| flag.long).filter(|long| long.trim_start_matches('-').starts_with(letters));
-    let advice = match (similar.next(), similar.next()) {
-        (Some(long), None) if !letters.is_empty() => format!("did you mean {long}?"),
-        _ => "put -- before a name that begins with -".to_string(),
-    };
-    let place = if word == name { String::new() } else { format!(" in {}", shown(word)) };
-    format!("unknown option {}{place} ({advice})", shown(name))
+    fn see_help(&self, what: &str) -> String {
+        format!("{what}; see xfer {} --help", self.command)
+    }
 }
 
 /// The last 256 code points stand for bytes that are not UTF-8 while argh, which knows only `str`, has the arguments.

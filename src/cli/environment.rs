@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
+use super::paste::Server;
 use super::usage;
-use super::values::{HOST_FORMS, parse_port, split_host};
+use super::values::{host_mistake, parse_port, split_host};
 use crate::error::Error;
 use crate::logging::LogTarget;
 use crate::proto::DEFAULT_PORT;
 use crate::text;
 
-/// A variable of the environment; an empty one counts as absent. Only what no option makes void is asked for: a broken
-/// value then fails no run.
+/// A variable of the environment; an empty one counts as absent. A variable that an option overrides is not read, so that
+/// a bad value in it fails no run.
 pub fn env_path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
@@ -18,7 +19,7 @@ pub fn env_path(name: &str) -> Option<PathBuf> {
 fn env_text(name: &str) -> Result<Option<String>, Error> {
     match env_path(name).map(|value| value.into_os_string().into_string()) {
         Some(Ok(value)) => Ok(Some(value)),
-        Some(Err(_)) => Err(usage(format!("the environment variable {name} is not UTF-8"))),
+        Some(Err(_)) => Err(usage(format!("the environment variable {name} is not valid UTF-8"))),
         None => Ok(None),
     }
 }
@@ -30,14 +31,18 @@ pub fn env_port(least: u16) -> Result<u16, Error> {
 }
 
 /// The host that XFER_HOST says, with its port if that is wanted.
-pub fn env_host(wants_port: bool) -> Result<Option<(String, Option<u16>)>, Error> {
+pub fn env_host(wants_port: bool) -> Result<Option<Server>, Error> {
     let Some(value) = env_text("XFER_HOST")? else { return Ok(None) };
-    let Some((host, port)) = split_host(&value) else {
+    if let Some(mistake) = host_mistake(&value) {
+        let meant: Vec<String> = mistake.meant.iter().map(Server::typed).collect();
+        let right = if meant.is_empty() { String::new() } else { format!("; set it to {}", meant.join(" or ")) };
         let shown = text::quoted(value.as_bytes());
-        return Err(usage(format!("bad host {shown} in XFER_HOST: {HOST_FORMS}")));
-    };
+        return Err(usage(format!("bad host {shown} in XFER_HOST: {}{right}", mistake.why)));
+    }
+    // Every text without a mistake splits.
+    let (host, port) = split_host(&value).unwrap_or((&value, None));
     let port = port.filter(|_| wants_port).map(|port| port_in("XFER_HOST", port, 1)).transpose()?;
-    Ok(Some((host.to_string(), port)))
+    Ok(Some(Server::new(host, port)))
 }
 
 /// Where logs go if no option says so. Set and empty means nowhere.

@@ -6,10 +6,16 @@
 mod argv;
 mod environment;
 mod get;
+mod habits;
+mod help;
 mod names;
+mod paste;
 mod serve;
+mod server;
 #[cfg(test)]
 mod tests;
+mod unknown;
+mod url;
 mod values;
 
 use std::ffi::{OsStr, OsString};
@@ -27,12 +33,21 @@ use environment::env_log;
 const DEFAULT_LOGS: &str = "logs";
 
 const USAGE: &str = "\
-Usage: xfer serve [DIR] [-p PORT] [OPTIONS]     share a directory over TCP
-       xfer get FILE... [-H HOST] [OPTIONS]     fetch files, verified
-       xfer serve --help | xfer get --help      all options
-       xfer --version
+Usage: xfer serve [DIR] [OPTIONS]
+       xfer get FILE... [-H HOST[:PORT]] [OPTIONS]
 
-Manual: xfer(1), xfer-get(1), xfer-serve(8), xfer-protocol(5).
+Copy files from one machine to another over TCP. One machine shares a
+directory; others fetch files from it by name, verified and resumed.
+
+On the machine that has the files, share the current directory:
+  xfer serve .
+On the machine that needs them, fetch FILE from HOST, a name or an address:
+  xfer get FILE -H HOST
+
+All options: xfer help serve, xfer help get
+Version: xfer version
+
+Manual pages: xfer(1), xfer-get(1), xfer-serve(8), xfer-protocol(5)
 ";
 
 /// What the command line asks for.
@@ -67,12 +82,28 @@ pub fn parse(argv: Vec<OsString>) -> Result<Command, Error> {
     match first.as_bytes() {
         b"serve" => serve::serve(rest),
         b"get" => get::get(rest),
-        b"help" if rest.iter().any(|word| word == "serve") => serve::serve(&["--help".into()]),
-        b"help" if rest.iter().any(|word| word == "get") => get::get(&["--help".into()]),
-        b"-h" | b"--help" | b"help" => Ok(Command::Print { text: USAGE.to_string(), failure: ExitCode::Local }),
-        b"-V" | b"--version" => Ok(Command::Print { text: version(), failure: ExitCode::Local }),
-        other => Err(usage(format!("unknown command {}: use serve or get; see xfer --help", text::quoted(other)))),
+        b"help" => help(rest),
+        b"-h" | b"--help" => help(&[]),
+        b"-V" | b"--version" | b"version" => Ok(printed(version())),
+        other => Err(usage(unknown::command(other, rest))),
     }
+}
+
+/// `xfer help [COMMAND]`.
+fn help(words: &[OsString]) -> Result<Command, Error> {
+    match words.first().map(|word| word.as_bytes()) {
+        None | Some(b"help" | b"--help" | b"-h") => Ok(printed(USAGE.to_string())),
+        Some(b"serve") => serve::serve(&["--help".into()]),
+        Some(b"get") => get::get(&["--help".into()]),
+        Some(b"version") => Ok(printed(version())),
+        Some(other) => {
+            Err(usage(format!("no help for {}; type: xfer help get, or: xfer help serve", text::quoted(other))))
+        }
+    }
+}
+
+fn printed(text: String) -> Command {
+    Command::Print { text, failure: ExitCode::Local }
 }
 
 fn version() -> String {
@@ -85,7 +116,8 @@ fn usage(message: impl Into<String>) -> Error {
 
 /// Where the log goes, from the options and the environment.
 fn log_target(dir: Option<String>, file: Option<String>, off: bool) -> Result<LogTarget, Error> {
-    let nothing = |option: &str, what: &str| usage(format!("{option} '' names no {what}; to write no log: --no-log"));
+    let nothing =
+        |option: &str, what: &str| usage(format!("{option} '' names no {what}; to write no log, use --no-log"));
     match (dir, file, off) {
         (Some(dir), None, false) if dir.is_empty() => Err(nothing("--log-dir", "directory")),
         (None, Some(file), false) if file.is_empty() => Err(nothing("--log-file", "file")),
@@ -93,13 +125,13 @@ fn log_target(dir: Option<String>, file: Option<String>, off: bool) -> Result<Lo
         (Some(dir), None, false) => Ok(LogTarget::Dir(PathBuf::from(decode(&dir)))),
         (None, Some(file), false) => Ok(LogTarget::File(PathBuf::from(decode(&file)))),
         (None, None, false) => Ok(env_log(DEFAULT_LOGS)),
-        _ => Err(usage("--log-dir, --log-file and --no-log contradict each other; give one of them")),
+        _ => Err(usage("--log-dir, --log-file and --no-log cannot be combined; use one of them")),
     }
 }
 
 fn verbosity(quiet: bool, verbose: bool) -> Result<Verbosity, Error> {
     match (quiet, verbose) {
-        (true, true) => Err(usage("-q and -v contradict each other; give one of them")),
+        (true, true) => Err(usage("-q and -v cannot be combined; use one of them")),
         (true, false) => Ok(Verbosity::Quiet),
         (false, true) => Ok(Verbosity::Verbose),
         (false, false) => Ok(Verbosity::Normal),

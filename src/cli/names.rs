@@ -23,11 +23,10 @@ const ENTRY_MAX: usize = NAME_MAX + BYTE_ORDER_MARK.len() + 1;
 /// The names in this list, `-` being standard input. Empty ones do not count.
 pub fn read(list: &OsStr, ends_with_nul: bool) -> Result<Vec<Vec<u8>>, Error> {
     if list.is_empty() {
-        return Err(usage("--from-file '' names no file; for standard input: --from-file -"));
+        return Err(usage("--from-file '' names no file; to read standard input, use --from-file -"));
     }
     let failed = |error: std::io::Error| {
-        let shown = text::escaped(list.as_bytes());
-        Error::new(ExitCode::Local, format!("cannot read the list of names {shown}: {}", reason(&error)))
+        Error::new(ExitCode::Local, format!("cannot read the list {}: {}", shown(list), reason(&error)))
     };
     let file = if list == "-" { stdio::stdin() } else { File::open(list) };
     let mut reader = BufReader::new(Input(file.map_err(failed)?));
@@ -38,7 +37,7 @@ pub fn read(list: &OsStr, ends_with_nul: bool) -> Result<Vec<Vec<u8>>, Error> {
         number += 1;
         let name = match ends_with_nul {
             true if entry.len() > NAME_MAX => {
-                Err("has more bytes than a name can have; if each line is a name, omit -0")
+                Err("is longer than a name can be (4096 bytes); if each line is a name, do not use -0")
             }
             true => Ok(&entry[..]),
             false => of_line(&entry, number == 1),
@@ -48,26 +47,30 @@ pub fn read(list: &OsStr, ends_with_nul: bool) -> Result<Vec<Vec<u8>>, Error> {
             Ok(name) => names.push(name.to_vec()),
             Err(why) => {
                 let place = if ends_with_nul { "name" } else { "line" };
-                let shown = text::escaped(list.as_bytes());
-                return Err(usage(format!("{place} {number} of the list of names {shown} {why}")));
+                return Err(usage(format!("{place} {number} of the list {} {why}", shown(list))));
             }
         }
     }
     Ok(names)
 }
 
+/// A list by its name, for an error line.
+pub fn shown(list: &OsStr) -> String {
+    if list == "-" { String::from("on standard input") } else { text::quoted(list.as_bytes()) }
+}
+
 /// The name in a line.
 fn of_line(line: &[u8], is_first: bool) -> Result<&[u8], &'static str> {
     if is_first && UTF_16_MARKS.iter().any(|mark| line.starts_with(mark)) {
-        return Err("begins like UTF-16; save the list as UTF-8");
+        return Err("begins with the mark of UTF-16; save the list as UTF-8");
     }
     let line = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_first).unwrap_or(line);
     if line.contains(&0) {
-        return Err("has a NUL byte; if NUL bytes end the names, use -0, and if the list is UTF-16, save it as UTF-8");
+        return Err("contains a NUL byte; if NUL bytes end the names, use -0; if the list is UTF-16, save it as UTF-8");
     }
     let name = line.strip_suffix(b"\r").unwrap_or(line);
     if name.len() > NAME_MAX {
-        return Err("has more bytes than a name can have (4096)");
+        return Err("is longer than a name can be (4096 bytes)");
     }
     Ok(name)
 }

@@ -10,6 +10,7 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::argv::{Typed, decode, typed};
 use super::environment::env_port;
+use super::help::Page;
 use super::values::{parse_bind, parse_count, parse_drain, parse_own_port, parse_port, parse_positive, parse_seconds};
 use super::{Command, log_target, usage, verbosity};
 use crate::error::{Error, ExitCode};
@@ -22,60 +23,90 @@ const DEFAULT_ROOT: &str = "server_files";
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("-h", "--help"))]
 pub struct ServeArgs {
-    /// directory to share (default: server_files, made if missing)
+    /// directory to share (default: server_files, created if missing)
     #[argh(positional, arg_name = "DIR")]
     dir: Option<String>,
-    /// port to listen on, 0 for a free one (default: XFER_PORT or 9999)
+    /// port to listen on; 0: any free port (default: XFER_PORT or 9999)
     #[argh(option, short = 'p', arg_name = "PORT", from_str_fn(parse_own_port))]
     port: Option<u16>,
-    /// address to listen on, or localhost (default: every address, IPv6 and IPv4)
+    /// address of this machine to listen on, or localhost (default: all addresses, IPv6 and IPv4)
     #[argh(option, short = 'b', arg_name = "ADDR", from_str_fn(parse_bind))]
     bind: Option<Bind>,
-    /// serve names with a component that begins with a dot, too
+    /// share hidden files, too (a name in the path begins with a dot)
     #[argh(switch)]
     hidden: bool,
-    /// do not give up what the server does not need; for a DIR that is replaced by another folder while it runs
+    /// disable the sandbox (needed if DIR is swapped while running, or for SIGHUP to find a new one)
     #[argh(switch)]
     no_sandbox: bool,
-    /// connections at once, at most (default: 20000, and what the descriptor limit allows)
+    /// connections at most (default: 20000, or fewer if 'ulimit -n' is low)
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     max_conns: Option<NonZeroU32>,
-    /// connections at once of one address, at most, 0 for no limit (default: half of all, 16 to 500, never all)
+    /// connections at most from one address; 0: no limit (default: half of --max-conns, 16 to 500)
     #[argh(option, arg_name = "N", from_str_fn(parse_count))]
     max_conns_per_ip: Option<u32>,
-    /// seconds in which a request must be whole (default: 10)
-    #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
+    /// close a connection without a complete request after this time (default: 10)
+    #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
     request_timeout: Option<Duration>,
-    /// seconds without progress, or without a next request, after which a connection is closed (default: 60)
-    #[argh(option, arg_name = "S", from_str_fn(parse_seconds))]
+    /// close a connection without progress after this time (default: 60)
+    #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
     idle_timeout: Option<Duration>,
-    /// bytes a second that a client takes at least, over two minutes, 0 for no limit (default: 500)
-    #[argh(option, arg_name = "B", from_str_fn(parse_count))]
+    /// close a connection that receives fewer BYTES per second over two minutes; 0: no limit (default: 500)
+    #[argh(option, arg_name = "BYTES", from_str_fn(parse_count))]
     min_rate: Option<u32>,
-    /// seconds that running transfers get at shutdown, 0 for none (default: 10)
-    #[argh(option, arg_name = "S", from_str_fn(parse_drain))]
+    /// let running transfers finish for this time at shutdown; 0: cut them off (default: 10)
+    #[argh(option, arg_name = "SECONDS", from_str_fn(parse_drain))]
     drain: Option<Duration>,
-    /// folder for log files (default: XFER_LOG_DIR or logs)
-    #[argh(option, arg_name = "D")]
+    /// directory for log files (default: XFER_LOG_DIR or logs)
+    #[argh(option, arg_name = "DIR")]
     log_dir: Option<String>,
-    /// one log file with a stable name, appended to
-    #[argh(option, arg_name = "F")]
+    /// append the log to the file PATH instead
+    #[argh(option, arg_name = "PATH")]
     log_file: Option<String>,
     /// write no log file
     #[argh(switch)]
     no_log: bool,
-    /// print warnings and errors only
+    /// print only warnings and errors
     #[argh(switch, short = 'q')]
     quiet: bool,
-    /// print and log debug messages too
+    /// print and log debug messages
     #[argh(switch, short = 'v')]
     verbose: bool,
 }
 
+/// What `xfer serve --help` prints.
+pub const PAGE: Page = Page {
+    command: "serve",
+    head: "\
+Usage: xfer serve [DIR] [OPTIONS]
+
+Share the files in a directory over TCP, until Ctrl-C. Anyone who can reach the
+port can fetch them with 'xfer get'. Nothing is encrypted.
+
+Examples:
+  xfer serve /srv/files -p 8080
+      shares /srv/files on port 8080
+  xfer serve . -b localhost
+      shares the current directory with this machine only, on port 9999
+",
+    groups: &[
+        ("What to share, and where to listen", &["DIR", "--port", "--bind", "--hidden", "--no-sandbox"]),
+        (
+            "Limits",
+            &["--max-conns", "--max-conns-per-ip", "--request-timeout", "--idle-timeout", "--min-rate", "--drain"],
+        ),
+        ("Output and log", &["--quiet", "--verbose", "--log-dir", "--log-file", "--no-log", "--help", "--version"]),
+    ],
+    foot: "\
+Signals: SIGTERM and Ctrl-C stop the server, SIGHUP reopens the log file and
+DIR, SIGUSR1 logs the status
+Manual page: xfer-serve(8)
+",
+};
+
 /// What `xfer serve` with these words means.
 pub fn serve(args: &[OsString]) -> Result<Command, Error> {
-    let args: ServeArgs = match typed("serve", args)? {
-        Typed::Args(args) => args,
+    let args: ServeArgs = match typed(&PAGE, args)? {
+        Typed::Args(args, _) => args,
         Typed::Print(text) => return Ok(Command::Print { text, failure: ExitCode::Refused }),
     };
     let defaults = Limits::default();
@@ -108,12 +139,12 @@ pub fn serve(args: &[OsString]) -> Result<Command, Error> {
 fn served_dir(named: Option<&str>) -> Result<Option<PathBuf>, Error> {
     let Some(named) = named else { return Ok(None) };
     if named.is_empty() {
-        return Err(usage("'' names no directory; to share the one that you are in: xfer serve ."));
+        return Err(usage("'' names no directory; to share the current directory, type: xfer serve ."));
     }
     let dir = PathBuf::from(decode(named));
     if !dir.exists() && parse_port(named).is_ok() {
         return Err(usage(format!(
-            "there is no directory {}; did you mean -p? To share {DEFAULT_ROOT} on port {named}: xfer serve -p {named}",
+            "no directory {} exists; to share {DEFAULT_ROOT} on port {named}, type: xfer serve -p {named}",
             text::quoted(dir.as_os_str().as_bytes())
         )));
     }

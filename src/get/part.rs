@@ -475,7 +475,10 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
     Stop::local(match Errno::from_io_error(error) {
         Some(Errno::LOOP) => format!("cannot save {shown}: {} is a symbolic link; remove it", text::path(part)),
         Some(Errno::NOENT) => {
-            format!("cannot save {shown}: the directory {} does not exist; make it, or use -d", text::path(folder_of(target)))
+            format!(
+                "cannot save {shown}: the directory {} does not exist; make it, or use -d",
+                text::path(folder_of(target))
+            )
         }
         Some(Errno::ACCESS) if disk::stat(part).is_ok() => {
             format!("cannot save {shown}: cannot open {}: permission denied; remove it", text::path(part))

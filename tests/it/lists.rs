@@ -29,16 +29,16 @@ fn a_byte_order_mark_is_no_part_of_the_first_name() {
     let (_, outcome) = fetched(&["a", "b"], b"a\n\xef\xbb\xbfb\n", &[]);
     outcome.exits(1).stderr_has("'\\u{feff}b'");
     let (_, outcome) = fetched(&["a"], b"\xef\xbb\xbf", &[]);
-    outcome.exits(2).stderr_has("there is no name in the list 'list'");
+    outcome.exits(2).stderr_has("the list 'list' contains no names");
 }
 
 #[test]
 fn a_list_in_utf_16_is_refused_with_what_to_do() {
     for (list, line) in [
-        (&b"\xff\xfea\0\r\0\n\0b\0\r\0\n\0"[..], "line 1 of the list of names list begins like UTF-16"),
-        (b"\xfe\xff\0a\0\n", "line 1 of the list of names list begins like UTF-16"),
-        (b"a\0\n\0b\0\n\0", "line 1 of the list of names list has a NUL byte"),
-        (b"a\nb\0c\n", "line 2 of the list of names list has a NUL byte; if NUL bytes end the names, use -0"),
+        (&b"\xff\xfea\0\r\0\n\0b\0\r\0\n\0"[..], "line 1 of the list 'list' begins with the mark of UTF-16"),
+        (b"\xfe\xff\0a\0\n", "line 1 of the list 'list' begins with the mark of UTF-16"),
+        (b"a\0\n\0b\0\n\0", "line 1 of the list 'list' contains a NUL byte"),
+        (b"a\nb\0c\n", "line 2 of the list 'list' contains a NUL byte; if NUL bytes end the names, use -0;"),
     ] {
         let (scratch, outcome) = fetched(&["a"], list, &[]);
         outcome.exits(2).has_one_error_line().stderr_has(line).stderr_has("as UTF-8");
@@ -86,7 +86,7 @@ fn several_lists_are_all_read() {
 fn an_empty_list_is_named() {
     for list in [&b""[..], b"\n\r\n\n"] {
         let (_, outcome) = fetched(&["a"], list, &[]);
-        outcome.exits(2).has_one_error_line().stderr_has("there is no name in the list 'list'");
+        outcome.exits(2).has_one_error_line().stderr_has("the list 'list' contains no names");
     }
     let (_, outcome) = fetched(&["a"], b"", &["a"]);
     outcome.exits(0);
@@ -97,18 +97,20 @@ fn an_empty_list_is_named() {
 fn a_line_longer_than_any_name() {
     let longest = "n".repeat(4096);
     let (_, outcome) = fetched(&[], format!("\u{feff}{longest}\r\n").as_bytes(), &["-q"]);
-    outcome.stderr_lacks("of the list of names");
+    outcome.stderr_lacks("of the list ");
     let (_, outcome) = fetched(&[], format!("a\n{longest}n\n").as_bytes(), &[]);
     outcome
         .exits(2)
         .has_one_error_line()
-        .stderr_has("line 2 of the list of names list has more bytes than a name can have");
+        .stderr_has("line 2 of the list 'list' is longer than a name can be (4096 bytes)");
     let scratch = Scratch::new();
     let port = ClosedPort::new();
     let outcome = get(&scratch, port.addr).args(["--from-file", "/dev/zero"]).run();
-    outcome.exits(2).has_one_error_line().stderr_has("line 1 of the list of names /dev/zero");
+    outcome.exits(2).has_one_error_line().stderr_has("line 1 of the list '/dev/zero' contains a NUL byte");
     let outcome = get(&scratch, port.addr).args(["-0", "--from-file", "/proc/self/exe"]).run();
-    outcome.exits(2).has_one_error_line().stderr_has("of the list of names /proc/self/exe has more bytes");
+    outcome.exits(2).has_one_error_line().stderr_has(
+        "of the list '/proc/self/exe' is longer than a name can be (4096 bytes); if each line is a name, do not use -0",
+    );
 }
 
 #[test]
@@ -125,7 +127,7 @@ fn a_hundred_thousand_names_through_a_named_pipe() {
     let names: String = (0..100_000).map(|number| format!("some/folder/file-{number}.bin\n")).collect();
     writer.write_all(names.as_bytes()).unwrap();
     drop(writer);
-    running.finish().exits(2).has_one_error_line().stderr_has("-o takes one FILE and 100000 are named");
+    running.finish().exits(2).has_one_error_line().stderr_has("-o saves one file, but 100000 are named");
 }
 
 /// A pipe that somebody has made non-blocking, and whose writer takes its time.

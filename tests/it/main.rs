@@ -9,6 +9,7 @@ mod scripted_server;
 mod addresses;
 mod attributes;
 mod clock;
+mod commands_to_type;
 mod dead_servers;
 mod digests;
 mod disks;

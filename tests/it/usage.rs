@@ -66,7 +66,7 @@ fn mistakes_are_answered_in_one_line() {
 fn a_number_in_place_of_the_directory_asks_about_the_port() {
     let scratch = Scratch::new();
     let outcome = xfer(&scratch, &["serve", "8080"]);
-    outcome.has_one_error_line().stderr_has("did you mean -p").prints_nothing_on_stdout();
+    outcome.has_one_error_line().stderr_has("type: xfer serve -p 8080").prints_nothing_on_stdout();
     outcome.assert(matches!(outcome.status.code(), Some(1 | 2)), "a mistake");
     // Unless there is such a directory.
     fs::create_dir(scratch.path("8080")).unwrap();
@@ -79,7 +79,8 @@ fn a_second_file_that_looks_like_a_host_or_a_port_asks_about_it() {
     let scratch = Scratch::new();
     for (second, option) in [("1.2.3.4", "-H"), ("localhost", "-H"), ("9999", "-p"), ("192.168.1.5:9999", "-H")] {
         let outcome = xfer(&scratch, &["get", "f", second]);
-        outcome.exits(2).has_one_error_line().stderr_has("did you mean").stderr_has(option).stderr_has(second);
+        let line = if option == "-H" { format!("; type: xfer get f -H {second}; ") } else { format!(" -p {second}; ") };
+        outcome.exits(2).has_one_error_line().stderr_has(&line);
     }
     assert_eq!(scratch.names(""), ["files"]);
 }
@@ -258,12 +259,19 @@ fn an_option_wins_over_each_part_of_a_variable() {
 fn mistakes_in_the_environment_name_the_variable() {
     let scratch = Scratch::new();
     for (variables, options, line) in [
-        ("XFER_HOST=no/host", "", "bad host 'no/host' in XFER_HOST: give NAME, "),
-        ("XFER_HOST=no/host", "-p 1", "bad host 'no/host' in XFER_HOST: give NAME, "),
+        ("XFER_HOST=no/host", "", "bad host 'no/host' in XFER_HOST: it contains '/'; set it to no\n"),
+        ("XFER_HOST=no/host", "-p 1", "bad host 'no/host' in XFER_HOST: it contains '/'; set it to no\n"),
+        ("XFER_HOST=http://nas:80/x", "", "in XFER_HOST: it is a URL; set it to nas:80\n"),
+        (
+            "XFER_HOST=::1:9999",
+            "",
+            "in XFER_HOST: it is unclear whether 9999 is the port; set it to [::1]:9999 or [::1:9999]\n",
+        ),
+        ("XFER_HOST=nas:80:90", "", "in XFER_HOST: give a name or an address, such as nas, nas:9999, "),
         ("XFER_HOST=nas:many", "", "bad port 'many' in XFER_HOST: give a number from 1 to 65535"),
         ("XFER_HOST=nas:0", "", "bad port '0' in XFER_HOST: give a number from 1 to 65535"),
         ("XFER_HOST=nas:8080 XFER_PORT=many", "-H nas", "bad port 'many' in XFER_PORT: give a number"),
-        ("", "-H nas:8080 -p 9779", "two ports given, 8080 with -H and 9779 with -p; give one of them"),
+        ("", "-H nas:8080 -p 9779", "-H says port 8080, but -p says 9779; give one of them"),
     ] {
         with_env(&scratch, variables, options).exits(2).has_one_error_line().stderr_has(line);
     }
