@@ -133,7 +133,7 @@ pub fn get(args: &[OsString]) -> Result<Command, Error> {
     };
     let mut files: Vec<Vec<u8>> = args.files.iter().map(|name| decode(name).into_vec()).collect();
     if args.null && args.from_file.is_empty() {
-        return Err(usage("-0 describes the list of --from-file, but there is no --from-file LIST"));
+        return Err(usage("-0 works only with --from-file LIST"));
     }
     let words = files.len();
     for list in &args.from_file {

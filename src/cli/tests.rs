@@ -263,7 +263,7 @@ fn usage_errors_say_what_to_type() {
         ("xfer get f --log-dir=", "--log-dir '' names no directory; to write no log, use --no-log"),
         ("xfer serve --log-file=", "--log-file '' names no file; to write no log, use --no-log"),
         ("xfer get --from-file=", "--from-file '' names no file"),
-        ("xfer get f -0", "-0 describes the list of --from-file, but there is no --from-file LIST"),
+        ("xfer get f -0", "-0 works only with --from-file LIST"),
         ("xfer serve ", "'' names no directory"),
         ("xfer get f -p \u{feff}80", "-p: bad port '\\u{feff}80': give"),
         ("xfer get f -p x':\u{a0}bad", "-p: bad port 'x\\':\\u{a0}bad': give"),
@@ -386,11 +386,11 @@ fn urls_stand_alone_and_agree() {
     let cases = [
         (
             "xfer get xfer://nas/a xfer://srv:80/b xfer://nas/c -d x",
-            "the URLs name different servers, nas:9999 and srv:80; one command fetches from one; \
+            "the URLs name different servers, nas:9999 and srv:80, but one command fetches from one; \
              type: xfer get xfer://nas/a xfer://nas/c -d x; xfer get xfer://srv:80/b -d x",
         ),
         ("xfer get xfer://nas/a xfer://nas:80/b", "different servers, nas:9999 and nas:80"),
-        ("xfer get xfer://nas/a b", "'b' names no server, and other names are URLs; type: xfer get a b -H nas:9999"),
+        ("xfer get xfer://nas/a b", "'b' names no server, but other names are URLs; type: xfer get a b -H nas:9999"),
         (
             "xfer get xfer://nas/a -H srv",
             "the URL names the server nas:9999, but -H says otherwise; \

@@ -88,7 +88,7 @@ const SERVE: Habits = &[
     ),
     (&["-A", "--all", "--dotfiles"], "to share files whose names begin with a dot, use --hidden"),
     (&["--readonly", "--read-only"], "xfer serve never writes into the directory; no option is needed"),
-    (&["-w", "--upload", "--writable"], "xfer does not upload; see xfer send"),
+    (&["-w", "--upload", "--writable"], "xfer does not upload"),
 ];
 
 /// What to say of an option that `xfer COMMAND` does not have. Options are not abbreviated: a new one could make two of
