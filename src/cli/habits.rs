@@ -241,7 +241,7 @@ fn server_alone(text: &str) -> Option<Remote> {
     Some(Remote { server, name: Vec::new(), kind: Kind::Server })
 }
 
-/// `[USER@]HOST:[PORT/]NAME`, `HOST::MODULE/NAME`, or `USER@HOST`.
+/// `[USER@]HOST:[PORT/]NAME`, or `HOST::MODULE/NAME`.
 fn host_and_name(text: &str) -> Option<Remote> {
     let (host, rest) = match text.strip_prefix('[').and_then(|inner| inner.split_once("]:")) {
         Some(split) => split,

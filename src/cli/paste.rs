@@ -3,7 +3,9 @@
 use std::os::unix::ffi::OsStrExt;
 
 use super::argv::{Given, decode};
+use super::environment::env_port;
 use super::url;
+use super::values::parse_port;
 use crate::text;
 
 /// A server as it was typed.
@@ -37,37 +39,47 @@ pub fn get(names: &[&[u8]], server: &Server, options: &[Given]) -> String {
     let names = if names.is_empty() && !has_list { &[&b"FILE"[..]] } else { names };
     let is_other_port = |given: &Given| given.flag.long == "--port" && server.port.is_some();
     let kept = options.iter().filter(|given| given.flag.long != "--host" && !is_other_port(given));
-    let Some(shown) = names.iter().map(|name| quoted(name)).collect::<Option<Vec<String>>>() else {
-        return get_urls(names, server, kept);
+    // What looks like a URL would be taken for one.
+    let shown = names.iter().map(|name| quoted(name).filter(|_| !url::is_url(name)));
+    let Some(shown) = shown.collect::<Option<Vec<String>>>() else {
+        // A URL has no port from elsewhere.
+        let typed = options.iter().find(|given| given.flag.long == "--port").and_then(|given| given.value.as_deref());
+        let port = server.port.or_else(|| parse_port(typed?).ok()).or_else(|| env_port(1).ok());
+        return get_urls(names, &Server { port, ..server.clone() }, kept);
     };
     let host = in_shell(&server.typed());
-    let (kept, note) = typed_again(kept);
+    let kept = typed_again(kept);
     if names.iter().any(|name| name.starts_with(b"-")) {
-        return format!("xfer get -H {host}{kept} -- {}{note}", shown.join(" "));
+        return format!("xfer get -H {host}{kept} -- {}", shown.join(" "));
     }
     let shown: String = shown.iter().map(|name| format!(" {name}")).collect();
-    format!("xfer get{shown} -H {host}{kept}{note}")
+    format!("xfer get{shown} -H {host}{kept}")
 }
 
 /// The same by URLs, which show any byte.
 pub fn get_urls<'a>(names: &[&[u8]], server: &Server, options: impl Iterator<Item = &'a Given>) -> String {
     let urls: String = names.iter().map(|name| format!(" {}", in_shell(&url::of(server, name)))).collect();
-    let (kept, note) = typed_again(options.filter(|given| !matches!(given.flag.long, "--host" | "--port")));
-    format!("xfer get{urls}{kept}{note}")
+    let kept = typed_again(options.filter(|given| !matches!(given.flag.long, "--host" | "--port")));
+    format!("xfer get{urls}{kept}")
 }
 
-/// Options as they were typed, each with a space before it, and what to say if one of them cannot be shown.
-fn typed_again<'a>(options: impl Iterator<Item = &'a Given>) -> (String, &'static str) {
-    let mut out = String::new();
-    for given in options {
-        let value = given.value.as_ref().map(|value| quoted(decode(value).as_bytes()));
-        match value {
-            Some(Some(value)) => out.push_str(&format!(" {} {value}", given.name)),
-            Some(None) => return (String::new(), " (and your other options)"),
-            None => out.push_str(&format!(" {}", given.name)),
+/// Options as they were typed, each with a space before it.
+fn typed_again<'a>(options: impl Iterator<Item = &'a Given>) -> String {
+    let shown = |given: &Given| match given.value.as_deref().map(decode) {
+        Some(value) => {
+            let value = value.as_bytes();
+            format!(" {} {}", given.name, quoted(value).unwrap_or_else(|| printed(value)))
         }
-    }
-    (out, "")
+        None => format!(" {}", given.name),
+    };
+    options.map(shown).collect()
+}
+
+/// Any bytes for a POSIX shell, by printf(1), but for line feeds at their end.
+fn printed(value: &[u8]) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte);
+    let shown = |byte: &u8| if is_plain(*byte) { char::from(*byte).to_string() } else { format!("\\{byte:03o}") };
+    format!("\"$(printf '{}')\"", value.iter().map(shown).collect::<String>())
 }
 
 /// A word for a POSIX shell; none for a word that a terminal would not show as it is, or that is too long to be read.

@@ -123,7 +123,8 @@ impl Asked<'_> {
     /// One command has one server: shows a command for each.
     fn several_servers(&self, files: &[Vec<u8>], servers: &[Server]) -> Error {
         let shown: Vec<String> = servers.iter().take(2).map(Server::typed).collect();
-        let what = format!("the URLs name different servers, {}, but one command fetches from one", shown.join(" and "));
+        let what =
+            format!("the URLs name different servers, {}, but one command fetches from one", shown.join(" and "));
         if files.len() > self.words {
             return usage(format!("{what}; put the names of each server into a list of its own"));
         }

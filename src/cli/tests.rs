@@ -433,6 +433,7 @@ fn words_of_other_programs_are_answered_with_the_command() {
         ("c:f", "xfer get f -H c"),
         ("nas:it's", r"xfer get 'it'\''s' -H nas"),
         ("nas:\x1b", "xfer get xfer://nas/%1B"),
+        ("nas:\x1b -p 80 -q", "xfer get xfer://nas:80/%1B -q"),
         ("http://nas:9999/f", "xfer get f -H nas:9999"),
         ("https://nas/a%20b?q=1", "xfer get 'a b' -H nas"),
         ("HTTP://ann:pw@nas/f#x", "xfer get f -H nas"),
@@ -570,4 +571,123 @@ fn options_and_commands_of_other_programs_are_answered() {
         let message = message(&format!("xfer {line}"));
         assert!(message.contains(expected) && !message.contains('\n'), "{line}: {message}");
     }
+}
+
+/// The words of a line as a POSIX shell splits it, as far as messages quote; each command ends at `; `.
+fn shell_commands(line: &str) -> Vec<Vec<OsString>> {
+    let (mut commands, mut word, mut in_quotes) = (vec![vec![]], String::new(), false);
+    let mut chars = line.chars().chain([' ']);
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' => in_quotes = !in_quotes,
+            '\\' if !in_quotes => word.extend(chars.next()),
+            ' ' if !in_quotes => {
+                let ends = word.ends_with(';');
+                let word = std::mem::take(&mut word);
+                let command = commands.last_mut().expect("there is always one");
+                // An empty word in quotes does not occur: no name is empty.
+                if !word.is_empty() {
+                    command.push(word.trim_end_matches(';').into());
+                }
+                if ends {
+                    commands.push(vec![]);
+                }
+            }
+            c => word.push(c),
+        }
+    }
+    commands.retain(|command: &Vec<OsString>| command.first().is_some_and(|word| word == "xfer"));
+    commands
+}
+
+/// What words are made of in the test below.
+const PIECES: [&str; 42] = [
+    "nas",
+    "f",
+    "a b",
+    ":",
+    "::",
+    "/",
+    "//",
+    "@",
+    "http://",
+    "xfer://",
+    "XFER://",
+    "%20",
+    "%zz",
+    "%00",
+    "?",
+    "#",
+    "[",
+    "]",
+    "::1",
+    "10.0.0.5",
+    "localhost",
+    "9999",
+    "80",
+    "0",
+    "fe80::1",
+    "%25eth0",
+    "C:\\",
+    "\\",
+    "-",
+    "--",
+    "'",
+    "\"",
+    "$",
+    "*",
+    "\n",
+    "\x1b",
+    "\u{200b}",
+    "ä",
+    "=",
+    "~",
+    ".",
+    "..",
+];
+
+const OPTIONS: [&str; 11] =
+    ["-H", "-p", "-d", "-o", "--", "-q", "--host=", "--hsot", "-c", "--no-sync", "--from-file=/dev/null"];
+
+fn random_line(random: &mut fastrand::Rng) -> Vec<OsString> {
+    let mut argv: Vec<OsString> = vec!["xfer".into(), "get".into()];
+    for _ in 0..random.usize(1..5) {
+        let mut word = Vec::new();
+        (0..random.usize(1..5)).for_each(|_| word.extend(PIECES[random.usize(0..PIECES.len())].bytes()));
+        if random.u8(0..20) == 0 {
+            word.push(0xff);
+        }
+        if random.u8(0..4) == 0 {
+            argv.push(OPTIONS[random.usize(0..OPTIONS.len())].into());
+        }
+        argv.push(OsString::from_vec(word));
+    }
+    argv
+}
+
+/// Whatever is typed: no message breaks its line, and each command that one shows is a command that xfer takes.
+#[test]
+fn commands_in_messages_are_taken() {
+    let mut random = fastrand::Rng::with_seed(15);
+    let mut shown = 0;
+    for _ in 0..30_000 {
+        let argv = random_line(&mut random);
+        let Err(error) = parse(argv.clone()) else { continue };
+        let message = error.to_string();
+        assert!(!message.contains(char::is_control) && !message.contains('\u{200b}'), "{argv:?}: {message:?}");
+        let Some((_, line)) = message.split_once("; type: ") else { continue };
+        let line = line.replace("; to fetch a file of this name from localhost, type: ", "; ");
+        let line = line.replace("; to fetch files of these names from localhost, type: ", "; ").replace("; or: ", "; ");
+        // The tests of the real program have such values, and a real shell.
+        for command in shell_commands(&line).into_iter().filter(|_| !line.contains("$(printf")) {
+            shown += 1;
+            match parse(command.clone()) {
+                Ok(Command::Get(_)) => {}
+                // What was wrong besides: the next message is about that, and not about the host again.
+                Err(next) if !next.to_string().contains("; type: ") => {}
+                other => panic!("{argv:?}: {message}: {command:?}: {other:?}"),
+            }
+        }
+    }
+    assert!(shown > 5_000, "{shown}");
 }

@@ -104,6 +104,10 @@ fn a_host_in_a_word_is_answered_with_a_command_that_works() {
     }
     let name: &[u8] = b"dir/two words";
     case.fetches(&[b"get", b"127.0.0.1:dir/two words", b"-d", b"out"], name);
+    // The value of an option that a terminal would not show.
+    let dir = b"a\n\xff%d\\n";
+    case.sh(command_in(case.xfer(&[b"get", b"127.0.0.1:it's", b"-d", dir]).exits(2)));
+    assert_eq!(fs::read(case.scratch.path(OsStr::from_bytes(dir)).join("it's")).unwrap(), b"it's");
     case.fetches(&[b"get", b"127.0.0.1:/dir/two words", b"out/"], name);
     fs::create_dir(case.scratch.out()).unwrap_or_default();
     case.fetches(&[b"get", b"127.0.0.1:dir/two words", b"out/two words"], name);
