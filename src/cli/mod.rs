@@ -3,6 +3,8 @@
 //! A subcommand has a file; there what was typed becomes a struct by argh, and from that, with the environment and the
 //! defaults, a configuration.
 
+#[cfg(test)]
+mod answer_tests;
 mod argv;
 mod environment;
 mod get;
@@ -37,7 +39,8 @@ Usage: xfer serve [DIR] [OPTIONS]
        xfer get FILE... [-H HOST[:PORT]] [OPTIONS]
 
 Copy files from one machine to another over TCP. One machine shares a
-directory; others fetch files from it by name, verified and resumed.
+directory; others fetch files from it by name. Every file is verified, and an
+interrupted transfer resumes where it stopped.
 
 On the machine that has the files, share the current directory:
   xfer serve .
