@@ -153,6 +153,7 @@ fn words_of_other_programs_are_answered_with_the_command() {
         ("f ::1", "xfer get f -H '[::1]'"),
         ("f ::1:9999", "xfer get f -H '[::1]:9999'"),
         ("f 9999", "xfer get f -H localhost -p 9999"),
+        ("f nas:dir/x 9999", "xfer get f 9999 dir/x -H nas"),
         ("a sub/b 9999", "xfer get a sub/b -H localhost -p 9999"),
     ];
     for (typed, right) in cases {

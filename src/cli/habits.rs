@@ -52,11 +52,14 @@ pub fn check(words: &[Vec<u8>], options: &[Given]) -> Result<(), Error> {
     let mut remotes = typed.iter().map(|word| remote(word)).collect::<Result<Vec<_>, _>>()?;
     let mut words = typed.as_slice();
     if let Some(port) = last_as_port(&typed, &remotes, options) {
-        let Some(server) = typed.get(1).filter(|_| typed.len() == 3).and_then(|word| before_port(word, port)) else {
-            return Err(port_as_file(&typed, options));
-        };
-        remotes = vec![None, Some(Remote { server, name: Vec::new(), kind: Kind::BeforePort })];
-        words = &typed[..2];
+        match typed.get(1).filter(|_| typed.len() == 3).and_then(|word| before_port(word, port)) {
+            Some(server) => {
+                remotes = vec![None, Some(Remote { server, name: Vec::new(), kind: Kind::BeforePort })];
+                words = &typed[..2];
+            }
+            None if remotes.iter().all(Option::is_none) => return Err(port_as_file(&typed, options)),
+            None => {}
+        }
     }
     match words.iter().zip(&remotes).find_map(|(word, remote)| Some((*word, remote.as_ref()?))) {
         Some((word, remote)) => {
