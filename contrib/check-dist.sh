@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the tarball of contrib/dist.sh twice, here and in a clone where everything else is different, and compares the
-# bytes; and what is in it with what is committed.
-# Exit status: 0 good, 1 not, 77 no git or no repository here.
+# Runs contrib/dist.sh here and in a clone with a different environment, and checks that both tarballs are identical and
+# contain what is committed.
+# Exit status: 0 success, 1 failure, 77 git is not installed or this is not a repository.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -30,16 +30,16 @@ git clone -q --template= -c core.autocrlf=false . "$clone" 2>"$scratch/out" || {
     cat "$scratch/out" >&2
     exit 1
 }
-diff -r --exclude=.git "$clone" "$scratch/${tarball%.tar.gz}" || fail "$tarball is not what is committed"
+diff -r --exclude=.git "$clone" "$scratch/${tarball%.tar.gz}" || fail "the contents of $tarball differ from the commit"
 
-# All that has an effect on git archive, tar or gzip.
+# Everything that affects git archive, tar or gzip.
 mkdir -p "$clone/.git/info" "$scratch/home"
 echo "* export-ignore" >"$clone/.git/info/attributes"
 cp "$clone/.git/info/attributes" "$scratch/home/attributes"
 git -C "$clone" config core.autocrlf true
 printf '[tar]\n\tumask = 0077\n[core]\n\tattributesFile = %s\n' "$scratch/home/attributes" >"$scratch/home/.gitconfig"
 locale=$(locale -a 2>/dev/null | grep -v -e '^C$' -e '^POSIX$' | tail -n 1) || locale=C
-# The script may be newer than what is committed.
+# The script may be newer than the commit.
 cp contrib/dist.sh "$clone/contrib/dist.sh"
 (
     umask 077
@@ -48,4 +48,4 @@ cp contrib/dist.sh "$clone/contrib/dist.sh"
     cat "$scratch/out" >&2
     exit 1
 }
-cmp "$scratch/here/$tarball" "$clone/there/$tarball" || fail "the same commit gave two tarballs"
+cmp "$scratch/here/$tarball" "$clone/there/$tarball" || fail "two runs with the same commit made different tarballs"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Fuzzes every parser of both ends for SECONDS in all (60), the time split over the targets, each beginning with its
-# corpus in tests/fuzz/corpus. What it finds on the way stays in tests/fuzz/target. Needs cargo-fuzz and a C++ compiler;
-# a stable toolchain is enough, since libFuzzer's counters need no sanitizer.
+# Fuzzes every parser of the server and the client for SECONDS (60), divided equally among the targets. Each target
+# starts with its corpus in tests/fuzz/corpus; new inputs are kept in tests/fuzz/target. Needs cargo-fuzz and a C++
+# compiler. A stable toolchain is sufficient, because libFuzzer's counters need no sanitizer.
 #
 #     make fuzz SECONDS=3600
 #     make fuzz TARGETS="journal names"
@@ -26,13 +26,13 @@ done
 each=$((${SECONDS_IN_ALL:-60} / count))
 [ "$each" -ge 1 ] || each=1
 
-# Files that one run makes and removes again belong into memory, where there is such a directory.
+# Keep the temporary files of a run in memory if possible.
 if [ -d /dev/shm ] && [ -w /dev/shm ]; then
     TMPDIR=/dev/shm
     export TMPDIR
 fi
 
-# cargo-fuzz has no --locked, and builds what the lock file says as long as that fits: here it is made sure of.
+# cargo-fuzz has no --locked: this fails if the lock file is out of date.
 "$cargo" fetch --locked --manifest-path "$fuzz/Cargo.toml"
 
 "$cargo" fuzz build --fuzz-dir "$fuzz" --sanitizer none
@@ -53,7 +53,7 @@ for target in $targets; do
     echo "fuzz $target: ${runs:-unknown} executions, $each seconds, $crashes crashes"
     if [ "$crashes" -ne 0 ]; then
         tail -n 30 "$log"
-        echo "fuzz $target: the input lies in $artifacts/$target; to run it again:"
+        echo "fuzz $target: the input is in $artifacts/$target; to run it again:"
         echo "    cargo fuzz run --fuzz-dir $fuzz --sanitizer none $target FILE"
     fi
 done
