@@ -198,7 +198,7 @@ impl ServedFile {
             static SAID: Once = Once::new();
             SAID.call_once(|| {
                 let why = crate::error::reason(error);
-                log::info!(target: "main", "this file system refuses sendfile ({why}): reading and writing instead");
+                log::info!(target: "main", "a shared file system does not support sendfile ({why}): copying instead");
             });
         }
         refuses
@@ -293,8 +293,8 @@ impl ServedFile {
             self.reads_plainly.set(true);
             static SAID: Once = Once::new();
             SAID.call_once(|| {
-                log::info!(target: "main", "this file system cannot say what is in memory (RWF_NOWAIT): \
-                    reading in pieces of {PLAIN_LEN} bytes");
+                log::info!(target: "main", "a shared file system does not support RWF_NOWAIT: \
+                    reading at most {PLAIN_LEN} bytes at a time, which may wait for the disk");
             });
             // If these bytes cannot be read at all, the plain read says so.
             return Err(Errno::OPNOTSUPP);
@@ -310,7 +310,7 @@ impl ServedFile {
             return Ready::NotYet;
         }
         if patience.was_read {
-            return Ready::Failed(io::Error::other("the disk brings nothing"));
+            return Ready::Failed(io::Error::other("the disk returns no data"));
         }
         let mut buffer = [0; DECIDING_LEN];
         match self.read(&mut buffer, offset - offset % DECIDING_LEN as u64) {

@@ -252,7 +252,7 @@ fn zone() -> &'static Zone {
         Some((Err(_), named)) => {
             let named = text::quoted(named.as_bytes());
             let warning = format!(
-                "no time zone {named} here (TZ): the log is in UTC; check the name, or install the zones (package tzdata)"
+                "unknown time zone {named} in TZ: the log is in UTC; check the name, or install the package tzdata"
             );
             Zone { rules: TimeZone::UTC, warning: Some(warning) }
         }
@@ -439,15 +439,17 @@ fn open(role: &str, target: &LogTarget) -> Result<(Place, Option<String>), Error
         Err(error) if named => Err(failed(&format!("a log file in {}", text::path(folder)), &error)),
         Err(error) => {
             let why = reason(&error);
-            let warning =
-                format!("no log file: cannot write in {}: {why}; name a directory with --log-dir", text::path(folder));
+            let warning = format!(
+                "cannot write a log file in {}: {why}; continuing without one (--log-dir chooses a directory)",
+                text::path(folder)
+            );
             Ok((Place::Nowhere, Some(warning)))
         }
     }
 }
 
 fn failed(what: &str, error: &io::Error) -> Error {
-    let message = format!("cannot write {what}: {}; name another, or use --no-log", reason(error));
+    let message = format!("cannot write {what}: {}; choose another, or use --no-log", reason(error));
     Error::new(ExitCode::Local, message)
 }
 

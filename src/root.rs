@@ -1,6 +1,7 @@
 //! The shared directory: a name to an open regular file beneath it, or nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,7 +14,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::file::{ServedFile, Stamp, real_path};
+use crate::folder::folder_of;
 use crate::pseudo_fs::PseudoFiles;
+use crate::text;
 
 /// How often a look-up is tried again that a rename elsewhere has disturbed (openat2(2), EAGAIN).
 const DISTURBED_MAX: u32 = 16;
@@ -31,6 +34,8 @@ const KEPT_TIME: Duration = Duration::from_secs(5);
 pub enum Refusal {
     /// There is no such file, or it is none that we serve; the log says why.
     NotFound(String),
+    /// The disk or its file system failed; the peer learns no more than that there is no such file.
+    Fault(io::Error),
     /// The file may well be there, but not now: descriptors, memory or a lease.
     Busy(io::Error),
 }
@@ -50,9 +55,54 @@ pub trait Directory {
     fn file(&mut self, name: &[u8], now: Instant) -> Result<Found, Refusal>;
 }
 
+/// What is shared: a directory, or one file in it.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The directory.
+    pub dir: PathBuf,
+    /// The name of the file.
+    pub only: Option<OsString>,
+}
+
+impl Shared {
+    /// What a path leads to now, a directory or a file. From then on it is one or the other: a directory that is put in the
+    /// place of a file would share far more than was meant.
+    pub fn at(path: &Path) -> io::Result<Shared> {
+        let directory = Shared { dir: path.to_path_buf(), only: None };
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => Ok(directory),
+            Ok(metadata) if metadata.is_file() => match path.file_name() {
+                Some(name) => Ok(Shared { dir: folder_of(path).to_path_buf(), only: Some(name.to_owned()) }),
+                None => Ok(directory),
+            },
+            Ok(_) => Err(io::Error::other("neither a directory nor a regular file")),
+            // Opening it says which directory on the way cannot be entered.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(directory),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The real path, if it can be told.
+    pub fn real_path(&self) -> PathBuf {
+        let dir = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
+        match &self.only {
+            Some(name) => dir.join(name),
+            None => dir,
+        }
+    }
+
+    /// In words, as what is shared.
+    pub fn described(&self) -> String {
+        let what = if self.only.is_some() { "the one file" } else { "the directory" };
+        format!("{what} {}", text::path(&self.real_path()))
+    }
+}
+
 /// A directory, and which of what lies beneath it is served.
 pub struct Root {
     dir: OwnedFd,
+    /// The one name in it that is served, if not all are.
+    only: Option<Box<[u8]>>,
     hidden: bool,
     log: Option<LogFiles>,
     /// Device and inode of the open log file, whatever it is called by now.
@@ -106,17 +156,19 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
             Errno::ACCESS => io::Error::other(
-                "permission denied: the user of the server may not enter a directory above it; give that one x permission",
+                "permission denied: the user of the server cannot enter a directory above it; give that directory x permission (chmod +x)",
             ),
             error => error.into(),
         })?;
         beneath(&dir, b".", OFlags::PATH).map_err(|error| match error {
-            Errno::NOSYS => {
-                io::Error::other("no openat2: the kernel is older than Linux 5.6, or a seccomp filter hides it")
+            Errno::NOSYS => io::Error::other(
+                "the system call openat2 is missing: the kernel is older than Linux 5.6, or a seccomp filter hides it",
+            ),
+            Errno::PERM => {
+                io::Error::other("a seccomp filter of a container or a systemd unit forbids the system call openat2")
             }
-            Errno::PERM => io::Error::other("a seccomp filter forbids openat2 (a container's or a systemd unit's)"),
             Errno::ACCESS => io::Error::other(
-                "permission denied: the user of the server may not enter it; give it x permission (chmod +x)",
+                "permission denied: the user of the server cannot enter it; give it x permission (chmod +x)",
             ),
             error => error.into(),
         })?;
@@ -124,6 +176,7 @@ impl Root {
         let log = log.and_then(|log| LogFiles::beneath(path, &log));
         Ok(Root {
             dir,
+            only: None,
             hidden,
             log,
             log_id,
@@ -135,6 +188,17 @@ impl Root {
             keeps: 0,
             counter: Rc::clone(counter),
         })
+    }
+
+    /// Serves nothing but this file of the directory, if it can be served now. It is a name: another file that is put in its
+    /// place is served from then on.
+    pub fn with_only(mut self, name: &OsStr) -> io::Result<Root> {
+        self.only = Some(name.as_bytes().into());
+        match self.check(name.as_bytes()).and_then(|()| self.open_file(name.as_bytes(), Instant::now())) {
+            Ok(_) => Ok(self),
+            Err(Refusal::NotFound(why)) => Err(io::Error::other(why)),
+            Err(Refusal::Fault(error) | Refusal::Busy(error)) => Err(error),
+        }
     }
 
     /// When the next file has been kept open for long enough.
@@ -180,7 +244,7 @@ impl Root {
     /// comes of it is a file that was found beneath the root.
     fn kept(&self, name: &[u8]) -> Option<Found> {
         let found = &self.kept.get(name)?.found;
-        let path = Path::new(std::ffi::OsStr::from_bytes(name));
+        let path = Path::new(OsStr::from_bytes(name));
         let stat = rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         (Stamp::of(&stat) == found.file.stamp).then(|| found.clone())
     }
@@ -194,7 +258,7 @@ impl Root {
             }
             // Opening one of those may already do something.
             if let Some(kind) = self.pseudo.kind_of(&path, stamp.device, now) {
-                return Err(Refusal::NotFound(format!("a file of {kind}, which has no true size")));
+                return Err(Refusal::NotFound(format!("a file of {kind}, whose size is not that of its content")));
             }
             // Not through the O_PATH descriptor: that would need /proc. Whatever was put in its place meanwhile is not
             // waited for (O_NONBLOCK), does not become our terminal (O_NOCTTY), and is not what we send.
@@ -204,7 +268,7 @@ impl Root {
                 return Ok(self.remember(file, &stat));
             }
         }
-        Err(Refusal::Busy(io::Error::other("the name is being replaced all the time")))
+        Err(Refusal::Busy(io::Error::other("the file is replaced again and again")))
     }
 
     fn remember(&mut self, file: OwnedFd, stat: &Stat) -> Rc<ServedFile> {
@@ -221,15 +285,21 @@ impl Root {
     /// What the name alone forbids, before any system call.
     pub fn check(&self, name: &[u8]) -> Result<(), Refusal> {
         let refuse = |why: &str| Err(Refusal::NotFound(why.to_string()));
+        match &self.only {
+            Some(only) if **only != *name => return refuse("not the one file that is shared"),
+            // Whoever shares a hidden file by its name means it.
+            Some(_) if !is_part(name) => return Ok(()),
+            _ => {}
+        }
         if name.first() == Some(&b'/') {
-            return refuse("absolute name");
+            return refuse("absolute path");
         }
         for component in name.split(|byte| *byte == b'/') {
             match component {
-                b"" => return refuse("empty component"),
-                b".." => return refuse("parent directory"),
+                b"" => return refuse("empty path component"),
+                b".." => return refuse("'..' in the path"),
                 b"." => {}
-                _ if is_part(component) => return refuse("part file of a download"),
+                _ if is_part(component) => return refuse("partial file of a download"),
                 [b'.', ..] if !self.hidden => return refuse("hidden name; see --hidden"),
                 _ => {}
             }
@@ -247,7 +317,7 @@ impl Root {
         let found = self.look_up(name, OFlags::PATH)?;
         // What cannot be told counts as one.
         match real_path(&found).is_none_or(|path| path.file_name().is_some_and(|name| is_part(name.as_bytes()))) {
-            true => Err(Refusal::NotFound("a link to the part file of a download".to_string())),
+            true => Err(Refusal::NotFound("a link to the partial file of a download".to_string())),
             false => {
                 let stat = rustix::fs::fstat(&found)?;
                 Ok((found, stat))
@@ -275,7 +345,7 @@ impl Root {
         }
         let stamp = Stamp::of(stat);
         if self.log_id == Some(stamp.id()) || self.log.as_ref().is_some_and(|log| log.contain(file)) {
-            return Err(Refusal::NotFound("our own log".to_string()));
+            return Err(Refusal::NotFound("a log of xfer".to_string()));
         }
         Ok(stamp)
     }
@@ -303,8 +373,10 @@ impl From<Errno> for Refusal {
         match error {
             // EAGAIN: disturbed too often, or a lease (fcntl(2)) that is being broken.
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::INTR => Refusal::Busy(error.into()),
+            // Of a disk, a damaged file system, a network file system whose server has lost the file, and a dead FUSE.
+            Errno::IO | Errno::UCLEAN | Errno::STALE | Errno::NOTCONN => Refusal::Fault(error.into()),
             Errno::XDEV => Refusal::NotFound("leads out of the shared directory".to_string()),
-            Errno::LOOP => Refusal::NotFound("a magic link, or too many links".to_string()),
+            Errno::LOOP => Refusal::NotFound("too many symbolic links, or a magic link".to_string()),
             error => Refusal::NotFound(crate::error::reason(&error.into())),
         }
     }
@@ -318,13 +390,7 @@ fn is_part(component: &[u8]) -> bool {
 /// Opens a name so that no link, `..` or magic link leads out of the directory (openat2(2)).
 fn beneath(dir: &OwnedFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(
-        dir,
-        Path::new(std::ffi::OsStr::from_bytes(name)),
-        flags | OFlags::CLOEXEC,
-        Mode::empty(),
-        resolve,
-    )
+    rustix::fs::openat2(dir, Path::new(OsStr::from_bytes(name)), flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 impl LogFiles {

@@ -35,7 +35,7 @@ use environment::env_log;
 const DEFAULT_LOGS: &str = "logs";
 
 const USAGE: &str = "\
-Usage: xfer serve [DIR] [OPTIONS]
+Usage: xfer serve [DIR|FILE] [OPTIONS]
        xfer get FILE... [-H HOST[:PORT]] [OPTIONS]
 
 Copy files from one machine to another over TCP. One machine shares a

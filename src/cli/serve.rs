@@ -23,9 +23,9 @@ const DEFAULT_ROOT: &str = "server_files";
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("-h", "--help"))]
 pub struct ServeArgs {
-    /// directory to share (default: server_files, created if missing)
-    #[argh(positional, arg_name = "DIR")]
-    dir: Option<String>,
+    /// directory or file to share (default: the directory server_files, created if missing)
+    #[argh(positional, arg_name = "DIR|FILE")]
+    path: Option<String>,
     /// port to listen on; 0: any free port (default: XFER_PORT or 9999)
     #[argh(option, short = 'p', arg_name = "PORT", from_str_fn(parse_own_port))]
     port: Option<u16>,
@@ -77,19 +77,21 @@ pub struct ServeArgs {
 pub const PAGE: Page = Page {
     command: "serve",
     head: "\
-Usage: xfer serve [DIR] [OPTIONS]
+Usage: xfer serve [DIR|FILE] [OPTIONS]
 
-Share the files in a directory over TCP, until Ctrl-C. Anyone who can reach the
-port can fetch them with 'xfer get'. Nothing is encrypted.
+Share the files in a directory, or one file, over TCP, until Ctrl-C. Anyone who
+can reach the port can fetch them with 'xfer get'. Nothing is encrypted.
 
 Examples:
   xfer serve /srv/files -p 8080
       shares /srv/files on port 8080
+  xfer serve report.pdf
+      shares this one file and nothing else, on port 9999
   xfer serve . -b localhost
       shares the current directory with this machine only, on port 9999
 ",
     groups: &[
-        ("What to share, and where to listen", &["DIR", "--port", "--bind", "--hidden", "--no-sandbox"]),
+        ("What to share, and where to listen", &["DIR|FILE", "--port", "--bind", "--hidden", "--no-sandbox"]),
         (
             "Limits",
             &["--max-conns", "--max-conns-per-ip", "--request-timeout", "--idle-timeout", "--min-rate", "--drain"],
@@ -98,7 +100,7 @@ Examples:
     ],
     foot: "\
 Signals: SIGTERM and Ctrl-C stop the server, SIGHUP reopens the log file and
-DIR, SIGUSR1 logs the status
+DIR or FILE, SIGUSR1 logs the transfers under way
 Manual page: xfer-serve(8)
 ",
 };
@@ -110,10 +112,10 @@ pub fn serve(args: &[OsString]) -> Result<Command, Error> {
         Typed::Print(text) => return Ok(Command::Print { text, failure: ExitCode::Refused }),
     };
     let defaults = Limits::default();
-    let named = served_dir(args.dir.as_deref())?;
+    let named = served_path(args.path.as_deref())?;
     Ok(Command::Serve(ServeConfig {
         makes_dir: named.is_none(),
-        dir: named.unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)),
+        path: named.unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)),
         port: args.port.map_or_else(|| env_port(0), Ok)?,
         bind: args.bind.unwrap_or(Bind::All),
         hidden: args.hidden,
@@ -135,18 +137,18 @@ pub fn serve(args: &[OsString]) -> Result<Command, Error> {
     }))
 }
 
-/// The directory to serve, if it was named.
-fn served_dir(named: Option<&str>) -> Result<Option<PathBuf>, Error> {
+/// What to share, if it was named.
+fn served_path(named: Option<&str>) -> Result<Option<PathBuf>, Error> {
     let Some(named) = named else { return Ok(None) };
     if named.is_empty() {
-        return Err(usage("'' names no directory; to share the current directory, type: xfer serve ."));
+        return Err(usage("'' names no directory or file; to share the current directory, type: xfer serve ."));
     }
-    let dir = PathBuf::from(decode(named));
-    if !dir.exists() && parse_port(named).is_ok() {
+    let path = PathBuf::from(decode(named));
+    if !path.exists() && parse_port(named).is_ok() {
         return Err(usage(format!(
-            "no directory {} exists; to share {DEFAULT_ROOT} on port {named}, type: xfer serve -p {named}",
-            text::quoted(dir.as_os_str().as_bytes())
+            "no file or directory {} exists; to share {DEFAULT_ROOT} on port {named}, type: xfer serve -p {named}",
+            text::quoted(path.as_os_str().as_bytes())
         )));
     }
-    Ok(Some(dir))
+    Ok(Some(path))
 }

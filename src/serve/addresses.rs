@@ -1,52 +1,97 @@
-//! The addresses by which other machines reach the server: lines for people to paste there.
+//! Addresses as people read and type them: in the log, and in the command to paste on another machine.
 
+use std::ffi::OsStr;
+use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::proto::DEFAULT_PORT;
+use crate::text;
 
-/// Other addresses of this machine that are named at most: one with containers can have dozens.
+/// Other addresses of this machine that have a line at most: one with containers can have dozens.
 const OTHERS_MAX: usize = 3;
 
-/// What to type on another machine, or, where there is no other, on this one: lines for the log.
-pub fn lines_to_paste(listening: SocketAddr) -> Vec<String> {
+/// An address as people write it: with the name of the interface that a link-local one belongs to, and not its number.
+#[derive(Clone, Copy)]
+pub struct Shown(pub SocketAddr);
+
+impl Display for Shown {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            SocketAddr::V6(address) if address.scope_id() != 0 => match interface_name(address.scope_id()) {
+                Some(name) => {
+                    write!(f, "[{}%{}]:{}", address.ip(), text::escaped(name.as_bytes()), address.port())
+                }
+                None => write!(f, "{address}"),
+            },
+            address => write!(f, "{address}"),
+        }
+    }
+}
+
+/// Asked for whenever such an address is shown: they are rare, and an interface may get another name.
+fn interface_name(number: u32) -> Option<String> {
+    let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+    rustix::net::netdevice::index_to_name(&socket, number).ok()
+}
+
+/// What to type on another machine, or, where there is no other, on this one: lines for the log. `name` is what to ask for;
+/// `None` is any name.
+pub fn lines_to_paste(listening: SocketAddr, name: Option<&OsStr>) -> Vec<String> {
     let ip = listening.ip();
     let others = if ip.is_unspecified() { own_addresses() } else { vec![ip] };
-    lines(listening, &others)
+    let name = name.map_or_else(|| String::from("NAME"), |name| percent_encode(name.as_bytes(), PLAIN).to_string());
+    lines(listening, &others, &name)
 }
 
 /// The lines for a server that listens on one address, or on all of `own`, the best of which comes first.
-fn lines(listening: SocketAddr, own: &[IpAddr]) -> Vec<String> {
-    let port = match listening.port() {
-        DEFAULT_PORT => String::new(),
-        port => format!(" -p {port}"),
-    };
+fn lines(listening: SocketAddr, own: &[IpAddr], name: &str) -> Vec<String> {
+    let command = |ip: &IpAddr| command(&host(ip, ""), listening.port(), name);
     let (on_link, own): (Vec<IpAddr>, Vec<IpAddr>) = own
         .iter()
         .filter(|ip| !ip.is_loopback() && (ip.is_ipv4() || listening.is_ipv6()))
         .partition(|ip| is_unicast_link_local(ip) && ip.is_ipv6());
     match (own.split_first(), on_link.first()) {
         (Some((best, others)), _) => {
-            let mut lines = vec![format!("to fetch from another machine: xfer get FILE -H {best}{port}")];
-            let shown: Vec<String> = others.iter().take(OTHERS_MAX).map(|ip| format!("-H {ip}")).collect();
-            if !shown.is_empty() {
-                let more = match others.len() - shown.len() {
-                    0 => String::new(),
-                    more => format!(", and {more} more"),
-                };
-                lines.push(format!("other addresses of this machine: {}{more}", shown.join(", ")));
+            let mut lines = vec![format!("to fetch from another machine: {}", command(best))];
+            let shown = others.iter().take(OTHERS_MAX);
+            lines.extend(shown.map(|ip| format!("or, by another address of this machine: {}", command(ip))));
+            match others.len().saturating_sub(OTHERS_MAX) {
+                0 => {}
+                more => lines
+                    .push(format!("this machine has {}", text::count(more as u64, "more address", "more addresses"))),
             }
             lines
         }
         (None, Some(ip)) => vec![format!(
-            "to fetch from another machine on the same cable: xfer get FILE -H {ip}%INTERFACE{port} \
-             (INTERFACE is an interface of that machine, such as eth0; see ip link there)"
+            "to fetch from another machine on the same link: {} (INTERFACE is the interface of that machine, such as \
+             eth0; 'ip link' lists them)",
+            self::command(&host(ip, "%25INTERFACE"), listening.port(), name)
         )],
         (None, None) => {
             let ip = if listening.ip().is_loopback() { listening.ip() } else { Ipv4Addr::LOCALHOST.into() };
-            vec![format!("to fetch on this machine: xfer get FILE -H {ip}{port}")]
+            vec![format!("to fetch on this machine: {}", command(&ip))]
         }
     }
 }
+
+/// `xfer get xfer://HOST:PORT/NAME`, for a shell: brackets are a pattern for some.
+fn command(host: &str, port: u16, name: &str) -> String {
+    let port = if port == DEFAULT_PORT { String::new() } else { format!(":{port}") };
+    let quote = if host.contains('[') { "'" } else { "" };
+    format!("xfer get {quote}xfer://{host}{port}/{name}{quote}")
+}
+
+/// An address within a URL; the zone of a link-local one as RFC 6874 has it.
+fn host(ip: &IpAddr, zone: &str) -> String {
+    if ip.is_ipv6() { format!("[{ip}{zone}]") } else { ip.to_string() }
+}
+
+/// What stands for itself within a URL (RFC 3986, section 2.3), and for a shell.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The addresses of this machine: those that it uses towards others first, then the others of its interfaces; of these
 /// IPv4 first, and last those that only reach the same network (RFC 3927).
@@ -89,44 +134,63 @@ mod tests {
 
     fn lines_of(listening: &str, own: &[&str]) -> String {
         let own: Vec<IpAddr> = own.iter().map(|ip| ip.parse().expect("an address")).collect();
-        lines(listening.parse().expect("an address and port"), &own).join("\n")
+        lines(listening.parse().expect("an address and port"), &own, "NAME").join("\n")
     }
 
     #[test]
-    fn the_best_address_is_in_the_line_to_paste() {
+    fn every_address_has_a_command_to_paste_and_the_best_comes_first() {
         let wired = ["192.168.1.5", "fd00::2", "10.0.0.3", "fe80::1", "127.0.0.1", "::1"];
         assert_eq!(
             lines_of("[::]:9999", &wired),
-            "to fetch from another machine: xfer get FILE -H 192.168.1.5\n\
-             other addresses of this machine: -H fd00::2, -H 10.0.0.3"
+            "to fetch from another machine: xfer get xfer://192.168.1.5/NAME\n\
+             or, by another address of this machine: xfer get 'xfer://[fd00::2]/NAME'\n\
+             or, by another address of this machine: xfer get xfer://10.0.0.3/NAME"
         );
         // A machine without IPv6.
         assert_eq!(
             lines_of("0.0.0.0:8080", &wired),
-            "to fetch from another machine: xfer get FILE -H 192.168.1.5 -p 8080\n\
-             other addresses of this machine: -H 10.0.0.3"
+            "to fetch from another machine: xfer get xfer://192.168.1.5:8080/NAME\n\
+             or, by another address of this machine: xfer get xfer://10.0.0.3:8080/NAME"
         );
         let many = ["10.0.0.1", "10.0.1.1", "10.0.2.1", "10.0.3.1", "10.0.4.1", "10.0.5.1"];
-        assert!(lines_of("[::]:9999", &many).ends_with("-H 10.0.1.1, -H 10.0.2.1, -H 10.0.3.1, and 2 more"));
+        let shown = lines_of("[::]:9999", &many);
+        assert!(shown.ends_with("xfer://10.0.3.1/NAME\nthis machine has 2 more addresses"), "{shown}");
     }
 
     #[test]
     fn a_cable_between_two_machines_is_enough() {
         let cable = ["169.254.7.7", "fe80::1", "127.0.0.1", "::1"];
-        assert_eq!(lines_of("[::]:9999", &cable), "to fetch from another machine: xfer get FILE -H 169.254.7.7");
+        assert_eq!(lines_of("[::]:9999", &cable), "to fetch from another machine: xfer get xfer://169.254.7.7/NAME");
         assert!(lines_of("[::]:9999", &cable[1..]).starts_with(
-            "to fetch from another machine on the same cable: xfer get FILE -H fe80::1%INTERFACE (INTERFACE is"
+            "to fetch from another machine on the same link: xfer get 'xfer://[fe80::1%25INTERFACE]/NAME' (INTERFACE is"
         ));
-        assert!(lines_of("[fe80::1%2]:1", &["fe80::1"]).contains(" -H fe80::1%INTERFACE -p 1 "));
+        assert!(lines_of("[fe80::1%2]:1", &["fe80::1"]).contains(" 'xfer://[fe80::1%25INTERFACE]:1/NAME' "));
     }
 
     #[test]
     fn without_another_machine_it_is_this_one() {
         for own in [&["127.0.0.1", "::1"][..], &[]] {
-            assert_eq!(lines_of("[::]:9999", own), "to fetch on this machine: xfer get FILE -H 127.0.0.1");
+            assert_eq!(lines_of("[::]:9999", own), "to fetch on this machine: xfer get xfer://127.0.0.1/NAME");
         }
-        assert_eq!(lines_of("[::1]:9999", &["::1"]), "to fetch on this machine: xfer get FILE -H ::1");
+        assert_eq!(lines_of("[::1]:9999", &["::1"]), "to fetch on this machine: xfer get 'xfer://[::1]/NAME'");
         // No IPv4 is listened for, and IPv6 is all that there is.
-        assert_eq!(lines_of("0.0.0.0:9999", &["fd00::2"]), "to fetch on this machine: xfer get FILE -H 127.0.0.1");
+        let only_v6 = lines_of("0.0.0.0:9999", &["fd00::2"]);
+        assert_eq!(only_v6, "to fetch on this machine: xfer get xfer://127.0.0.1/NAME");
+    }
+
+    #[test]
+    fn a_name_is_encoded_so_that_no_shell_and_no_url_sees_anything_in_it() {
+        let encoded = |name: &[u8]| percent_encode(name, PLAIN).to_string();
+        let shown = encoded("a b'$(x)#?%/\u{e4}~.tar_-\u{a}".as_bytes());
+        assert_eq!(shown, "a%20b%27%24%28x%29%23%3F%25%2F%C3%A4~.tar_-%0A");
+        assert_eq!(encoded(b"\xff"), "%FF");
+    }
+
+    #[test]
+    fn an_interface_is_shown_by_its_name() {
+        let shown = |text: &str| Shown(text.parse().expect("an address")).to_string();
+        assert_eq!(shown("[fe80::7%1]:80"), "[fe80::7%lo]:80");
+        assert_eq!(shown("[fe80::7%4000000]:80"), "[fe80::7%4000000]:80", "it is gone");
+        assert_eq!([shown("[::1]:80"), shown("1.2.3.4:5")], ["[::1]:80", "1.2.3.4:5"]);
     }
 }

@@ -60,7 +60,9 @@ fn interface_number(zone: &str) -> io::Result<u32> {
     }
     let socket = rustix::net::socket_with(AddressFamily::INET6, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     rustix::net::netdevice::name_to_index(&socket, zone).map_err(|error| match error {
-        Errno::NODEV => io::Error::other(format!("no interface {}; see ip link", text::quoted(zone.as_bytes()))),
+        Errno::NODEV => {
+            io::Error::other(format!("no interface {}; 'ip link' lists the interfaces", text::quoted(zone.as_bytes())))
+        }
         error => error.into(),
     })
 }

@@ -32,14 +32,18 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use super::Limits;
+use super::addresses::Shown;
 use super::digests::{Digests, Failure, Waiter};
+use super::foreign::{self, Protocol};
 use super::header::{Header, Pieces};
 use super::log_limit::{LogLimit, Refusals};
 use super::outbox::{Outbox, Piece};
 use super::peers::Source;
 use super::reason::Reason;
-use super::reply::{Awaited, Brings, Reply, begin_v1, begin_v2, cause};
+use super::reply::{Answer, Awaited, Brings, Reply, begin_v1, begin_v2, cause};
 use crate::file::{Patience, Ready};
 use crate::net::{Closed, Flush, Io, Transport};
 use crate::pace::Pace;
@@ -169,7 +173,7 @@ enum State {
     AwaitingDigest(Reply),
     Flushing(Flushing),
     Lingering(Lingering),
-    Closed(Reason),
+    Closed(Ended),
 }
 
 /// What is known of the request to come, and since when.
@@ -198,8 +202,10 @@ struct Streaming {
     offset: u64,
     window: Window,
     patience: Patience,
+    /// Milliseconds from the request until its first byte could go: those of a digest, in version 1.
+    began_after: u32,
     /// Tenths of the file that the log has mentioned.
-    tenths: u64,
+    tenths: u32,
 }
 
 /// Bytes that a probe has found in memory: a frame in version 2.
@@ -240,6 +246,35 @@ struct Lingering {
     until: Instant,
 }
 
+/// The end of a connection, by its peer or by a limit.
+struct Ended {
+    reason: Reason,
+    /// The reply that it cut.
+    cut: Option<Cut>,
+}
+
+/// A reply that will not be finished.
+struct Cut {
+    answer: Answer,
+    /// Where in the file it was.
+    at: u64,
+    /// What the reason alone does not say.
+    why: Option<String>,
+}
+
+/// What a connection is doing, for SIGUSR1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It sends a file, or small ones that its peer does not take.
+    Sending,
+    /// Its peer waits for a digest.
+    Hashing,
+    /// Its peer may ask for something.
+    Idle,
+    /// Its last bytes are on their way.
+    Closing,
+}
+
 /// What a state's function made of it.
 enum Step {
     /// Go on with this state at once.
@@ -247,7 +282,7 @@ enum Step {
     /// The turn ends like this, in this state.
     Rest(State, Turn),
     /// The connection ends.
-    Close(Reason),
+    Close(Ended),
 }
 
 /// What follows gathered bytes at once.
@@ -263,6 +298,8 @@ enum Stop {
     Rest(Turn),
     /// The reply ends without the rest, for this reason and that cause.
     Fail(Reason, String),
+    /// The same in the middle of a frame, where no error fits: the connection ends with a reset.
+    Abort(Reason, String),
     /// The connection ends.
     Close(Reason),
 }
@@ -313,17 +350,17 @@ impl<T: Transport> Conn<T> {
     /// Writes the opening line, if it is not written yet.
     pub fn announce(&mut self) {
         if !std::mem::replace(&mut self.is_announced, true) {
-            log::info!(target: &self.label, "connection from {}", self.peer);
+            log::info!(target: &self.label, "connection from {}", Shown(self.peer));
         }
     }
 
     /// Counts one more request that is refused or fails; whether it has a line of its own.
-    fn logs_refusal(&mut self, cx: &mut Context<'_>) -> bool {
-        let may = self.refusals.log_one_more(cx.log_limit, cx.now);
+    fn logs_refusal(&mut self, log_limit: &mut LogLimit, now: Instant) -> bool {
+        let may = self.refusals.log_one_more(log_limit, now);
         if may {
             self.announce();
         } else if self.is_announced && self.refusals.unlogged == 1 {
-            log::info!(target: &self.label, "refused more requests of {}: counted in the closing line", self.peer);
+            log::warn!(target: &self.label, "refused more requests from {}; the closing line counts them", Shown(self.peer));
         }
         may
     }
@@ -335,14 +372,14 @@ impl<T: Transport> Conn<T> {
         }
         loop {
             // A state that is being consumed never stays: each arm below puts one back.
-            let step = match std::mem::replace(&mut self.state, State::Closed(Reason::Shutdown)) {
+            let step = match std::mem::replace(&mut self.state, State::Closed(Ended::of(Reason::Shutdown))) {
                 State::ReadingRequest(asking) => self.reading_request(asking, cx),
                 State::SendingHeader(state) => self.sending_header(state, cx),
                 State::Streaming(state) => self.streaming(state, cx),
                 State::AwaitingDigest(reply) => self.awaiting_digest(reply, cx),
                 State::Flushing(state) => self.flushing(state, cx),
                 State::Lingering(state) => self.lingering(state, cx),
-                State::Closed(reason) => Step::Close(reason),
+                State::Closed(ended) => Step::Close(ended),
             };
             let turn = match step {
                 Step::Next(state) => {
@@ -356,9 +393,9 @@ impl<T: Transport> Conn<T> {
                     self.state = state;
                     Some(turn)
                 }
-                Step::Close(reason) => {
+                Step::Close(ended) => {
                     cx.gathered.clear();
-                    return self.stop(Stop::Close(reason));
+                    return self.close_as(ended);
                 }
             };
             match (self.send_gathered(Behind::Nothing, cx), turn) {
@@ -373,11 +410,17 @@ impl<T: Transport> Conn<T> {
     fn stop(&mut self, stop: Stop) -> Turn {
         match stop {
             Stop::Rest(turn) => turn,
-            Stop::Close(reason) | Stop::Fail(reason, _) => {
-                self.state = State::Closed(reason);
-                Turn::Close(reason)
+            Stop::Close(reason) | Stop::Fail(reason, _) | Stop::Abort(reason, _) => {
+                let state = std::mem::replace(&mut self.state, State::Closed(Ended::of(reason)));
+                self.close_as(Ended { reason, cut: state.cut() })
             }
         }
+    }
+
+    fn close_as(&mut self, ended: Ended) -> Turn {
+        let reason = ended.reason;
+        self.state = State::Closed(ended);
+        Turn::Close(reason)
     }
 
     /// Sends what the peer did not take in an earlier turn.
@@ -449,19 +492,19 @@ impl<T: Transport> Conn<T> {
     }
 
     /// The kernel has all of a reply.
-    fn replied(&mut self, reply: Option<(String, Instant)>, cx: &Context<'_>) {
+    fn replied(&mut self, answer: Option<Answer>, cx: &Context<'_>) {
         self.replies += 1;
-        if let Some((what, asked)) = reply {
-            let seconds = cx.now.duration_since(asked).as_secs_f64();
-            log::info!(target: &self.label, "sent {what} to {} in {seconds:.3} s", self.peer);
+        if let Some(answer) = answer.filter(|answer| answer.has_line) {
+            let seconds = answer.seconds(cx.now);
+            log::info!(target: &self.label, "sent {answer} to {} in {seconds:.3} s", Shown(self.peer));
         }
     }
 
     /// A reply ends with the last byte that was gathered, or, if there is none, with the last one that was sent.
-    fn end_reply(&mut self, reply: Option<(String, Instant)>, cx: &Context<'_>) {
+    fn end_reply(&mut self, answer: Option<Answer>, cx: &Context<'_>) {
         match cx.gathered.len() {
-            0 => self.replied(reply, cx),
-            gathered => self.outbox.push(gathered, Piece::Reply(reply)),
+            0 => self.replied(answer, cx),
+            gathered => self.outbox.push(gathered, Piece::Reply(answer)),
         }
     }
 
@@ -501,7 +544,7 @@ impl<T: Transport> Conn<T> {
     pub fn reason_to_stop(&self) -> Option<Reason> {
         match &self.state {
             State::ReadingRequest(_) if self.unsent.is_empty() => Some(Reason::Shutdown),
-            State::Lingering(Lingering { reason, .. }) | State::Closed(reason) => Some(*reason),
+            State::Lingering(Lingering { reason, .. }) | State::Closed(Ended { reason, .. }) => Some(*reason),
             _ => None,
         }
     }
@@ -519,9 +562,67 @@ impl<T: Transport> Conn<T> {
         }
     }
 
+    /// What it is doing.
+    pub fn activity(&self) -> Activity {
+        match &self.state {
+            State::ReadingRequest(_) if self.unsent.is_empty() => Activity::Idle,
+            State::AwaitingDigest(_) => Activity::Hashing,
+            State::SendingHeader(SendingHeader { reply, .. }) if matches!(reply.digest, Awaited::Pending) => {
+                Activity::Hashing
+            }
+            State::ReadingRequest(_) | State::SendingHeader(_) | State::Streaming(_) => Activity::Sending,
+            State::Flushing(_) | State::Lingering(_) | State::Closed(_) => Activity::Closing,
+        }
+    }
+
+    /// Logs which file it sends or hashes, how far, how fast and for how long; nothing where it does neither.
+    pub fn log_activity(&self, digests: &Digests, me: Waiter, now: Instant) {
+        let (answer, at, since) = match &self.state {
+            State::SendingHeader(SendingHeader { reply, .. }) => (reply.answer(false), 0, None),
+            State::Streaming(Streaming { reply, offset, from, began_after, .. }) => {
+                let at = offset.saturating_sub(self.outbox.last_file_bytes());
+                let began = reply.asked + Duration::from_millis(u64::from(*began_after));
+                (reply.answer(false), at, Some((*from, began)))
+            }
+            State::AwaitingDigest(reply) => (reply.answer(false), 0, None),
+            _ => match self.outbox.replies().next() {
+                Some((answer, left)) => (answer.clone(), answer.size.saturating_sub(left), None),
+                None => return,
+            },
+        };
+        let (peer, name, size) = (Shown(self.peer), text::in_quotes(&answer.name), answer.size);
+        let (what, to, at) = match self.activity() {
+            Activity::Hashing => ("hashing", "for", digests.progress(me).map_or(0, |job| job.hashed)),
+            _ => ("sending", "to", at),
+        };
+        let percent = parts(at, size, 100);
+        let speed = since.map_or(String::new(), |(from, began)| {
+            format!(", {}", text::speed(at.saturating_sub(from), now.saturating_duration_since(began).as_secs_f64()))
+        });
+        let seconds = answer.seconds(now);
+        log::info!(target: &self.label, "{what} {name} {to} {peer}: {percent}% ({at}/{size} bytes){speed}, {seconds:.1} s");
+    }
+
+    /// Logs every reply that the peer did not get to its end; whether there was one.
+    fn log_cuts(&mut self, reason: Reason, log_limit: &mut LogLimit, now: Instant) -> bool {
+        let unsent: Vec<Cut> = self
+            .outbox
+            .replies()
+            .map(|(answer, left)| Cut { answer: answer.clone(), at: answer.size.saturating_sub(left), why: None })
+            .collect();
+        let state = std::mem::replace(&mut self.state, State::Closed(Ended::of(reason)));
+        let last = state.cut().map(|cut| Cut { at: cut.at.saturating_sub(self.outbox.last_file_bytes()), ..cut });
+        let mut is_cut = false;
+        for cut in unsent.into_iter().chain(last) {
+            is_cut = true;
+            self.log_cut(&cut, reason, log_limit, now);
+        }
+        is_cut
+    }
+
     /// Writes the closing line, if the log knows of it, and lets go of everything. What the kernel would keep sending after
     /// that is beyond every limit, so that it is dropped.
-    pub fn close(mut self, reason: Reason, digests: &mut Digests, me: Waiter, now: Instant) {
+    pub fn close(mut self, reason: Reason, digests: &mut Digests, log_limit: &mut LogLimit, me: Waiter, now: Instant) {
         digests.leave(me);
         let is_flushed = match self.state {
             State::Closed(_) => !matches!(reason, Reason::IdleTimeout | Reason::TooSlow),
@@ -532,19 +633,23 @@ impl<T: Transport> Conn<T> {
         if !is_flushed {
             self.transport.abort();
         }
+        let is_cut = self.log_cuts(reason, log_limit, now);
         if !self.is_announced {
             return;
         }
+        // The line about the file has said so already.
+        let level = if reason.is_limit() && !is_cut { Level::Warn } else { Level::Info };
         let without_lines = |count: u64, one, many| match count {
             0 => String::new(),
             n => format!(", {} without a line", text::count(n, one, many)),
         };
         let unlogged = without_lines(self.refusals.unlogged_replies.into(), "reply", "replies")
             + &without_lines(self.refusals.unlogged, "refusal", "refusals");
-        log::info!(
+        log::log!(
             target: &self.label,
+            level,
             "closed {}: {}, {} bytes, {:.3} s{unlogged}, reason: {reason}",
-            self.peer,
+            Shown(self.peer),
             text::count(self.replies, "reply", "replies"),
             self.bytes,
             now.duration_since(self.opened).as_secs_f64(),
@@ -590,8 +695,8 @@ impl<T: Transport> Conn<T> {
                 Io::Closed(Closed::EndOfInput) if self.replies > 0 => {
                     return self.end(Reason::Complete, Farewell::Close);
                 }
-                Io::Closed(Closed::EndOfInput) => return Step::Close(Reason::PeerClosed),
-                Io::Closed(_) => return Step::Close(Reason::ResetByPeer),
+                Io::Closed(Closed::EndOfInput) => return Step::Close(Ended::of(Reason::PeerClosed)),
+                Io::Closed(_) => return Step::Close(Ended::of(Reason::ResetByPeer)),
             }
         }
     }
@@ -624,7 +729,7 @@ impl<T: Transport> Conn<T> {
                 Err(malformed) => Some((input.len(), self.refuse_bad(malformed, cx))),
             },
             // It has asked for nothing in time.
-            _ if cx.stopping => Some((0, Step::Close(Reason::Shutdown))),
+            _ if cx.stopping => Some((0, Step::Close(Ended::of(Reason::Shutdown)))),
             Dialect::V1 => match v1::parse_request(input) {
                 Ok(None) => None,
                 Ok(Some(_)) if self.is_one_too_many => Some((input.len(), self.refuse_one_too_many(cx))),
@@ -632,13 +737,23 @@ impl<T: Transport> Conn<T> {
                 Err(malformed) => Some((input.len(), self.refuse_bad(malformed, cx))),
             },
             Dialect::Unknown => {
-                if self.logs_refusal(cx) {
-                    log::info!(target: &self.label, "refused {}: first byte 0x{first:02x} is no request", self.peer);
-                }
-                let message = "Bad request: this port speaks the xfer protocol";
-                let then = Then::End(Reason::UnknownProtocol);
-                Some((input.len(), self.refuse(ErrorCode::BadRequest, message, then, cx)))
+                Protocol::of(input).map(|protocol| (input.len(), self.refuse_foreign(protocol, input, cx)))
             }
+        }
+    }
+
+    /// Whoever speaks another protocol is told so in that, as far as it is known.
+    fn refuse_foreign(&mut self, protocol: Protocol, input: &[u8], cx: &mut Context<'_>) -> Step {
+        if self.logs_refusal(cx.log_limit, cx.now) {
+            log::warn!(target: &self.label, "refused {}: {}", Shown(self.peer), foreign::Shown(protocol, input));
+        }
+        let then = Then::End(Reason::UnknownProtocol);
+        match protocol {
+            Protocol::Http { is_head } => {
+                cx.gathered.extend_from_slice(foreign::http_refusal(is_head).as_bytes());
+                self.after_refusal(then, cx)
+            }
+            _ => self.refuse(ErrorCode::BadRequest, "Bad request: this port speaks the xfer protocol", then, cx),
         }
     }
 
@@ -672,9 +787,9 @@ impl<T: Transport> Conn<T> {
     fn answer_frame(&mut self, asked: Asked<'_>, cx: &mut Context<'_>) -> Step {
         match asked {
             Asked::Get(request) if cx.stopping => {
-                if self.logs_refusal(cx) {
+                if self.logs_refusal(cx.log_limit, cx.now) {
                     let shown = text::in_quotes(request.name);
-                    log::info!(target: &self.label, "refused {shown} to {}: shutting down", self.peer);
+                    log::warn!(target: &self.label, "refused {shown} to {}: shutting down", Shown(self.peer));
                 }
                 self.refuse(ErrorCode::ShuttingDown, "The server is shutting down", Then::NextRequest, cx)
             }
@@ -690,22 +805,25 @@ impl<T: Transport> Conn<T> {
     }
 
     fn refuse_malformed(&mut self, code: ErrorCode, malformed: Malformed, then: Then, cx: &mut Context<'_>) -> Step {
-        if self.logs_refusal(cx) {
-            log::info!(target: &self.label, "refused a request of {}: {malformed}", self.peer);
+        if self.logs_refusal(cx.log_limit, cx.now) {
+            log::warn!(target: &self.label, "refused a request from {}: {malformed}", Shown(self.peer));
         }
         let what = if code == ErrorCode::Unsupported { "Unsupported" } else { "Bad request" };
         self.refuse(code, &format!("{what}: {malformed}"), then, cx)
     }
 
     fn refuse(&mut self, code: ErrorCode, message: &str, then: Then, cx: &mut Context<'_>) -> Step {
-        cx.spend(REQUEST_COST);
         match self.speaks_v2() {
             true => v2::encode_error(code, message, cx.gathered),
-            false => {
-                cx.gathered.extend_from_slice(&v1::encode_error(message));
-                self.is_refused = true;
-            }
+            false => cx.gathered.extend_from_slice(&v1::encode_error(message)),
         }
+        self.after_refusal(then, cx)
+    }
+
+    /// What follows a refusal that has just been gathered.
+    fn after_refusal(&mut self, then: Then, cx: &mut Context<'_>) -> Step {
+        cx.spend(REQUEST_COST);
+        self.is_refused = !self.speaks_v2();
         self.end_reply(None, cx);
         match then {
             Then::NextRequest => Step::Next(State::ReadingRequest(Asking::Behind)),
@@ -720,33 +838,44 @@ impl<T: Transport> Conn<T> {
 
     /// Looks the name up, and begins the reply.
     fn answer(&mut self, request: Request<'_>, cx: &mut Context<'_>) -> Step {
-        let shown = text::in_quotes(request.name);
         match cx.root.file(request.name, cx.now) {
             Ok(found) => {
                 cx.spend(REQUEST_COST);
                 if !self.is_announced && cx.log_limit.take_reply(found.file.stamp.size, cx.now) {
                     self.announce();
                 }
-                log::debug!(target: &self.label, "request for {shown}: {} bytes", found.file.stamp.size);
+                let (name, size) = (text::in_quotes(request.name), found.file.stamp.size);
+                log::debug!(target: &self.label, "request for {name} from {}: {size} bytes", Shown(self.peer));
                 let begin = if self.speaks_v2() { begin_v2 } else { begin_v1 };
                 let (reply, header) = begin(request, found, cx);
                 Step::Next(State::SendingHeader(SendingHeader { reply, header }))
             }
             Err(Refusal::NotFound(why)) => {
-                if self.logs_refusal(cx) {
-                    log::info!(target: &self.label, "refused {shown} to {}: not found ({why})", self.peer);
-                }
-                let message = v1::not_found(&String::from_utf8_lossy(request.name));
-                self.refuse(ErrorCode::NotFound, &message, self.then(Reason::Refused), cx)
+                self.log_refused(request.name, Level::Warn, format_args!("not found ({why})"), cx);
+                self.refuse_not_found(request.name, cx)
+            }
+            Err(Refusal::Fault(error)) => {
+                let why = crate::error::reason(&error);
+                self.log_refused(request.name, Level::Error, format_args!("not found ({why})"), cx);
+                self.refuse_not_found(request.name, cx)
             }
             Err(Refusal::Busy(error)) => {
                 let why = crate::error::reason(&error);
-                if self.logs_refusal(cx) {
-                    log::warn!(target: &self.label, "refused {shown} to {}: busy ({why})", self.peer);
-                }
+                self.log_refused(request.name, Level::Error, format_args!("busy ({why})"), cx);
                 self.refuse(ErrorCode::Busy, "Server is busy, try again later", self.then(Reason::Busy), cx)
             }
         }
+    }
+
+    fn log_refused(&mut self, name: &[u8], level: Level, why: std::fmt::Arguments<'_>, cx: &mut Context<'_>) {
+        if self.logs_refusal(cx.log_limit, cx.now) {
+            log::log!(target: &self.label, level, "refused {} to {}: {why}", text::in_quotes(name), Shown(self.peer));
+        }
+    }
+
+    fn refuse_not_found(&mut self, name: &[u8], cx: &mut Context<'_>) -> Step {
+        let message = v1::not_found(&String::from_utf8_lossy(name));
+        self.refuse(ErrorCode::NotFound, &message, self.then(Reason::Refused), cx)
     }
 
     fn sending_header(&mut self, state: SendingHeader, cx: &mut Context<'_>) -> Step {
@@ -762,7 +891,8 @@ impl<T: Transport> Conn<T> {
     /// The header of version 1, each piece in a write of its own.
     fn sending_pieces(&mut self, reply: Reply, mut pieces: Pieces, cx: &mut Context<'_>) -> Step {
         if self.is_reset(cx) {
-            return Step::Close(Reason::ResetByPeer);
+            let state = State::SendingHeader(SendingHeader { reply, header: Header::V1(pieces) });
+            return Stop::Close(Reason::ResetByPeer).without_failure(state);
         }
         // The bytes of the file come behind its digest, or not at all.
         if let Awaited::Failed(failure) = &reply.digest {
@@ -788,15 +918,11 @@ impl<T: Transport> Conn<T> {
     /// Ends a reply of version 1 that has no digest. Behind `OK` there is no room for a reason.
     fn fail_v1(&mut self, reply: &Reply, pieces: &Pieces, failure: &Failure, cx: &mut Context<'_>) -> Step {
         let (reason, why) = cause(failure);
-        if self.logs_refusal(cx) {
-            log::warn!(target: &self.label, "cannot hash {}: {why}", text::in_quotes(&reply.name));
+        if reason == Reason::ReadError && pieces.is_unsent() {
+            self.log_failed(reply, 0, reason, &why, cx);
+            return self.refuse(ErrorCode::ReadError, &unreadable(&why), Then::End(reason), cx);
         }
-        match reason {
-            Reason::ReadError if pieces.is_unsent() => {
-                self.refuse(ErrorCode::ReadError, &unreadable(&why), Then::End(reason), cx)
-            }
-            _ => self.end(reason, Farewell::Close),
-        }
+        self.fail(reply, 0, reason, &why, cx)
     }
 
     /// Whether the peer has cut the connection. What it says meanwhile does not matter in version 1, but a reset may
@@ -818,7 +944,7 @@ impl<T: Transport> Conn<T> {
         match reply.brings {
             Brings::Bytes { from } => {
                 self.progress = cx.now;
-                Step::Next(State::Streaming(Streaming::new(reply, from)))
+                Step::Next(State::Streaming(Streaming::new(reply, from, cx.now)))
             }
             Brings::Digest => Step::Next(State::AwaitingDigest(reply)),
             Brings::Size => self.complete(&reply, cx),
@@ -846,6 +972,11 @@ impl<T: Transport> Conn<T> {
             }
             None => self.complete(&state.reply, cx),
             Some(Stop::Fail(reason, why)) => self.fail(&state.reply, state.offset, reason, &why, cx),
+            Some(Stop::Abort(reason, why)) => {
+                self.transport.abort();
+                let (answer, at) = (state.reply.answer(false), state.offset);
+                Step::Close(Ended { reason, cut: Some(Cut { answer, at, why: Some(why) }) })
+            }
             Some(stop) => stop.without_failure(State::Streaming(state)),
         }
     }
@@ -954,11 +1085,8 @@ impl<T: Transport> Conn<T> {
             // The same bytes are copied next.
             Io::Closed(Closed::Failed(error)) if state.reply.file.refuses_sendfile(&error) => {}
             Io::Closed(Closed::Failed(error)) if self.speaks_v2() => {
-                // No error fits into a frame; the retry meets this one at a border.
-                let why = crate::error::reason(&error);
-                self.log_cut(&state.reply, state.offset, Reason::ReadError, &why, cx);
-                self.transport.abort();
-                return Err(Stop::Close(Reason::ReadError));
+                // The retry meets this one at a border.
+                return Err(Stop::Abort(Reason::ReadError, crate::error::reason(&error)));
             }
             Io::Closed(Closed::Failed(error)) => {
                 return Err(Stop::Fail(Reason::ReadError, crate::error::reason(&error)));
@@ -1023,7 +1151,7 @@ impl<T: Transport> Conn<T> {
 
     /// Ends a reply in the middle: in version 1 the peer learns it from the missing bytes.
     fn fail(&mut self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &mut Context<'_>) -> Step {
-        self.log_cut(reply, at, reason, why, cx);
+        self.log_failed(reply, at, reason, why, cx);
         cx.digests.leave(cx.me);
         if !self.speaks_v2() {
             return self.end(reason, Farewell::Close);
@@ -1034,20 +1162,20 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    fn log_cut(&mut self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &mut Context<'_>) {
-        if !self.logs_refusal(cx) {
+    fn log_failed(&mut self, reply: &Reply, at: u64, reason: Reason, why: &str, cx: &mut Context<'_>) {
+        let at = at.saturating_sub(self.outbox.last_file_bytes());
+        let cut = Cut { answer: reply.answer(false), at, why: Some(why.to_string()) };
+        self.log_cut(&cut, reason, cx.log_limit, cx.now);
+    }
+
+    fn log_cut(&mut self, cut: &Cut, reason: Reason, log_limit: &mut LogLimit, now: Instant) {
+        if !self.logs_refusal(log_limit, now) {
             return;
         }
-        let (name, size, seconds) = (text::in_quotes(&reply.name), reply.file.stamp.size, reply.seconds(cx.now));
-        let at = at.saturating_sub(self.outbox.file_bytes());
-        match reply.brings {
-            Brings::Bytes { .. } => {
-                log::warn!(target: &self.label, "cut {name} after {at}/{size} bytes: {reason}: {why} ({seconds:.3} s)");
-            }
-            Brings::Digest | Brings::Size => {
-                log::warn!(target: &self.label, "sent no digest of {name}: {reason}: {why} ({seconds:.3} s)");
-            }
-        }
+        let (what, seconds) = (cut.answer.cut_at(cut.at), cut.answer.seconds(now));
+        let why = cut.why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+        let (peer, level) = (Shown(self.peer), reason.level());
+        log::log!(target: &self.label, level, "{what} to {peer}: {reason}{why} ({seconds:.3} s)");
     }
 
     fn complete(&mut self, reply: &Reply, cx: &mut Context<'_>) -> Step {
@@ -1055,7 +1183,7 @@ impl<T: Transport> Conn<T> {
         if !has_line {
             self.refusals.unlogged_replies = self.refusals.unlogged_replies.saturating_add(1);
         }
-        self.end_reply(has_line.then(|| (reply.what().to_string(), reply.asked)), cx);
+        self.end_reply(Some(reply.answer(has_line)), cx);
         match self.speaks_v2() {
             true => Step::Next(State::ReadingRequest(Asking::Behind)),
             false => self.end(Reason::Complete, Farewell::Linger),
@@ -1065,13 +1193,14 @@ impl<T: Transport> Conn<T> {
     /// A line for the highest tenth of the file passed by now; none for what one window holds.
     fn progress_line(&self, state: &mut Streaming) -> Option<String> {
         let size = state.reply.file.stamp.size;
-        let tenths = tenths(state.offset, size);
+        let tenths = parts(state.offset, size, 10);
         if tenths <= state.tenths || size.saturating_sub(state.from) <= WINDOW {
             return None;
         }
         state.tenths = tenths;
-        let percent = tenths * 10;
-        Some(format!("progress to {}: {percent}% ({}/{size} bytes)", self.peer, state.offset))
+        let (name, peer, percent, at) =
+            (text::in_quotes(&state.reply.name), Shown(self.peer), tenths * 10, state.offset);
+        Some(format!("progress of {name} to {peer}: {percent}% ({at}/{size} bytes)"))
     }
 
     /// Ends the connection in order, when the peer has what was sent to it.
@@ -1086,7 +1215,7 @@ impl<T: Transport> Conn<T> {
         match self.transport.flush() {
             Flush::Done => match state.farewell {
                 Farewell::Linger => self.linger(state.reason, cx),
-                Farewell::Close => Step::Close(state.reason),
+                Farewell::Close => Step::Close(Ended::of(state.reason)),
             },
             Flush::Left(left) => {
                 match state.left {
@@ -1098,7 +1227,7 @@ impl<T: Transport> Conn<T> {
                 state.left = Some(state.left.map_or(left, |before| before.min(left)));
                 self.blocked(cx).without_failure(State::Flushing(state))
             }
-            Flush::Cut => Step::Close(Reason::ResetByPeer),
+            Flush::Cut => Step::Close(Ended::of(Reason::ResetByPeer)),
         }
     }
 
@@ -1118,7 +1247,7 @@ impl<T: Transport> Conn<T> {
                 Io::Closed(_) => break,
             }
         }
-        Step::Close(state.reason)
+        Step::Close(Ended::of(state.reason))
     }
 }
 
@@ -1151,10 +1280,10 @@ fn blocked_until(deadline: Instant, cx: &Context<'_>) -> Stop {
     }
 }
 
-/// Tenths of the file before an offset.
-fn tenths(offset: u64, size: u64) -> u64 {
-    // u128: ten times a file size may not fit a u64.
-    u64::try_from(u128::from(offset) * 10 / u128::from(size.max(1))).unwrap_or(10)
+/// How many of so many equal parts of a file lie before an offset.
+fn parts(offset: u64, size: u64, all: u32) -> u32 {
+    // u128: a hundred times a file size may not fit a u64.
+    u32::try_from(u128::from(offset) * u128::from(all) / u128::from(size.max(1))).unwrap_or(all)
 }
 
 impl Context<'_> {
@@ -1168,16 +1297,46 @@ impl Stop {
     fn without_failure(self, state: State) -> Step {
         match self {
             Stop::Rest(turn) => Step::Rest(state, turn),
-            Stop::Close(reason) | Stop::Fail(reason, _) => Step::Close(reason),
+            Stop::Close(reason) | Stop::Fail(reason, _) | Stop::Abort(reason, _) => {
+                Step::Close(Ended { reason, cut: state.cut() })
+            }
         }
     }
 }
 
+impl Ended {
+    /// The end of a connection that cuts no reply.
+    fn of(reason: Reason) -> Ended {
+        Ended { reason, cut: None }
+    }
+}
+
+impl State {
+    /// The reply that is cut if the connection ends in this state.
+    fn cut(self) -> Option<Cut> {
+        let (reply, at) = match self {
+            State::SendingHeader(SendingHeader { reply, .. }) => match reply.brings {
+                Brings::Bytes { from } => (reply, from),
+                Brings::Digest | Brings::Size => (reply, 0),
+            },
+            State::Streaming(Streaming { reply, offset, .. }) => (reply, offset),
+            State::AwaitingDigest(reply) => {
+                let size = reply.file.stamp.size;
+                (reply, size)
+            }
+            State::Closed(Ended { cut, .. }) => return cut,
+            State::ReadingRequest(_) | State::Flushing(_) | State::Lingering(_) => return None,
+        };
+        Some(Cut { answer: reply.answer(false), at, why: None })
+    }
+}
+
 impl Streaming {
-    fn new(reply: Reply, from: u64) -> Streaming {
-        let tenths = tenths(from, reply.file.stamp.size);
+    fn new(reply: Reply, from: u64, now: Instant) -> Streaming {
+        let tenths = parts(from, reply.file.stamp.size, 10);
         let (window, patience) = (Window::Border, Patience::default());
-        Streaming { reply, from, offset: from, window, patience, tenths }
+        let began_after = u32::try_from(now.duration_since(reply.asked).as_millis()).unwrap_or(u32::MAX);
+        Streaming { reply, from, offset: from, window, patience, began_after, tenths }
     }
 
     fn left(&self) -> u64 {

@@ -435,7 +435,7 @@ fn a_reset_while_waiting_for_the_digest_frees_the_job() {
     world.turn(&mut conn);
     conn.transport.reset = true;
     assert_eq!(world.turn(&mut conn), Turn::Close(Reason::ResetByPeer));
-    conn.close(Reason::ResetByPeer, &mut world.digests, Waiter(1), world.now);
+    conn.close(Reason::ResetByPeer, &mut world.digests, &mut world.log_limit, Waiter(1), world.now);
     let finished = world.digests.run(Duration::from_secs(10), Instant::now);
     assert!(finished.iter().all(|finished| finished.waiters.is_empty()), "{finished:?}");
 }
@@ -466,7 +466,8 @@ fn the_first_byte_of_a_connection_decides() {
         peer.ended = true;
         let mut conn = world.conn(&mut peer);
         assert_eq!(world.turn(&mut conn), Turn::Close(Reason::UnknownProtocol), "0x{first:02x}");
-        assert!(conn.transport.writes.concat().starts_with(b"ERRORBad request"));
+        let answer = if first.is_ascii_uppercase() { &b"HTTP/1.1 400 "[..] } else { b"ERRORBad request" };
+        assert!(conn.transport.writes.concat().starts_with(answer), "0x{first:02x}");
     }
 }
 
@@ -485,7 +486,7 @@ fn a_refusal_that_is_not_taken_is_waited_for_as_long_as_a_request() {
         world.at(12.0);
         assert_eq!(world.turn(&mut conn), Turn::Close(Reason::IdleTimeout));
         assert_eq!((conn.replies, conn.transport.finished), (replies, false));
-        conn.close(Reason::IdleTimeout, &mut world.digests, Waiter(1), world.now);
+        conn.close(Reason::IdleTimeout, &mut world.digests, &mut world.log_limit, Waiter(1), world.now);
         assert!(peer.aborted);
     }
 }

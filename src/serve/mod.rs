@@ -4,6 +4,7 @@ mod addresses;
 mod bind;
 pub(crate) mod conn;
 pub(crate) mod digests;
+pub(crate) mod foreign;
 mod header;
 pub(crate) mod log_limit;
 mod outbox;
@@ -31,7 +32,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::net;
-use crate::root::{PrivateLog, Root};
+use crate::root::{PrivateLog, Root, Shared};
 use crate::{signals, stdio, text};
 pub use bind::Bind;
 use reactor::Reactor;
@@ -43,9 +44,9 @@ const BACKLOG: i32 = 4096;
 /// What `xfer serve` was asked to do.
 #[derive(Debug)]
 pub struct ServeConfig {
-    /// The directory to share.
-    pub dir: PathBuf,
-    /// Whether it is made if it is missing: it was not named.
+    /// The directory or the file to share.
+    pub path: PathBuf,
+    /// Whether it is made, as a directory, if it is missing: it was not named.
     pub makes_dir: bool,
     /// The port to listen on; 0 picks a free one.
     pub port: u16,
@@ -140,12 +141,13 @@ pub enum End {
 /// Runs a server until a signal ends it.
 pub fn run(config: ServeConfig) -> Result<ExitCode, Error> {
     if config.makes_dir {
-        make_dir(&config.dir)?;
+        make_dir(&config.path)?;
     }
     // Before anything is made or taken: a wrong name should leave no log and not even begin to listen.
-    open_root(&config, None, &Rc::new(()))?;
+    let shared = Shared::at(&config.path).map_err(|error| cannot_serve(&config, &error))?;
+    open_root(&config, &shared, None, &Rc::new(()))?;
     let logs = Logs::start("server", &config.log, config.verbosity, OnConsole::All).map_err(as_failure)?;
-    let result = serve(&config, &logs);
+    let result = serve(&config, &shared, &logs);
     if let Err(error) = &result {
         log::error!(target: "main", "{error}");
     }
@@ -162,15 +164,15 @@ fn as_failure(error: Error) -> Error {
     Error::new(ExitCode::Refused, error.to_string())
 }
 
-fn serve(config: &ServeConfig, logs: &Logs) -> Result<End, Error> {
+fn serve(config: &ServeConfig, shared: &Shared, logs: &Logs) -> Result<End, Error> {
     let descriptors = raise_descriptor_limit().saturating_sub(inherited_descriptors());
     let listener = listen(config)?;
     let address = listener.local_addr().map_err(|error| failure("cannot listen", &error))?;
-    let reactor = Reactor::new(config, logs, listener, descriptors)?;
+    let reactor = Reactor::new(config, shared, logs, listener, descriptors)?;
     let address = net::canonical(address);
-    announce(config, logs, address);
+    announce(shared, logs, address);
     let sandbox = match config.sandbox {
-        true => Sandbox::enter(&config.dir, logs.path().as_deref()),
+        true => Sandbox::enter(&shared.dir, logs.path().as_deref()),
         false => Sandbox::none(),
     };
     say_ready(logs, address)?;
@@ -185,20 +187,30 @@ fn failure(what: &str, error: &io::Error) -> Error {
 fn make_dir(dir: &Path) -> Result<(), Error> {
     match std::fs::create_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            let why = io::Error::other(format!("{}; name a directory to share", reason(&error)));
-            Err(failure(&format!("cannot make the directory {}", text::path(dir)), &why))
+            let why = io::Error::other(format!("{}; name a directory or a file to share", reason(&error)));
+            Err(failure(&format!("cannot create the directory {}", text::path(dir)), &why))
         }
         _ => Ok(()),
     }
 }
 
-/// Opens the shared directory, at the start and after SIGHUP.
-fn open_root(config: &ServeConfig, log: Option<PrivateLog>, open_files: &Rc<()>) -> Result<Root, Error> {
-    Root::open(&config.dir, config.hidden, log, open_files).map_err(|error| cannot_serve(config, &error))
+/// Opens what is shared, at the start and after SIGHUP.
+fn open_root(
+    config: &ServeConfig,
+    shared: &Shared,
+    log: Option<PrivateLog>,
+    open_files: &Rc<()>,
+) -> Result<Root, Error> {
+    let root = Root::open(&shared.dir, config.hidden, log, open_files);
+    let root = root.and_then(|root| match &shared.only {
+        Some(name) => root.with_only(name),
+        None => Ok(root),
+    });
+    root.map_err(|error| cannot_serve(config, &error))
 }
 
 fn cannot_serve(config: &ServeConfig, error: &io::Error) -> Error {
-    failure(&format!("cannot serve the directory {}", text::path(&config.dir)), error)
+    failure(&format!("cannot share {}", text::path(&config.path)), error)
 }
 
 /// What the server must not give out of its own.
@@ -240,25 +252,32 @@ fn listen(config: &ServeConfig) -> Result<TcpListener, Error> {
 
 fn cannot_listen(address: SocketAddr, error: &io::Error) -> Error {
     let advice = match (error.kind(), address) {
-        (io::ErrorKind::AddrInUse, _) => "choose another port with -p, or stop the program that has it",
-        (io::ErrorKind::PermissionDenied, _) => "ports below 1024 need a privilege; choose another with -p",
-        (io::ErrorKind::AddrNotAvailable, _) => "no interface of this machine has it; choose another with -b",
+        (io::ErrorKind::AddrInUse, _) => "choose another port with -p, or stop the program that uses it",
+        (io::ErrorKind::PermissionDenied, _) => "ports below 1024 need privileges; choose a higher port with -p",
+        (io::ErrorKind::AddrNotAvailable, _) => "this machine does not have that address; choose another with -b",
         (_, SocketAddr::V6(address)) if address.ip().is_unicast_link_local() && address.scope_id() == 0 => {
             "a link-local address needs its interface, as in -b fe80::1%eth0"
         }
-        _ => "choose another with -b and -p",
+        _ => "choose another address or port with -b and -p",
     };
-    failure(&format!("cannot listen on {address}"), &io::Error::other(format!("{}; {advice}", reason(error))))
+    failure(
+        &format!("cannot listen on {}", addresses::Shown(address)),
+        &io::Error::other(format!("{}; {advice}", reason(error))),
+    )
 }
 
 /// Says where the server listens, who can read what, and what to type on another machine.
-fn announce(config: &ServeConfig, logs: &Logs, address: SocketAddr) {
-    let dir = config.dir.canonicalize().unwrap_or_else(|_| config.dir.clone());
-    log::info!(target: "main", "serving {} on {address}: whoever reaches this port can read it, unencrypted", text::path(&dir));
+fn announce(shared: &Shared, logs: &Logs, address: SocketAddr) {
+    let (version, what, on) = (env!("CARGO_PKG_VERSION"), shared.described(), addresses::Shown(address));
+    let who = match address.ip().is_loopback() {
+        true => "only this machine can reach it",
+        false => "anyone who can reach this port can read it; nothing is encrypted",
+    };
+    log::info!(target: "main", "xfer {version} sharing {what} on {on}: {who}");
     if let Some(path) = logs.path() {
         log::info!(target: "main", "log file {}", text::path(&path));
     }
-    for line in addresses::lines_to_paste(address) {
+    for line in addresses::lines_to_paste(address, shared.only.as_deref()) {
         log::info!(target: "main", "{line}");
     }
 }
@@ -280,5 +299,5 @@ fn say_ready(logs: &Logs, address: SocketAddr) -> Result<(), Error> {
     if !has_room {
         return Ok(());
     }
-    stdio::print(&format!("listening on {address}\n"), ExitCode::Refused)
+    stdio::print(&format!("listening on {}\n", addresses::Shown(address)), ExitCode::Refused)
 }

@@ -1,6 +1,6 @@
 //! What is to be counted and logged of the bytes that were gathered for a peer, once the kernel has taken them.
 
-use std::time::Instant;
+use super::reply::Answer;
 
 /// Where pieces end among the gathered bytes that the kernel has not taken, in order. A turn answers a few requests, so
 /// that there are a few of them.
@@ -18,8 +18,8 @@ struct Mark {
 pub enum Piece {
     /// So many bytes of a file; with a line for the log, if one is due.
     File(usize, Option<String>),
-    /// A reply; with what it brings and when it was asked for, unless the log has a line about it already.
-    Reply(Option<(String, Instant)>),
+    /// A reply; with what it answers, unless it is a refusal, of which the log has a line already.
+    Reply(Option<Answer>),
 }
 
 impl Outbox {
@@ -50,32 +50,72 @@ impl Outbox {
 
     /// Bytes of files that the kernel has not taken.
     pub fn file_bytes(&self) -> u64 {
-        let of_file = |mark: &Mark| match mark.piece {
-            Piece::File(len, _) => len.min(mark.left) as u64,
+        self.0.iter().map(Mark::file_bytes).sum()
+    }
+
+    /// The same of the reply that has not ended: those behind the last one that has.
+    pub fn last_file_bytes(&self) -> u64 {
+        let is_of_last = |mark: &&Mark| matches!(mark.piece, Piece::File(..));
+        self.0.iter().rev().take_while(is_of_last).map(Mark::file_bytes).sum()
+    }
+
+    /// The replies that have ended and that the kernel has not taken to their end, each with the bytes of its file that are
+    /// left.
+    pub fn replies(&self) -> impl Iterator<Item = (&Answer, u64)> {
+        let mut left = 0;
+        self.0.iter().filter_map(move |mark| match &mark.piece {
+            Piece::File(..) => {
+                left += mark.file_bytes();
+                None
+            }
+            Piece::Reply(answer) => {
+                let left = std::mem::take(&mut left);
+                answer.as_ref().map(|answer| (answer, left))
+            }
+        })
+    }
+}
+
+impl Mark {
+    /// Bytes of its file that the kernel has not taken.
+    fn file_bytes(&self) -> u64 {
+        match self.piece {
+            Piece::File(len, _) => len.min(self.left) as u64,
             Piece::Reply(_) => 0,
-        };
-        self.0.iter().map(of_file).sum()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::serve::reply::Brings;
 
     #[test]
     fn only_what_the_kernel_took_counts() {
         let mut outbox = Outbox::default();
-        let first = Piece::Reply(Some((String::from("first"), Instant::now())));
+        let first = Piece::Reply(Some(Answer {
+            name: b"first"[..].into(),
+            size: 5,
+            brings: Brings::Bytes { from: 0 },
+            asked: Instant::now(),
+            has_line: true,
+        }));
         // A header of 10 bytes, 5 of a file, 20 that end the reply; then a refusal of 7.
         outbox.push(15, Piece::File(5, None));
         outbox.push(35, first.clone());
         outbox.push(42, Piece::Reply(None));
+        let left = |outbox: &Outbox| outbox.replies().map(|(_, left)| left).collect::<Vec<_>>();
+        assert_eq!((left(&outbox), outbox.last_file_bytes()), (vec![5], 0));
         let steps = [(10, 0), (3, 3), (0, 0), (2, 2), (19, 0)];
         assert_eq!(steps.map(|(bytes, _)| (bytes, outbox.take(bytes))), steps);
         assert_eq!(outbox.pop_taken(), Some(Piece::File(5, None)));
         assert_eq!(outbox.pop_taken(), None, "the last byte of the reply is still here");
         // Another file behind them.
         outbox.push(8 + 4, Piece::File(4, None));
+        assert_eq!((left(&outbox), outbox.last_file_bytes()), (vec![0], 4));
         assert_eq!((outbox.file_bytes(), outbox.take(8), outbox.take(2), outbox.file_bytes()), (4, 0, 2, 2));
         assert_eq!([outbox.pop_taken(), outbox.pop_taken()], [Some(first), Some(Piece::Reply(None))]);
         assert_eq!((outbox.pop_taken(), outbox.take(2)), (None, 2));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use log::Level;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use rustix::io::Errno;
@@ -12,7 +13,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 
-use super::conn::{Conn, Context, TURN_BUDGET, Turn};
+use super::addresses::Shown;
+use super::conn::{Activity, Conn, Context, TURN_BUDGET, Turn};
 use super::digests::{Digests, Waiter};
 use super::log_limit::{LogLimit, Shared};
 use super::peers::{Admission, Noted, Peers, Source};
@@ -25,7 +27,7 @@ use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
 use crate::net::{self, Transport};
 use crate::pages::Pages;
-use crate::root::Root;
+use crate::root::{Root, Shared as SharedPath};
 use crate::signals;
 use crate::text;
 
@@ -87,12 +89,17 @@ const GONE_PAUSE: Duration = Duration::from_millis(10);
 /// thousands of times a second.
 const RESTS_PAUSE: Duration = Duration::from_secs(10);
 
+/// Transfers that SIGUSR1 gets a line each for; the others are counted. 100 lines take some 0.1 ms to write, and fit a
+/// screen or two.
+const SHOWN_TRANSFERS_MAX: usize = 100;
+
 /// Bytes read from a peer at a time.
 const SCRATCH_LEN: usize = 16 * 1024;
 
 /// The server's event loop.
 pub struct Reactor<'a> {
     config: &'a ServeConfig,
+    shared: &'a SharedPath,
     logs: &'a Logs,
     poll: Poll,
     signals: Signals,
@@ -179,6 +186,7 @@ impl<'a> Reactor<'a> {
     /// Puts everything in place, so that from here on connections are taken.
     pub fn new(
         config: &'a ServeConfig,
+        shared: &'a SharedPath,
         logs: &'a Logs,
         mut socket: TcpListener,
         descriptors: usize,
@@ -191,12 +199,13 @@ impl<'a> Reactor<'a> {
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         poll.registry().register(&mut socket, LISTENER, Interest::READABLE).map_err(failed)?;
         let open_files = Rc::new(());
-        let root = open_root(config, private_log(config, logs), &open_files)?;
+        let root = open_root(config, shared, private_log(config, logs), &open_files)?;
         let now = Instant::now();
         let descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 4));
         let max_conns = config.limits.max_conns.min(descriptors / 2);
         Ok(Reactor {
             config,
+            shared,
             logs,
             poll,
             signals,
@@ -398,7 +407,7 @@ impl<'a> Reactor<'a> {
                 false => self.unlogged.add(conn.peer(), self.now),
             }
         }
-        conn.close(reason, &mut self.digests, Waiter(token.0), self.now);
+        conn.close(reason, &mut self.digests, &mut self.log_limit, Waiter(token.0), self.now);
         self.sweep_timers();
         if let Some(listener) = &mut self.listener {
             listener.resting_until = None;
@@ -476,7 +485,7 @@ impl<'a> Reactor<'a> {
                 return;
             }
             if !has_room {
-                return listener.rest(self.now, "as many connections as the limits allow");
+                return listener.rest(self.now, Level::Warn, "as many connections are open as the limits allow");
             }
             match listener.socket.accept() {
                 Ok((stream, peer)) => self.admit(stream, net::canonical(peer)),
@@ -506,7 +515,7 @@ impl<'a> Reactor<'a> {
 
     fn rest(&mut self, why: &str) {
         if let Some(listener) = &mut self.listener {
-            listener.rest(self.now, why);
+            listener.rest(self.now, Level::Error, why);
         }
     }
 
@@ -560,11 +569,12 @@ impl<'a> Reactor<'a> {
         let conns = |count| text::count(count, "connection", "connections");
         if let Some((count, last)) = turned_away {
             let (closed, most) = (conns(count), self.peers.most());
-            log::warn!(target: "main", "closed {closed} at once, the last of {last}: one address may have {most} at a time");
+            let last = Shown(last);
+            log::warn!(target: "main", "closed {closed} at once, the last from {last}: an address can have at most {most} (--max-conns-per-ip)");
         }
         if let Some((count, last)) = unlogged {
-            let closed = conns(count);
-            log::warn!(target: "main", "closed {closed} without lines of their own, the last of {last}: too many that were sent little or nothing");
+            let (closed, last) = (conns(count), Shown(last));
+            log::warn!(target: "main", "closed {closed} that have no lines of their own, the last from {last}: too many that were sent little or nothing");
         }
     }
 
@@ -577,7 +587,7 @@ impl<'a> Reactor<'a> {
         // Both directions, once and for all: edges are remembered by the queue.
         if let Err(error) = self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
             if self.log_limit.take(self.now) {
-                log::warn!(target: "main", "cannot take a connection from {peer}: {}", reason(&error));
+                log::error!(target: "main", "cannot accept a connection from {}: {}", Shown(peer), reason(&error));
             }
             return;
         }
@@ -606,20 +616,42 @@ impl<'a> Reactor<'a> {
                 SIGUSR1 => self.log_status(),
                 // The terminal is gone. Elsewhere the signal is how log rotation and releases call.
                 SIGHUP if !self.on_terminal => self.reload(),
-                _ => self.stop(),
+                signal => self.stop(signal),
             }
         }
     }
 
+    /// Logs what the server does as a whole, and then each transfer, as far as there are few.
     fn log_status(&self) {
+        let (mut sending, mut hashing, mut idle, mut closing, mut bytes) = (0, 0, 0, 0, self.totals.bytes);
+        let mut shown = Vec::new();
+        for (_, entry) in &self.conns {
+            bytes += entry.conn.bytes;
+            match entry.conn.activity() {
+                Activity::Sending => sending += 1,
+                Activity::Hashing => hashing += 1,
+                Activity::Idle => idle += 1,
+                Activity::Closing => closing += 1,
+            }
+            if sending + hashing > shown.len() && shown.len() < SHOWN_TRANSFERS_MAX {
+                shown.push(entry);
+            }
+        }
         log::info!(
             target: "main",
-            "status: {}, {} sent, {}, up {:.0} s",
+            "status: {} ({sending} sending, {hashing} hashing, {idle} idle, {closing} closing), {} sent, {}, up {:.0} s",
             text::count(self.conns.len() as u64, "connection", "connections"),
-            text::size(self.totals.bytes + self.conns.iter().map(|(_, entry)| entry.conn.bytes).sum::<u64>()),
+            text::size(bytes),
             text::count(self.digests.len() as u64, "digest job", "digest jobs"),
             self.now.duration_since(self.totals.since).as_secs_f64(),
         );
+        for entry in &shown {
+            entry.conn.log_activity(&self.digests, Waiter(entry.token.0), self.now);
+        }
+        let more = sending + hashing - shown.len();
+        if more > 0 {
+            log::info!(target: "main", "and {more} more");
+        }
     }
 
     fn reload(&mut self) {
@@ -627,31 +659,36 @@ impl<'a> Reactor<'a> {
         self.root.close_kept();
         match self.logs.reopen() {
             Ok(()) => {
-                if self.logs.path().is_some() {
-                    log::info!(target: "main", "log opened again");
+                if let Some(path) = self.logs.path() {
+                    log::info!(target: "main", "reopened the log file {}", text::path(&path));
                 }
             }
             Err(error) => {
                 let log = self.logs.path().unwrap_or_default();
                 let advice = self.sandbox.as_ref().map_or("", |sandbox| sandbox.advice_for_log(&log));
-                log::warn!(target: "main", "{error}{advice}; going on with the old one");
+                log::error!(target: "main", "{error}{advice}; continuing with the old one");
             }
         }
-        let lets_in = self.sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.lets_in(&self.config.dir));
+        let lets_in = self.sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.lets_in(&self.shared.dir));
         let root = lets_in.map_err(|error| cannot_serve(self.config, &error));
-        match root.and_then(|()| open_root(self.config, private_log(self.config, self.logs), &self.open_files)) {
+        match root
+            .and_then(|()| open_root(self.config, self.shared, private_log(self.config, self.logs), &self.open_files))
+        {
             Ok(root) => {
                 self.root = root;
-                log::info!(target: "main", "directory opened again");
+                log::info!(target: "main", "reopened {}", self.shared.described());
             }
-            Err(error) => log::warn!(target: "main", "{error}; going on with the old one"),
+            Err(error) => log::error!(target: "main", "{error}; continuing with the old one"),
         }
     }
 
     /// The first signal lets running replies finish; the second does not.
-    fn stop(&mut self) {
+    fn stop(&mut self, signal: i32) {
+        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
         if let Some(stopping) = &mut self.stopping {
-            stopping.cut = true;
+            if !std::mem::replace(&mut stopping.cut, true) {
+                log::info!(target: "main", "stopping at once: {name}, the second signal");
+            }
             return;
         }
         self.listener = None;
@@ -664,14 +701,16 @@ impl<'a> Reactor<'a> {
                 reason => self.close(token, reason),
             }
         }
-        if !self.conns.is_empty() && !drain.is_zero() {
-            log::info!(
-                target: "main",
-                "shutting down: waiting up to {} s for {}; a second signal ends at once",
-                drain.as_secs_f64(),
-                text::count(self.conns.len() as u64, "running reply", "running replies"),
-            );
-        }
+        let transfers = text::count(self.conns.len() as u64, "transfer", "transfers");
+        let rest = match (self.conns.len(), drain.is_zero()) {
+            (0, _) => String::new(),
+            (_, true) => format!("; cutting off {transfers}"),
+            _ => {
+                let seconds = drain.as_secs_f64();
+                format!("; finishing {transfers}, at most {seconds} s; a second signal stops at once")
+            }
+        };
+        log::info!(target: "main", "stopping: {name}{rest}");
     }
 
     /// The connections for which there is a reason to close.
@@ -711,8 +750,11 @@ fn heard_signals() -> Vec<i32> {
     let ignored = SIGNALS_WANTED.iter().filter(|signal| !heard.contains(signal));
     let ignored: Vec<&str> = ignored.filter_map(|signal| signal_hook::low_level::signal_name(*signal)).collect();
     if !ignored.is_empty() {
-        let (names, verb) = (ignored.join(", "), if ignored.len() == 1 { "stays" } else { "stay" });
-        log::info!(target: "main", "started with {names} ignored (as by nohup, or '&' in a script), which {verb} ignored");
+        let (names, was, stays) = match ignored.len() {
+            1 => (ignored.join(", "), "was", "stays"),
+            _ => (ignored.join(", "), "were", "stay"),
+        };
+        log::info!(target: "main", "{names} {was} ignored at the start (as by nohup, or '&' in a script) and {stays} ignored");
     }
     heard
 }
@@ -740,11 +782,11 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 
 impl Listener {
     /// Accepts nothing for a while; says so once for as long as it lasts.
-    fn rest(&mut self, now: Instant, why: &str) {
+    fn rest(&mut self, now: Instant, level: Level, why: &str) {
         self.resting_until = Some(now + REST);
         if !self.said && self.says_again.is_none_or(|at| now >= at) {
             (self.said, self.says_again) = (true, Some(now + RESTS_PAUSE));
-            log::warn!(target: "main", "accepting no connections for the moment: {why}");
+            log::log!(target: "main", level, "not accepting connections for now: {why}");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use log::Level;
+
 /// Why a connection ended: one of these stands in its closing line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -39,6 +41,22 @@ pub enum Reason {
     Shutdown,
     /// The server ends, and the time for what was under way is over.
     DrainTimeout,
+}
+
+impl Reason {
+    /// The level of the line about a file that it cut.
+    pub fn level(self) -> Level {
+        match self {
+            Reason::ReadError | Reason::Busy => Level::Error,
+            _ => Level::Warn,
+        }
+    }
+
+    /// Whether the peer, or its reply, ran into a limit: the operator may want to change that.
+    pub fn is_limit(self) -> bool {
+        use Reason::{DrainTimeout, IdleTimeout, RequestTimeout, TooMany, TooSlow};
+        matches!(self, DrainTimeout | IdleTimeout | RequestTimeout | TooMany | TooSlow)
+    }
 }
 
 impl fmt::Display for Reason {

@@ -50,7 +50,7 @@ impl Reply {
 }
 
 /// What a reply brings of a file.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Brings {
     /// Its bytes from here on; at most its size.
     Bytes {
@@ -73,26 +73,56 @@ pub enum Awaited {
     Failed(Failure),
 }
 
-/// What a reply brings, in words for the log.
-pub struct What<'a>(&'a Reply);
+/// What a reply answers, for the log. It costs no memory of its own, so that a reply that fails later still has its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The name as it was asked for.
+    pub name: Rc<[u8]>,
+    /// Bytes in the file.
+    pub size: u64,
+    /// What of the file.
+    pub brings: Brings,
+    /// When it was asked for.
+    pub asked: Instant,
+    /// Whether the log gets a line when it is sent.
+    pub has_line: bool,
+}
 
-impl Display for What<'_> {
+impl Answer {
+    /// How long it has taken so far.
+    pub fn seconds(&self, now: Instant) -> f64 {
+        now.duration_since(self.asked).as_secs_f64()
+    }
+
+    /// The beginning of the line about a reply that failed at this byte of its file.
+    pub fn cut_at(&self, at: u64) -> String {
+        let (name, size) = (text::in_quotes(&self.name), self.size);
+        match self.brings {
+            Brings::Bytes { .. } => format!("cut {name} after {at}/{size} bytes"),
+            Brings::Digest => format!("failed to send the digest of {name}"),
+            Brings::Size => format!("failed to send the size of {name}"),
+        }
+    }
+}
+
+/// What it brings, behind `sent`.
+impl Display for Answer {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        let What(reply) = self;
-        let (name, size) = (text::in_quotes(&reply.name), reply.file.stamp.size);
-        match reply.brings {
+        let (name, size) = (text::in_quotes(&self.name), self.size);
+        match self.brings {
             Brings::Bytes { from: 0 } => write!(out, "{name} ({size} bytes)"),
-            Brings::Bytes { from } => write!(out, "{name} ({} bytes, from byte {from} on)", size.saturating_sub(from)),
+            Brings::Bytes { from } => write!(out, "{name} ({} bytes, from byte {from})", size.saturating_sub(from)),
             Brings::Digest => write!(out, "the digest of {name} ({size} bytes)"),
-            Brings::Size => write!(out, "only the size of {name} ({size} bytes)"),
+            Brings::Size => write!(out, "the size of {name} ({size} bytes)"),
         }
     }
 }
 
 impl Reply {
-    /// What it brings, in words for the log.
-    pub fn what(&self) -> What<'_> {
-        What(self)
+    /// What it answers, for the log.
+    pub fn answer(&self, has_line: bool) -> Answer {
+        let (name, size) = (Rc::clone(&self.name), self.file.stamp.size);
+        Answer { name, size, brings: self.brings, asked: self.asked, has_line }
     }
 
     fn new(found: Found, brings: Brings, digest: Awaited, now: Instant) -> Reply {
@@ -124,11 +154,6 @@ impl Reply {
     /// What was waited for is there.
     pub fn end_wait(&mut self) {
         self.wait_at = None;
-    }
-
-    /// How long it has taken so far.
-    pub fn seconds(&self, now: Instant) -> f64 {
-        now.duration_since(self.asked).as_secs_f64()
     }
 }
 

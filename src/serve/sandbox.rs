@@ -37,7 +37,7 @@ const LEFT_OPEN: [(ABI, &str); 6] = [
 const LINKS_MAX: usize = 40;
 
 /// Why something cannot be opened again, and what to do.
-const SHUT_OUT: &str = " (the sandbox lets in only what was in that place at the start: restart the server, \
+const SHUT_OUT: &str = " (the sandbox allows only the directory that was there at the start: restart the server, \
     or run it with --no-sandbox)";
 
 /// The restrictions that the server has put on itself; they last as long as its thread.
@@ -72,11 +72,11 @@ impl Sandbox {
                 Some(allowed)
             }
             Ok((_, LandlockStatus::NotEnabled)) => {
-                log::info!(target: "main", "sandbox: none: Landlock is not among the security modules of this kernel");
+                log::info!(target: "main", "sandbox: none: Landlock is not enabled in this kernel (add landlock to lsm= on its command line)");
                 None
             }
             Ok((_, LandlockStatus::NotImplemented)) => {
-                log::info!(target: "main", "sandbox: none: no Landlock: the kernel was built without it or is older than \
+                log::info!(target: "main", "sandbox: none: Landlock is missing: the kernel was built without it or is older than \
                     Linux 5.13, or a seccomp filter hides it");
                 None
             }
@@ -125,7 +125,7 @@ impl Sandbox {
 /// Nothing that a server executes has more rights than it (prctl(2)); it executes nothing.
 fn forbid_new_privileges() {
     if let Err(error) = rustix::thread::set_no_new_privs(true) {
-        log::warn!(target: "main", "cannot give up gaining privileges: {}", crate::error::reason(&error.into()));
+        log::warn!(target: "main", "cannot set no_new_privs: {}", crate::error::reason(&error.into()));
     }
 }
 
@@ -160,7 +160,7 @@ impl Allowed {
         let shown = |places: &[Place]| places.iter().map(Place::described).collect::<Vec<_>>().join(" and ");
         let reads = match self.reads.as_slice() {
             [dir, links @ ..] if !links.is_empty() => {
-                format!("{} and, for a symbolic link in its path to be switched, {}", dir.described(), shown(links))
+                format!("{} and, because of symbolic links in its path, {}", dir.described(), shown(links))
             }
             reads => shown(reads),
         };

@@ -46,7 +46,7 @@ fn beyond_the_cap_a_peer_is_told_and_others_are_served() {
     wait_for("it to be closed", || server.log().contains("reason: peer closed"));
     peer_from(STRANGER, server.addr).get(&Get::of("a")).assert_brings(b"body");
     drop((held, third));
-    let log = server.stop_content().log;
+    let log = server.stop_blaming_peers().log;
     assert_eq!(log.matches("reason: too many connections").count(), 2, "{log}");
 }
 
@@ -71,7 +71,7 @@ fn at_the_cap_the_oldest_idle_connection_of_the_address_makes_room() {
     kept[0].get(&Get::of("a")).assert_brings(b"body");
     other.get(&Get::of("a")).assert_brings(b"body");
     drop((kept, third, other));
-    let reasons = logfile::reasons(&server.stop_content().log);
+    let reasons = logfile::reasons(&server.stop_blaming_peers().log);
     assert_eq!(reasons.iter().filter(|reason| *reason == "closed to make room").count(), 1, "{reasons:?}");
 }
 
@@ -106,7 +106,7 @@ fn a_storm_beyond_the_cap_costs_little() {
 
 /// N in `closed N connections at once, ...`.
 fn closed_at_once(line: &str) -> Option<usize> {
-    let (before, _) = line.split_once(" at once, the last of 127.0.0.2:")?;
+    let (before, _) = line.split_once(" at once, the last from 127.0.0.2:")?;
     let number = before.rsplit_once(" - closed ")?.1.split(' ').next()?;
     number.parse().ok()
 }
@@ -125,7 +125,7 @@ fn a_client_that_is_one_too_many_tries_again() {
         drop(held);
         client.finish().exits(0).stderr_has("verified");
         assert_eq!(scratch.text("out/a"), "body");
-        server.stop_content();
+        server.stop_blaming_peers();
     }
 }
 
@@ -140,7 +140,7 @@ fn one_address_may_have_half_of_all_connections() {
         assert_eq!(peer_from(STRANGER, server.addr).get(&Get::of("a")).refusal(), BUSY, "{args:?}");
         assert!(ask(server.addr, b"a").ends_with(b"body"));
         drop(held);
-        server.stop_content();
+        server.stop_blaming_peers();
     }
     let scratch = Scratch::new();
     scratch.share("a", b"body");
@@ -148,7 +148,7 @@ fn one_address_may_have_half_of_all_connections() {
     let held = held(39, STRANGER, &server);
     peer_from(STRANGER, server.addr).get(&Get::of("a")).assert_brings(b"body");
     drop(held);
-    server.stop_content();
+    server.stop_blaming_peers();
 }
 
 /// Who is one too many and says nothing has the time of a request, as everybody has.
@@ -162,7 +162,7 @@ fn one_too_many_that_says_nothing_is_closed_in_time() {
     both.iter_mut().for_each(|stream| drop(read_to_end(stream)));
     let expected = Duration::from_millis(390)..Duration::from_millis(1400);
     assert!(expected.contains(&start.elapsed()), "closed after {:?}", start.elapsed());
-    let reasons = logfile::reasons(&server.stop_content().log);
+    let reasons = logfile::reasons(&server.stop_blaming_peers().log);
     assert_eq!(reasons, ["request timeout"; 2]);
 }
 

@@ -90,7 +90,7 @@ fn requests_byte_by_byte() {
     });
     drop(crowd);
     scene.assert_closes(CROWD, "request timeout");
-    scene.server.stop_content();
+    scene.server.stop_blaming_peers();
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn half_open_connections_from_one_address() {
     scene.assert_serves();
     scene.assert_closes(CROWD, "request timeout");
     drop(crowd);
-    scene.server.stop_content();
+    scene.server.stop_blaming_peers();
 }
 
 /// In both versions, half of them before they have read anything and half in the middle of a file.
@@ -114,7 +114,7 @@ fn readers_that_never_read() {
     scene.assert_serves();
     scene.assert_closes(CROWD, "idle timeout");
     drop(crowd);
-    scene.server.stop_content();
+    scene.server.stop_blaming_peers();
 }
 
 /// Each goes on asking for as long as anything is taken from it.
@@ -140,7 +140,7 @@ fn requests_without_end_and_no_reading() {
     assert!(said < most, "{said} bytes of requests were taken of those who read no reply");
     drop(crowd);
     scene.assert_closes(count, "idle timeout");
-    scene.server.stop_content();
+    scene.server.stop_blaming_peers();
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn connections_opened_and_reset_in_a_storm() {
         log.matches("connection from ").count() == log.matches("reason: ").count()
     });
     scene.assert_closes(0, "idle timeout");
-    let log = scene.server.stop_content().log;
+    let log = scene.server.stop_blaming_peers().log;
     let known = ["reset by peer", "complete", "peer closed"];
     assert!(logfile::reasons(&log).iter().all(|reason| known.contains(&&reason[..])), "{log}");
 }
@@ -207,7 +207,7 @@ fn a_shut_window_is_reset_and_nothing_of_it_stays() {
             }
         };
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        scene.server.stop_content();
+        scene.server.stop_blaming_peers();
     }
 }
 
@@ -233,7 +233,7 @@ fn the_kernel_keeps_little_for_those_who_do_not_read() {
         assert_eq!(sockets_towards(peer, scene.addr()), [""; 0]);
     }
     scene.assert_closes(2, "idle timeout");
-    scene.server.stop_content();
+    scene.server.stop_blaming_peers();
 }
 
 /// Nobody's peer is cut because others are hostile: a reader that pauses goes on in the middle of all kinds of them.
@@ -254,5 +254,5 @@ fn a_slow_reader_among_hostile_peers_gets_it_all() {
         assert!(drain(stream) < BIG);
     }
     drop((reader, crowd));
-    scene.server.stop_content();
+    scene.server.stop_blaming_peers();
 }

@@ -29,7 +29,7 @@ fn a_server_started_by_nohup_ignores_sighup() {
     server.signal(Signal::HUP);
     wait_for_status(&server);
     let outcome = server.stop_content();
-    outcome.log_lacks("opened again").log_has("started with SIGHUP ignored");
+    outcome.log_lacks("reopened").log_has("SIGHUP was ignored at the start");
 }
 
 /// A script that ends by Ctrl-C leaves what it has put into the background.
@@ -41,7 +41,7 @@ fn a_server_in_the_background_of_a_script_ignores_sigint() {
     server.signal(Signal::INT);
     wait_for_status(&server);
     get(&scratch, server.addr).arg("a").run().exits(0);
-    server.stop_content().log_lacks("shutting down").log_has("started with SIGINT ignored");
+    server.stop_content().log_lacks("stopping: SIGINT").log_has("SIGINT was ignored at the start");
 }
 
 #[test]
@@ -53,10 +53,10 @@ fn a_server_ignores_what_else_it_was_told_to() {
     server.signal(Signal::TERM);
     // In the order in which they came, or at least later than those.
     server.signal(Signal::HUP);
-    server.wait_for_log("directory opened again");
+    server.wait_for_log("reopened the directory");
     get(&scratch, server.addr).arg("a").run().exits(0);
     let outcome = server.into_running().finish_after(Signal::INT);
-    outcome.exits(0).log_lacks("status: ").log_has("started with SIGTERM, SIGUSR1 ignored");
+    outcome.exits(0).log_lacks("status: ").log_has("SIGTERM, SIGUSR1 were ignored at the start");
 }
 
 /// An ignored one counts neither as the first nor as the second of the two that end a server.
@@ -70,7 +70,7 @@ fn an_ignored_signal_is_no_second_one() {
     assert_eq!(read_head(&mut reader).size, BIG);
     server.signal(Signal::INT);
     server.signal(Signal::TERM);
-    server.wait_for_log("shutting down");
+    server.wait_for_log("stopping: ");
     server.signal(Signal::INT);
     wait_for_status(&server);
     assert_eq!(drain(&mut reader), BIG);
@@ -84,7 +84,7 @@ fn a_server_hears_all_of_its_signals_otherwise() {
     let scratch = Scratch::new();
     let server = Server::of(&scratch);
     server.signal(Signal::HUP);
-    server.wait_for_log("directory opened again");
+    server.wait_for_log("reopened the directory");
     wait_for_status(&server);
     server.into_running().finish_after(Signal::INT).exits(0).log_lacks("ignored");
 }

@@ -124,9 +124,9 @@ fn the_limit_of_connections_is_told_when_somebody_waits() {
     // Its line is of a later pass.
     server.signal(rustix::process::Signal::USR1);
     server.wait_for_log("status: ");
-    assert!(!server.log().contains("accepting no connections"), "{}", server.log());
+    assert!(!server.log().contains("not accepting connections"), "{}", server.log());
     let third = dial(server.addr);
-    server.wait_for_log("accepting no connections");
+    server.wait_for_log("not accepting connections");
     drop((held, third));
     server.stop();
 }
@@ -143,7 +143,7 @@ fn the_limit_of_connections_is_told_once_in_a_while() {
         accepted(2 * round);
         let waiting = dial(server.addr);
         if round == 1 {
-            server.wait_for_log("accepting no connections");
+            server.wait_for_log("not accepting connections");
         }
         held.clear();
         accepted(2 * round + 1);
@@ -151,7 +151,7 @@ fn the_limit_of_connections_is_told_once_in_a_while() {
     }
     drop(held);
     let log = server.stop().log;
-    let told = log.matches("accepting no connections").count();
+    let told = log.matches("not accepting connections").count();
     let most = 1 + start.elapsed().as_secs() as usize / 10;
     assert!((1..=most).contains(&told), "{told} times, at most {most}: {log}");
 }
@@ -235,7 +235,7 @@ fn inherited_descriptors_cost_nobody_the_file() {
     let line = format!("exec bash -c '{open}' \"$0\" \"$@\"");
     let server = Server::start(serve(&scratch).args(["--max-conns-per-ip", "0"]).after(&line));
     let mut held: Vec<TcpStream> = (0..60).map(|_| dial(server.addr)).collect();
-    server.wait_for_log("accepting no connections for the moment: as many connections as the limits allow");
+    server.wait_for_log("not accepting connections for now: as many connections are open as the limits allow");
     held.iter_mut().for_each(|stream| stream.write_all(&request(b"a")).unwrap());
     for mut stream in held {
         assert!(read_to_end(&mut stream).ends_with(b"body"));
@@ -320,7 +320,7 @@ fn out_of_descriptors_transfers_go_on_and_places_are_taken_at_once() {
     running.write_all(&request(b"big")).unwrap();
     read_head(&mut running);
     let mut waiting: VecDeque<TcpStream> = (0..100).map(|n| dial_from(2 + n % 10, server.addr, None)).collect();
-    server.wait_for_log("accepting no connections");
+    server.wait_for_log("not accepting connections");
     let full = accepted();
     assert!((20..64).contains(&full), "{full} connections with 64 descriptors");
     let before = process::cpu_time(server.pid());
@@ -336,6 +336,6 @@ fn out_of_descriptors_transfers_go_on_and_places_are_taken_at_once() {
     assert_eq!(drain(&mut running), BIG, "the transfer that was running ends whole");
     drop((waiting, running));
     let log = server.stop().log;
-    assert_eq!(log.matches("accepting no connections").count(), 1, "{log}");
+    assert_eq!(log.matches("not accepting connections").count(), 1, "{log}");
     assert_eq!(log.matches("- WARN -").count(), 1, "{log}");
 }

@@ -40,7 +40,8 @@ fn an_address_of_the_cable_is_the_one_to_paste() {
     let scratch = Scratch::new();
     let server = serve_on_a_cable(&scratch, &[]);
     let port = server.addr.port();
-    server.wait_for_stderr(&format!("to fetch from another machine: xfer get FILE -H 169.254.7.7 -p {port}"));
+    server.wait_for_stderr(&format!("to fetch from another machine: xfer get xfer://169.254.7.7:{port}/NAME\n"));
+    server.wait_for_stderr(": anyone who can reach this port can read it; nothing is encrypted\n");
     server.stop_content();
 }
 
@@ -54,8 +55,14 @@ fn an_address_of_one_link_is_listened_on_with_its_zone() {
         let server = serve_on_a_cable(&scratch, &["-b", &format!("fe80::7%{zone}")]);
         let SocketAddr::V6(address) = server.addr else { panic!("{}", server.addr) };
         assert_eq!((address.ip().to_string(), address.scope_id()), ("fe80::7".to_string(), 1));
-        server.wait_for_stderr("on the same cable: xfer get FILE -H fe80::7%INTERFACE -p ");
-        server.stop_content();
+        let port = server.addr.port();
+        // By its name, which says more to a person than its number.
+        let shown = format!("[fe80::7%lo]:{port}");
+        server.wait_for_stderr(&format!(" on {shown}: anyone who can reach this port can read it"));
+        let command = format!("xfer get 'xfer://[fe80::7%25INTERFACE]:{port}/NAME'");
+        server.wait_for_stderr(&format!("to fetch from another machine on the same link: {command} (INTERFACE is"));
+        let outcome = server.stop_content();
+        assert_eq!(String::from_utf8_lossy(&outcome.stdout), format!("listening on {shown}\n"));
     }
 }
 
@@ -66,7 +73,9 @@ fn localhost_is_this_machine_alone() {
     scratch.share("a", b"body");
     let server = Server::start(serve_all(&scratch).args(["-b", "localhost"]));
     assert_eq!(server.addr.ip().to_string(), "127.0.0.1");
-    server.wait_for_stderr("to fetch on this machine: xfer get FILE -H 127.0.0.1 -p ");
+    server.wait_for_stderr(": only this machine can reach it\n");
+    let port = server.addr.port();
+    server.wait_for_stderr(&format!("to fetch on this machine: xfer get xfer://127.0.0.1:{port}/NAME\n"));
     get(&scratch, server.addr).arg("a").run().exits(0);
     let port = server.addr.port().to_string();
     Program::xfer(&scratch).args(["get", "a", "--force", "--no-log", "-H", "localhost", "-p", &port]).run().exits(0);
@@ -76,8 +85,8 @@ fn localhost_is_this_machine_alone() {
 #[test]
 fn an_address_that_cannot_be_listened_on_says_what_to_do() {
     let cases = [
-        ("198.51.100.7", "no interface of this machine has it"),
-        ("fe80::7%nowhere9", "no interface 'nowhere9'"),
+        ("198.51.100.7", "this machine does not have that address"),
+        ("fe80::7%nowhere9", "cannot listen on fe80::7%nowhere9: no interface 'nowhere9'; 'ip link' lists"),
         ("fe80::7", "needs its interface, as in -b fe80::1%eth0"),
     ];
     for (bind, said) in cases {

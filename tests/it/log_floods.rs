@@ -93,7 +93,7 @@ fn one_connection_has_a_few_lines_for_its_refused_requests() {
         drop(peer);
         wait_for("its end", || server.log().matches("reason: ").count() == number + 1);
     }
-    let log = server.stop_content().log;
+    let log = server.stop_blaming_peers().log;
     for number in 1..=kinds.len() {
         let of_this = format!("conn-{number}");
         let lines: Vec<_> = logfile::lines(&log).into_iter().filter(|line| line.origin == of_this).collect();
@@ -126,7 +126,7 @@ fn one_connection_has_so_many_lines_for_small_replies() {
     sender.join().unwrap();
     drop(peer);
     wait_for("its end", || server.log().contains("reason: "));
-    let log = server.stop_content().log;
+    let log = server.stop_blaming_peers().log;
     let sent = log.matches(" - sent ").count();
     assert!((SMALL_BURST - 1..SMALL_BURST + more).contains(&sent), "{sent} lines, at most {more} more than the burst");
     let closing = log.lines().find(|line| line.contains("reason: ")).unwrap();
@@ -164,7 +164,8 @@ fn all_peers_that_are_given_nothing_have_so_many_lines() {
     assert!(opened + refusals <= bound, "{opened} openings and {refusals} refusals in {seconds} s");
     let shared = |line: &logfile::LogLine| {
         let (number, rest) = line.message.strip_prefix("closed ")?.split_once(" connection")?;
-        rest.contains(" without lines of their own, the last of 127.0.0.1:").then(|| number.parse::<usize>().unwrap())
+        rest.contains(" that have no lines of their own, the last from 127.0.0.1:")
+            .then(|| number.parse::<usize>().unwrap())
     };
     let counted: usize = lines.iter().filter_map(shared).sum();
     assert_eq!(opened + counted, conns + 1, "{opened} in the log, and {counted} counted: {}", outcome.log);

@@ -135,7 +135,7 @@ fn a_time_zone_that_is_unknown_is_told_of() {
     scratch.share("a", b"body");
     let server = Server::of(&scratch);
     let outcome = get(&scratch, server.addr).env("TZ", "Nowhere/At All").arg("a").run();
-    outcome.exits(0).log_has(" - main - WARN - no time zone 'Nowhere/At All' here (TZ): the log is in UTC");
+    outcome.exits(0).log_has(" - main - WARN - unknown time zone 'Nowhere/At All' in TZ: the log is in UTC");
     server.stop();
 }
 
@@ -226,9 +226,9 @@ fn progress_is_logged_every_ten_percent() {
     assert_eq!(log.matches(&closing).count(), 1, "{log}");
 }
 
-/// `progress to ADDR: 40% (419430/1048576 bytes)`
+/// `progress of 'big' to ADDR: 40% (419430/1048576 bytes)`
 fn progress_of(line: &str, peer: SocketAddr, size: u64) -> Option<(u64, u64)> {
-    let (_, rest) = line.split_once(&format!("progress to {peer}: "))?;
+    let (_, rest) = line.split_once(&format!("progress of 'big' to {peer}: "))?;
     let (step, rest) = rest.split_once("% (").unwrap();
     let bytes = rest.strip_suffix(&format!("/{size} bytes)")).unwrap();
     Some((step.parse().unwrap(), bytes.parse().unwrap()))

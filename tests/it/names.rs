@@ -291,7 +291,7 @@ fn the_log_folder_is_not_served_after_it_was_renamed() {
     let own = scratch.names("files/old").into_iter().find(|name| name.starts_with("server_")).unwrap();
     assert_not_found(server.addr, &format!("old/{own}"));
     server.signal(rustix::process::Signal::HUP);
-    server.wait_for_stderr("directory opened again");
+    server.wait_for_stderr("reopened the directory");
     assert_not_found(server.addr, &format!("old/{own}"));
     server.into_running().finish_after(rustix::process::Signal::TERM).exits(0);
 }

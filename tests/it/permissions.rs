@@ -51,7 +51,7 @@ fn a_folder_that_may_only_be_entered_is_served() {
                 assert!(reply.starts_with(b"OK") && reply.ends_with(body), "{round}: {}", reply.escape_ascii());
             }
             server.signal(Signal::HUP);
-            server.wait_for_log("directory opened again");
+            server.wait_for_log("reopened the directory");
         }
         server.stop_content();
         fs::remove_file(scratch.path("server.log")).unwrap();
@@ -71,16 +71,16 @@ fn a_file_that_may_not_be_read_is_not_found() {
     let why = "not found (permission denied)";
     wait_for("the reason of both in the log", || server.log().matches(why).count() == 2);
     get(&scratch, server.addr).arg("secret").run().exits(1).stderr_has("'secret' not found");
-    server.stop_content();
+    server.stop_blaming_peers();
 }
 
 /// No file could be opened in it; so the server says so, and does not run.
 #[test]
 fn a_folder_that_may_not_be_entered_is_refused_at_the_start() {
     for (bits, what, why) in [
-        (READ | WRITE, "files", "the user of the server may not enter it; give it x permission"),
-        (0, "files", "the user of the server may not enter it; give it x permission"),
-        (READ, "", "the user of the server may not enter a directory above it"),
+        (READ | WRITE, "files", "the user of the server cannot enter it; give it x permission"),
+        (0, "files", "the user of the server cannot enter it; give it x permission"),
+        (READ, "", "the user of the server cannot enter a directory above it"),
     ] {
         let scratch = Scratch::for_everybody();
         // The binary and the log lie elsewhere: the folder above may be closed.
@@ -89,7 +89,7 @@ fn a_folder_that_may_not_be_entered_is_refused_at_the_start() {
         let outcome = serve_restricted(&elsewhere, &scratch.files()).run();
         outcome.exits(1).has_one_error_line().prints_nothing_on_stdout();
         let dir = scratch.files();
-        outcome.stderr_has(&format!("xfer: cannot serve the directory {}: permission denied: {why}", dir.display()));
+        outcome.stderr_has(&format!("xfer: cannot share {}: permission denied: {why}", dir.display()));
         assert_eq!(elsewhere.names(""), ["files", "xfer"], "not even a log: {}", outcome.report());
     }
 }

@@ -12,8 +12,8 @@ use crate::harness::wire::ask;
 use crate::harness::{Scratch, Server, cores, logfile, serve, wait_for};
 
 /// What the server says when it cannot open something again because it has restricted itself.
-const SHUT_OUT: &str = "permission denied (the sandbox lets in only what was in that place at the start: restart the \
-    server, or run it with --no-sandbox); going on with the old one";
+const SHUT_OUT: &str = "permission denied (the sandbox allows only the directory that was there at the start: restart the \
+    server, or run it with --no-sandbox); continuing with the old one";
 
 /// Whether this kernel has Landlock. Only asking for it tells, so a thread of its own does.
 fn has_landlock() -> bool {
@@ -115,7 +115,7 @@ fn a_switched_link_is_followed_on_sighup() {
         assert_says(
             &sandbox_line(&server.stderr()),
             &format!(
-                "reads only beneath {reads} and, for a symbolic link in its path to be switched, beneath {}, \
+                "reads only beneath {reads} and, because of symbolic links in its path, beneath {}, \
                  writes nothing",
                 real(scratch.path("releases"))
             ),
@@ -138,10 +138,10 @@ fn another_folder_in_its_place_needs_a_restart() {
     scratch.share("release", b"new");
     server.signal(Signal::HUP);
     if has_landlock() {
-        server.wait_for_log(&format!("cannot serve the directory {}: {SHUT_OUT}", scratch.files().display()));
+        server.wait_for_log(&format!("cannot share {}: {SHUT_OUT}", scratch.files().display()));
         assert!(is_served(&server, "release", b"old"));
     } else {
-        server.wait_for_log("directory opened again");
+        server.wait_for_log("reopened the directory");
         assert!(is_served(&server, "release", b"new"));
     }
     server.stop();
@@ -155,7 +155,7 @@ fn a_missing_folder_is_no_matter_of_the_sandbox() {
     let server = Server::of(&scratch);
     fs::rename(scratch.files(), scratch.path("old-files")).unwrap();
     server.signal(Signal::HUP);
-    server.wait_for_log("no such file or directory; going on with the old one");
+    server.wait_for_log("no such file or directory; continuing with the old one");
     assert!(is_served(&server, "a", b"body"));
     server.stop();
 }
@@ -183,7 +183,7 @@ fn logs_are_opened_again_wherever_they_lie() {
         fs::rename(&log, log.with_extension("1")).unwrap();
         server.signal(Signal::HUP);
         wait_for("the log to be opened again", || {
-            fs::read_to_string(&log).is_ok_and(|text| text.contains("directory opened again"))
+            fs::read_to_string(&log).is_ok_and(|text| text.contains("reopened the directory"))
         });
         assert!(is_served(&server, "a", b"body"));
         server.stop_content();
@@ -202,9 +202,9 @@ fn another_log_folder_in_its_place_needs_a_restart() {
     server.signal(Signal::HUP);
     if has_landlock() {
         server.wait_for_stderr(&format!("server.log: {SHUT_OUT}"));
-        assert!(scratch.text("old/server.log").contains("directory opened again"));
+        assert!(scratch.text("old/server.log").contains("reopened the directory"));
     } else {
-        server.wait_for_log("log opened again");
+        server.wait_for_log("reopened the log file");
     }
     assert!(is_served(&server, "a", b"body"));
     server.stop();
@@ -224,7 +224,7 @@ fn a_device_or_a_pipe_as_log_opens_nothing_beside_it() {
             &format!("reads only beneath {}, writes {writes}", real(scratch.files())),
         );
         server.signal(Signal::HUP);
-        server.wait_for_stderr("log opened again");
+        server.wait_for_stderr("reopened the log file");
         assert!(is_served(&server, "a", b"body"));
         server.stop_content();
     }

@@ -1,12 +1,13 @@
 //! Signals to `xfer serve`: a clean end that waits for running transfers, and one that does not wait.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::harness::wire::{dial, dial_slowly, drain, read_head, read_to_end, request};
+use crate::harness::wire2::{Get, Peer};
 use crate::harness::{Scratch, Server, cores, get, logfile, serve, wait_for};
 
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -92,7 +93,7 @@ fn a_running_get_is_completed() {
     scratch.share_sparse("big", 200_000_000);
     let server = Server::of(&scratch);
     let client = get(&scratch, server.addr).args(["--no-sync", "big"]).spawn();
-    server.wait_for_log("progress to ");
+    server.wait_for_log("progress of ");
     server.signal(Signal::TERM);
     client.finish().exits(0).made_attempts(1).stderr_has("verified");
     let outcome = server.into_running().finish();
@@ -175,6 +176,74 @@ fn sigusr1_prints_one_line_of_status() {
     drop(held);
     assert_eq!(server.log().lines().filter(|line| line.contains(&message)).count(), 1);
     server.stop_content();
+}
+
+/// Who fetches what, how far, how fast, for how long: a line for each, and the rest in counts.
+#[test]
+fn sigusr1_lists_the_transfers() {
+    const READERS: usize = 120;
+    let scratch = Scratch::new();
+    scratch.share_sparse("big", BIG);
+    scratch.share_sparse("to be hashed", 8_000_000_000);
+    let server =
+        Server::start(serve(&scratch).args(["--max-conns-per-ip", "0", "--drain", "0", "--request-timeout", "60"]));
+    let mut first = slow_reader(&server);
+    let mut some = vec![0; 1_000_000];
+    first.read_exact(&mut some).unwrap();
+    let mut waits = dial(server.addr);
+    waits.write_all(&request(b"to be hashed")).unwrap();
+    let _idle = dial(server.addr);
+    let status = |sending: usize| {
+        let all = sending + 2;
+        format!("status: {all} connections ({sending} sending, 1 hashing, 1 idle, 0 closing), ")
+    };
+    wait_for("the status of three", || {
+        server.signal(Signal::USR1);
+        server.log().contains(&status(1))
+    });
+    let peer = first.local_addr().unwrap();
+    let shown = |begin: &str| {
+        let line = logfile::lines(&server.log()).into_iter().find(|line| line.message.starts_with(begin));
+        line.unwrap_or_else(|| panic!("no {begin:?}:\n{}", server.log()))
+    };
+    let line = shown(&format!("sending 'big' to {peer}: "));
+    assert_eq!((line.level.as_str(), line.origin.as_str()), ("INFO", "conn-1"));
+    // `1% (1048576/100000000 bytes), 3.1 MiB/s, 0.3 s`
+    let (_, rest) = line.message.split_once("% (").unwrap();
+    let (at, rest) = rest.split_once(&format!("/{BIG} bytes), ")).unwrap();
+    assert!((1_000_000..BIG).contains(&at.parse().unwrap()), "{line:?}");
+    let (speed, seconds) = rest.split_once("/s, ").unwrap();
+    assert!(speed.ends_with("iB") && seconds.strip_suffix(" s").unwrap().parse::<f64>().is_ok(), "{line:?}");
+    let line = shown(&format!("hashing 'to be hashed' for {}: ", waits.local_addr().unwrap()));
+    assert!(line.message.contains("/8000000000 bytes), "), "{line:?}");
+    let _more: Vec<Peer> = (1..READERS)
+        .map(|_| {
+            let mut peer = Peer::dial_slowly(server.addr);
+            peer.ask(&Get::of("big"));
+            peer.file();
+            peer
+        })
+        .collect();
+    let before = server.log().matches("- main - INFO - and ").count();
+    assert_eq!(before, 0, "three transfers are no more than are shown");
+    server.signal(Signal::USR1);
+    server.wait_for_log(" - main - INFO - and 21 more\n");
+    let log = server.log();
+    let (_, last) = log.rsplit_once(&status(READERS)).unwrap();
+    let lines = last.lines().filter(|line| line.contains(" - sending '") || line.contains(" - hashing '")).count();
+    assert_eq!(lines, 100, "{last}");
+    server.stop();
+}
+
+/// Each end says by which signal.
+#[test]
+fn the_signal_that_ends_it_is_named() {
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let scratch = Scratch::new();
+        let server = Server::of(&scratch);
+        let outcome = server.into_running().finish_after(signal);
+        outcome.exits(0).log_has(&format!(" - main - INFO - stopping: {name}\n"));
+    }
 }
 
 /// Signals coalesce and come at any time: none of these may end or hurt the server.

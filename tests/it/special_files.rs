@@ -42,14 +42,14 @@ fn what_the_kernel_makes_up_is_not_served() {
             assert_eq!(peer.get(&digest).refusal(), NOT_FOUND, "the digest of {path}");
             let message = refusal(&ask(server.addr, name.to_str().unwrap().as_bytes()));
             assert_eq!(message, format!("File '{shown}' not found on server"));
-            let why = format!("not found (a file of {kind}, which has no true size)");
+            let why = format!("not found (a file of {kind}, whose size is not that of its content)");
             expected.push((format!("refused '{shown}' to "), why));
         }
         if dir == "/" {
             peer.get(&Get::of(plain.strip_prefix("/").unwrap().to_str().unwrap())).assert_brings(b"fine");
         }
         drop(peer);
-        let outcome = server.stop_content();
+        let outcome = server.stop_blaming_peers();
         for (refused, why) in expected {
             let lines = logfile::lines(&outcome.log).into_iter().map(|line| line.message);
             let lines: Vec<_> = lines.filter(|line| line.starts_with(&refused)).collect();
@@ -70,7 +70,7 @@ fn nobody_is_told_that_a_made_up_file_is_verified() {
         assert_eq!(scratch.names("out"), [""; 0]);
         fs::remove_file(scratch.path("client.log")).unwrap();
     }
-    server.stop_content();
+    server.stop_blaming_peers();
 }
 
 const SHORT: &str = "The file cannot be read: it has fewer bytes than its size (4096 bytes)";

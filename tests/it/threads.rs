@@ -45,7 +45,7 @@ fn a_run_makes_do_with_few_threads_or_none() {
             outcome.log_has("cannot start a thread (write)").log_has("cannot start a thread (commit)");
         }
     }
-    server.stop_content();
+    server.stop_blaming_peers();
 }
 
 /// Without a thread that opens a pipe, or hashes, nobody else would see a signal.

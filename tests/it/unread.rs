@@ -141,7 +141,7 @@ fn a_server_that_stops_waits_for_unread_replies_for_its_time_and_leaves_nothing(
             let _unread = asks.unread(&server);
             let addr = server.addr;
             server.signal(Signal::TERM);
-            server.wait_for_log("waiting up to");
+            server.wait_for_log("; finishing ");
             if signals == 2 {
                 server.signal(Signal::TERM);
             }

@@ -99,7 +99,7 @@ fn with_a_host_named_the_second_file_is_a_file() {
 fn a_missing_directory_is_an_error_and_not_made() {
     let scratch = Scratch::new();
     scratch.write("file", b"");
-    for dir in ["missing", "file"] {
+    for dir in ["missing", "file/", "file/missing"] {
         let outcome = xfer(&scratch, &["serve", dir, "-p", "0", "--log-dir", "logs"]);
         outcome.exits(1).has_one_error_line().stderr_has(dir).prints_nothing_on_stdout();
     }

@@ -165,7 +165,7 @@ fn the_digest_alone() {
     }
     assert_eq!(peer.get(&Get::of("none").digest_only(0)).refusal(), NOT_FOUND);
     drop(peer);
-    server.stop_content();
+    server.stop_blaming_peers();
 }
 
 /// Once it is known and kept, the digest stands in FILE already, for each algorithm its own.

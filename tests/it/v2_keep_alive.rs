@@ -77,7 +77,7 @@ fn at_the_limit_the_oldest_idle_connection_makes_room() {
     drop((busy, first, fourth));
     let log = server.stop().log;
     assert_eq!(log.matches("reason: closed to make room").count(), 2, "{log}");
-    assert_eq!(log.matches("accepting no connections").count(), 0, "{log}");
+    assert_eq!(log.matches("not accepting connections").count(), 0, "{log}");
 }
 
 /// Who has not asked yet or waits for an answer keeps the place; then the newcomer waits.
@@ -94,7 +94,7 @@ fn only_idle_connections_make_room() {
     std::thread::sleep(Duration::from_millis(200));
     let mut third = Peer::dial(server.addr);
     third.ask(&Get::of("f"));
-    server.wait_for_log("accepting no connections");
+    server.wait_for_log("not accepting connections");
     half.say(&request[9..]);
     half.reply(&Get::of("f")).assert_brings(b"fine");
     third.reply(&Get::of("f")).assert_brings(b"fine");
@@ -113,7 +113,7 @@ fn out_of_descriptors_idle_connections_make_room() {
     assert!(ask(server.addr, b"f").ends_with(b"fine"));
     let log = server.stop().log;
     assert!(log.matches("reason: closed to make room").count() >= 300 - 128, "{log}");
-    assert_eq!(log.matches("accepting no connections").count(), 0, "{log}");
+    assert_eq!(log.matches("not accepting connections").count(), 0, "{log}");
 }
 
 /// What runs is finished, what waits behind it is refused, what is idle ends at once.

@@ -10,10 +10,14 @@ use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::v2::{self, Asked, ErrorCode, Reply};
 use crate::proto::{Dialect, Request, Wanted, v1};
 use crate::serve::conn::GATHERED_MAX;
+use crate::serve::foreign::Protocol;
 use crate::serve::reason::Reason;
 
 /// The least time between two WAIT of a reply.
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How the answer to HTTP begins.
+const HTTP_REFUSAL: &[u8] = b"HTTP/1.1 400 ";
 
 /// The least time between `OK` and what follows in version 1.
 const V1_GAP: Duration = Duration::from_millis(250);
@@ -106,6 +110,7 @@ impl Model {
         let dialect = *self.dialect.get_or_insert(Dialect::of(*first));
         while !self.is_over && !self.said.is_empty() {
             let (used, expected) = match dialect {
+                Dialect::Unknown if Protocol::of(&self.said).is_none() => return,
                 Dialect::Unknown => (self.said.len(), Expected::End),
                 Dialect::V1 => match v1::parse_request(&self.said) {
                     Ok(None) => return,
@@ -283,6 +288,11 @@ impl Model {
             return 0;
         }
         let expected = self.expected.front().unwrap_or_else(|| panic!("{bytes:?} that nobody asked for")).clone();
+        if self.dialect == Some(Dialect::Unknown)
+            && (bytes.starts_with(HTTP_REFUSAL) || HTTP_REFUSAL.starts_with(bytes))
+        {
+            return 0;
+        }
         let status = v1::parse_status(bytes).unwrap_or_else(|malformed| panic!("{malformed}: {bytes:?}"));
         let Some((used, v1::Status::Ok)) = status else { return 0 };
         let Expected::Get { name, .. } = &expected else { panic!("OK for {expected:?}") };
@@ -347,7 +357,10 @@ impl Model {
     /// Looks whether a connection could end for this reason.
     pub fn closed(&self, reason: Reason, end: &End) {
         let is_v2 = self.speaks_v2();
-        let is_refused = || self.got.starts_with(v1::ERROR) && self.got.len() > v1::ERROR.len();
+        let is_refused = || {
+            let is_whole = self.got.starts_with(v1::ERROR) && self.got.len() > v1::ERROR.len();
+            is_whole || self.got.starts_with(HTTP_REFUSAL)
+        };
         let any = |cause: fn(&super::disk::Name) -> bool| {
             let disk = self.disk.borrow();
             (0..disk.count()).any(|number| disk.name(number).is_some_and(cause))
