@@ -69,3 +69,14 @@ fn a_file_that_is_replaced_again_and_again_closes_no_other() {
     assert!(shared.root.close_kept() && !shared.root.close_kept());
     assert_eq!(shared.open_files(), 0);
 }
+
+/// The log tells a disk that fails from a name that leads to nothing; the peer is told the same.
+#[test]
+fn a_failing_disk_is_a_fault_and_a_missing_file_is_none() {
+    for errno in [Errno::IO, Errno::NOTCONN, Errno::STALE] {
+        assert!(matches!(Refusal::from(errno), Refusal::Fault(_)), "{errno}");
+    }
+    for errno in [Errno::NOENT, Errno::ACCESS, Errno::NOTDIR, Errno::LOOP, Errno::XDEV] {
+        assert!(matches!(Refusal::from(errno), Refusal::NotFound(_)), "{errno}");
+    }
+}

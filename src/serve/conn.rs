@@ -39,7 +39,7 @@ use super::addresses::Shown;
 use super::digests::{Digests, Failure, Waiter};
 use super::foreign::{self, Protocol};
 use super::header::{Header, Pieces};
-use super::log_limit::{LogLimit, Refusals};
+use super::log_limit::{LOGGED_FROM, LogLimit, Refusals};
 use super::outbox::{Outbox, Piece};
 use super::peers::Source;
 use super::reason::Reason;
@@ -478,10 +478,19 @@ impl<T: Transport> Conn<T> {
         self.pace.takes(bytes, cx.now);
     }
 
+    /// Counts bytes of a file that the kernel has taken. Whoever takes many has lines, whatever the others had.
+    fn count_bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if !self.is_announced && self.bytes >= LOGGED_FROM {
+            self.announce();
+        }
+    }
+
     /// The same of bytes that were gathered: now they count, and now the log may say so.
     fn takes_gathered(&mut self, bytes: usize, cx: &Context<'_>) {
         self.takes(bytes, cx);
-        self.bytes += self.outbox.take(bytes);
+        let of_files = self.outbox.take(bytes);
+        self.count_bytes(of_files);
         while let Some(piece) = self.outbox.pop_taken() {
             match piece {
                 Piece::File(_, Some(line)) => log::info!(target: &self.label, "{line}"),
@@ -841,7 +850,8 @@ impl<T: Transport> Conn<T> {
         match cx.root.file(request.name, cx.now) {
             Ok(found) => {
                 cx.spend(REQUEST_COST);
-                if !self.is_announced && cx.log_limit.take_reply(found.file.stamp.size, cx.now) {
+                // A large file may be asked for and not be taken: its lines come when it is.
+                if !self.is_announced && cx.log_limit.take_reply(0, cx.now) {
                     self.announce();
                 }
                 let (name, size) = (text::in_quotes(request.name), found.file.stamp.size);
@@ -1074,7 +1084,7 @@ impl<T: Transport> Conn<T> {
                     left => Window::Bytes(left),
                 };
                 self.takes(n, cx);
-                self.bytes += n as u64;
+                self.count_bytes(n as u64);
                 state.offset += n as u64;
                 cx.spend(n);
                 if let Some(line) = self.progress_line(state) {
@@ -1198,6 +1208,9 @@ impl<T: Transport> Conn<T> {
             return None;
         }
         state.tenths = tenths;
+        if !self.is_announced {
+            return None;
+        }
         let (name, peer, percent, at) =
             (text::in_quotes(&state.reply.name), Shown(self.peer), tenths * 10, state.offset);
         Some(format!("progress of {name} to {peer}: {percent}% ({at}/{size} bytes)"))

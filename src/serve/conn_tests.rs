@@ -458,6 +458,25 @@ fn the_end_of_a_reply_discards_only_so_much() {
     assert_eq!(world.turn(&mut conn), Turn::Close(Reason::Refused));
 }
 
+/// Where others have had all the lines, whoever asks for a large file and does not take it has none.
+#[test]
+fn the_log_is_told_of_a_large_file_when_it_is_taken() {
+    let mut world = World::new("announced");
+    world.file("big", 4 << 20);
+    while world.log_limit.take(world.now) || world.log_limit.take_reply(0, world.now) {}
+    let mut peer = peer_asking("big");
+    let mut conn = world.conn(&mut peer);
+    world.turn(&mut conn);
+    world.hash(&mut conn);
+    world.at(0.25);
+    conn.transport.room = LOGGED_FROM as usize;
+    while world.turn(&mut conn) == Turn::Yield {}
+    assert!(conn.bytes > LOGGED_FROM / 2 && !conn.is_announced(), "{} bytes", conn.bytes);
+    conn.transport.room = LOGGED_FROM as usize;
+    while world.turn(&mut conn) == Turn::Yield {}
+    assert!(conn.bytes > LOGGED_FROM && conn.is_announced(), "{} bytes", conn.bytes);
+}
+
 #[test]
 fn the_first_byte_of_a_connection_decides() {
     let mut world = World::new("first");

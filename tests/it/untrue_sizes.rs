@@ -36,6 +36,11 @@ fn a_size_that_is_not_true_is_a_read_error_at_once() {
             }
             fs::remove_file(scratch.path("client.log")).unwrap();
         }
-        server.stop();
+        // Nobody but the operator can do anything about it.
+        let log = server.stop().log;
+        let line =
+            log.lines().find(|line| line.contains(" - ERROR - cut 'short' after ")).unwrap_or_else(|| panic!("{log}"));
+        assert!(line.contains("/4096 bytes to 127.0.0.1:"), "{habits}: {line}");
+        assert!(line.contains(": read error: it has fewer bytes than its size (4096 bytes) ("), "{habits}: {line}");
     }
 }
