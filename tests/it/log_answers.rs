@@ -30,7 +30,7 @@ const NAMES: [&str; 9] = [
 
 /// The command below this question, as a person copies it from the page.
 fn command(question: &str) -> String {
-    let (_, section) = MANUAL.split_once(".Ss Questions to the log\n").expect("the section");
+    let (_, section) = MANUAL.split_once(".Ss Searching the log\n").expect("the section");
     let (section, _) = section.split_once("\n.Ss ").expect("another one behind it");
     let (_, rest) = section.split_once(&format!(".Pp\n{question}\n.Bd -literal -offset indent\n$ ")).expect(question);
     let (command, _) = rest.split_once("\n.Ed").expect("the end of the display");
