@@ -186,9 +186,14 @@ fn the_line_to_paste_names_the_file() {
         let file = scratch.share(name, b"body");
         let server = Server::start(serve_dir(&scratch, &file));
         let port = server.addr.port();
-        let line = format!("to fetch on this machine: xfer get xfer://127.0.0.1:{port}/{encoded}\n");
-        server.wait_for_stderr(&line);
+        let url = format!("xfer://127.0.0.1:{port}/{encoded}");
+        server.wait_for_stderr(&format!("to fetch on this machine: xfer get {url}\n"));
+        // In a shell, as a person pastes it.
+        let (paste, out) = (format!("set -- get {url} --no-log -d out"), scratch.out().join(name));
+        Program::xfer(&scratch).after(&paste).run().exits(0);
+        assert_eq!(fs::read(out).unwrap(), b"body");
         server.stop_content();
+        fs::remove_file(scratch.path("server.log")).unwrap();
     }
     let raw = scratch.files().join(std::ffi::OsStr::from_bytes(b"\xff"));
     fs::write(&raw, b"body").unwrap();
