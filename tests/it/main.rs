@@ -11,6 +11,7 @@ mod attributes;
 mod clock;
 mod commands_to_type;
 mod dead_servers;
+mod demo;
 mod digests;
 mod disks;
 mod dying_links;
