@@ -1,27 +1,27 @@
 #!/bin/sh
-# Everything that a change must pass, cheapest first; stops at the first failure. What this machine has no tool for
-# is left out, and the last line says so.
+# Runs every check that a change must pass, fast ones first, and stops at the first failure. A check whose tool is not
+# installed is skipped, and the last line says so.
 set -eu
 
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
-left_out=
-ADVISORIES_SECONDS=120 # in which the database of advisories is here, some megabytes, or there is no network
+skipped=
+ADVISORIES_SECONDS=120 # to download the database of advisories, some megabytes; if that is not enough, skip it
 
 step() {
     echo "== $*"
 }
 
-leave_out() {
-    echo "not checked: $1"
-    left_out="$left_out${left_out:+; }$1"
+skip() {
+    echo "skipped: $1"
+    skipped="$skipped${skipped:+; }$1"
 }
 
 step "format"
 if "$cargo" fmt --version >/dev/null 2>&1; then
     "$cargo" fmt --check
 else
-    leave_out "format (cargo fmt is not installed: rustup component add rustfmt)"
+    skip "format (cargo fmt is not installed: rustup component add rustfmt)"
 fi
 
 step "shell scripts"
@@ -33,33 +33,33 @@ step "manual pages"
 if command -v mandoc >/dev/null 2>&1; then
     mandoc -T lint -W warning man/*.[158]
 else
-    leave_out "manual pages (mandoc is not installed)"
+    skip "manual pages (mandoc is not installed)"
 fi
 
 step "systemd unit"
 sh contrib/check-unit.sh || case $? in
-    77) leave_out "systemd unit (no systemd-analyze that works here)" ;;
+    77) skip "systemd unit (systemd-analyze is not installed, or does not work here)" ;;
     *) exit 1 ;;
 esac
 
 step "tarball"
 sh contrib/check-dist.sh || case $? in
-    77) leave_out "tarball (no git, or no repository here)" ;;
+    77) skip "tarball (git is not installed, or this is not a repository)" ;;
     *) exit 1 ;;
 esac
 
 step "dependencies"
 if ! "$cargo" deny --version >/dev/null 2>&1; then
-    leave_out "dependencies (cargo-deny is not installed: cargo install cargo-deny --locked)"
+    skip "dependencies (cargo-deny is not installed: cargo install cargo-deny --locked)"
 elif ! "$cargo" fetch --locked; then
-    leave_out "dependencies (they cannot all be downloaded)"
+    skip "dependencies (some of them cannot be downloaded)"
 else
-    # Offline, so that a network that fails fails nothing here.
+    # Offline, so that a network failure does not fail the check.
     "$cargo" deny --locked --offline check bans licenses sources
     if timeout "$ADVISORIES_SECONDS" "$cargo" deny --locked fetch db >/dev/null 2>&1; then
         "$cargo" deny --locked --offline check advisories
     else
-        leave_out "advisories on dependencies (their database cannot be fetched)"
+        skip "advisories on dependencies (their database cannot be downloaded)"
     fi
 fi
 
@@ -67,12 +67,12 @@ step "lints"
 if "$cargo" clippy --version >/dev/null 2>&1; then
     "$cargo" clippy --all-targets --locked -- -D warnings
 else
-    leave_out "lints (cargo clippy is not installed: rustup component add clippy)"
+    skip "lints (cargo clippy is not installed: rustup component add clippy)"
 fi
 
 step "tests"
-# A signal that is ignored here (behind '&' in a script, under nohup) would be ignored by the programs under test, too,
-# and a shell cannot undo that.
+# A signal that is ignored here (after '&' in a script, or under nohup) is ignored by the programs under test, too, and a
+# shell cannot change that.
 if env --default-signal=HUP,INT,TERM,USR1 true 2>/dev/null; then
     env --default-signal=HUP,INT,TERM,USR1 "$cargo" test --locked
 else
@@ -80,4 +80,4 @@ else
 fi
 
 echo
-echo "check: passed${left_out:+, but not checked: $left_out}"
+echo "check: passed${skipped:+, but skipped: $skipped}"

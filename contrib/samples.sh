@@ -1,6 +1,6 @@
 #!/bin/sh
 # Usage: samples.sh DIR
-# Makes the five sample files of the first system in DIR. A file that is there already is kept.
+# Makes the five sample files of the first system in DIR. Existing files are kept.
 set -eu
 
 dir=${1:?usage: samples.sh DIR}
@@ -11,7 +11,7 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# make NAME COMMAND...: writes what COMMAND prints to NAME, whole or not at all.
+# make NAME COMMAND...: writes what COMMAND prints to NAME, completely or not at all.
 make() {
     name=$1
     shift

@@ -24,7 +24,7 @@ pub struct Growth {
 }
 
 pub const ALL: [Growth; 2] = [
-    Growth { name: "connections", title: "Readers of one large file at a time", measure: over_connections },
+    Growth { name: "connections", title: "Simultaneous readers of one large file", measure: over_connections },
     Growth { name: "sizes", title: "One file to disk, BLAKE3, synced", measure: over_sizes },
 ];
 
@@ -37,7 +37,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const GIB: f64 = (1_u64 << 30) as f64;
 
 fn over_connections(bench: &Bench) -> Result<String, Trouble> {
-    let head = ["connections", "xfer", "CPU a GiB", "server memory", "nginx", "CPU a GiB", "worker memory"];
+    let head = ["connections", "xfer", "CPU per GiB", "server memory", "nginx", "CPU per GiB", "worker memory"];
     let large = bench.large()?;
     let mut rows = Vec::new();
     for &readers in bench.sizes.connections {
@@ -87,7 +87,7 @@ fn serve_many(
 }
 
 fn over_sizes(bench: &Bench) -> Result<String, Trouble> {
-    let head = ["size", "time", "a GB", "client memory", "server memory"];
+    let head = ["size", "time", "per GB", "client memory", "server memory"];
     let mut rows = Vec::new();
     for &size in bench.sizes.growing {
         let mut cells = vec![format!("{} MB", count((size / 1_000_000) as usize))];

@@ -93,7 +93,7 @@ fn compare(options: &Options) -> Result<bool, Trouble> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Trouble> {
-    path.parent().map_or(Ok(()), fs::create_dir_all).doing("cannot make the folder for the report")?;
+    path.parent().map_or(Ok(()), fs::create_dir_all).doing("cannot make the directory for the report")?;
     fs::write(path, text).doing(format_args!("cannot write {}", path.display()))?;
     eprintln!("written: {}", path.display());
     Ok(())

@@ -8,14 +8,14 @@ pub const HELP: &str = "\
 usage: make bench [ROWS=A,B] [PAIRS=N] [BENCH_ARGS='OPTION...']
    or: cargo bench --locked --bench side_by_side -- [OPTION...]
 
-Compares xfer with nginx, curl, rsync, md5sum and python3 over loopback, in turn, and prints the medians as Markdown;
-the same goes to table.md and, as a picture, to table.svg in the folder bench of cargo's target folder.
+Compares xfer with nginx, curl, rsync, md5sum and python3 over loopback, and prints the medians as a Markdown table. The
+table is also written to table.md, and a picture of it to table.svg, in the directory bench of cargo's target directory.
 
-  --rows A,B   measure these rows only (--list names them)
-  --list       name the rows
-  --pairs N    pairs of runs of each row (5; with --quick 1)
-  --quick      small sizes: whether the harness works, not how fast anything is (also with BENCH_QUICK=1)
-  --dir DIR    where the files lie; a scratch folder in it is made and removed (the folder bench of the target folder)
+  --rows A,B   measure only these rows (--list names them)
+  --list       list the names of the rows
+  --pairs N    pairs of runs for each row (default: 5; with --quick: 1)
+  --quick      use small sizes, to try the benchmark itself in a minute (also with BENCH_QUICK=1)
+  --dir DIR    make the scratch directory in DIR (default: the directory bench of the target directory)
 ";
 
 pub enum Asked {

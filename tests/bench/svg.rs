@@ -32,9 +32,9 @@ pub fn draw(outcomes: &[Outcome], head: &str) -> String {
     let height = HEAD + LINE * drawn.len() + FOOT;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" role=\"img\">\n\
-         <title>xfer beside other programs</title>\n<style>\n{STYLE}\n</style>\n\
+         <title>xfer compared with other programs</title>\n<style>\n{STYLE}\n</style>\n\
          <rect class=\"ground\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\"/>\n\
-         <text x=\"16\" y=\"24\">xfer beside other programs: what it needs for each 1.00 of theirs</text>\n\
+         <text x=\"16\" y=\"24\">xfer compared with other programs: time, CPU time or memory for each 1.00 of theirs</text>\n\
          <text class=\"soft\" x=\"16\" y=\"42\">{}</text>\n",
         WIDTH - 1,
         height - 1,
@@ -57,7 +57,7 @@ pub fn draw(outcomes: &[Outcome], head: &str) -> String {
 fn bar(outcome: &Outcome, ratio: f64, top: usize) -> String {
     let class = outcome.reached().map_or("none", |reached| if reached { "yes" } else { "no" });
     let mut text = format!(
-        "<text x=\"16\" y=\"{}\">{}</text>\n<text class=\"soft\" x=\"16\" y=\"{}\">against {}</text>\n\
+        "<text x=\"16\" y=\"{}\">{}</text>\n<text class=\"soft\" x=\"16\" y=\"{}\">compared with {}</text>\n\
          <rect class=\"{class}\" x=\"{LEFT}\" y=\"{}\" width=\"{:.1}\" height=\"16\" rx=\"2\"/>\n",
         top + 13,
         escape(&outcome.row.work),

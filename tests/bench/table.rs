@@ -8,8 +8,9 @@ use super::trouble::Trouble;
 const WIDE: f64 = 0.25;
 
 pub const EXPLANATION: &str = "\
-Medians of runs in turn over loopback. The ratio is the median of the ratios of each pair of runs, xfer to the other; \
-spread is the smallest and the largest of them. Less is better.";
+The two programs of a row run in turn, over loopback. Their columns are medians. The ratio is the median of the ratios \
+of all pairs of runs, xfer to the other program, and the spread is the smallest and the largest of these ratios. Less is \
+better.";
 
 /// A row with what was measured.
 pub struct Outcome {
@@ -67,7 +68,7 @@ impl Outcome {
     }
 }
 
-const HEAD: [&str; 8] = ["what", "against", "xfer", "other", "ratio", "spread", "goal", "reached"];
+const HEAD: [&str; 8] = ["task", "compared with", "xfer", "other", "ratio", "spread", "goal", "reached"];
 
 fn spread(ratio: Spread) -> String {
     let share = (ratio.most - ratio.least) / ratio.median.abs();

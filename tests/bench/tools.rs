@@ -40,7 +40,7 @@ impl Tools {
             None => format!("{name} is missing"),
         });
         format!(
-            "{}, Linux {}, {} cores of {}, {} GiB of memory, load before {}.\n{}.",
+            "{}, Linux {}, {} cores of {}, {} GiB of memory, load average before the run {}.\n{}.",
             jiff::Zoned::now().strftime("%Y-%m-%d %H:%M"),
             read("/proc/sys/kernel/osrelease").trim(),
             std::thread::available_parallelism().map_or(0, usize::from),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Calls that are not failed, and why.
 pub const LEFT_OUT: &[(&[&str], &str)] = &[
-    (&["execve", "exit", "exit_group", "rt_sigreturn", "restart_syscall"], "nothing comes back from them"),
+    (&["execve", "exit", "exit_group", "rt_sigreturn", "restart_syscall"], "they do not return"),
     (
         &["brk", "mmap", "munmap", "mprotect", "mremap", "madvise"],
         "memory: Rust ends a process that gets none, with SIGABRT",
@@ -27,8 +27,8 @@ pub const LEFT_OUT: &[(&[&str], &str)] = &[
             "set_tid_address",
             "sigaltstack",
         ],
-        "libc, Rust's library and rustix set up and look after processes, threads and descriptors with them, and rely on \
-         Linux for that they fail only for arguments that are never given",
+        "libc, Rust's standard library and rustix set up processes, threads and descriptors with them; on Linux they fail \
+         only for arguments that are never given",
     ),
     (&["close"], "Linux frees the descriptor whatever close returns, and a call that strace fails does not happen"),
     (&["futex"], "a wake-up that strace swallows is one that no kernel swallows: whoever waits for it waits for ever"),

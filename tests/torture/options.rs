@@ -6,16 +6,18 @@ pub const HELP: &str = "\
 usage: make torture [SECONDS=N] [ROWS=A,B] [TORTURE_ARGS='OPTION...']
    or: cargo test --locked --profile torture --test torture -- [OPTION...]
 
-Does to the real binary what a bad day would, and prints a table as Markdown: fault, times tried, lost, wrong. The exit
-status is 1 if anything was lost or wrong; what one needs to see it again is on standard error.
+Injects faults into both ends of a transfer: failing system calls, kills, power cuts, hostile connections. Prints a
+Markdown table: fault, times tried, lost, wrong. The exit status is 1 if anything was lost or wrong. Standard error then
+has the command that repeats the trial.
 
-  --rows A,B       these rows only (--list names them)
-  --list           name the rows
-  --seconds N      how long the rows take in all, about (60)
-  --all            every system call and every state of the disk, 1,000 kills, strangers for a minute: half an hour
-  --seed N         where chance begins (1)
-  --only TEXT      only trials whose name has this in it, to see one again
-  --markdown FILE  the table goes to this file, too
+  --rows A,B       run only these rows (--list names them)
+  --list           list the names of the rows
+  --seconds N      total time of all rows, approximately (default: 60)
+  --all            try every system call and every state of the disk, 1,000 kills, and each kind of hostile connection
+                   for a minute; takes about forty minutes
+  --seed N         seed of the random numbers (default: 1)
+  --only TEXT      run only trials whose name contains TEXT, to repeat one
+  --markdown FILE  write the table to FILE, too
 ";
 
 pub enum Asked {

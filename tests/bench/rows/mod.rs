@@ -28,24 +28,30 @@ pub fn all(sizes: &Sizes) -> Vec<Row> {
     let (large, small, crowd) = (size(sizes.large), count(sizes.small), count(sizes.half_asked));
     let pipelined = count(sizes.pipelined as usize);
     let saved = |how: &str| format!("{large} to disk, {how}");
-    let resumed = |digest: &str| format!("the second half of {large} to disk, {digest}, resumed and verified whole");
+    let resumed = |digest: &str| format!("second half of {large} to disk, {digest}, resumed, all of it verified");
     let many = |how: &str| format!("{small} files of 4 KiB in one command, {how}");
     let md5 = || saved("MD5, synced, digest cached");
-    let served = format!("server CPU for {pipelined} pipelined requests of 4 KiB files");
-    let memory = format!("server memory for each of {crowd} connections with half a request");
+    let served = format!("server CPU time for {pipelined} pipelined requests of 4 KiB files");
+    let memory = format!("server memory per connection, of {crowd} with a partial request");
     let beside = format!("`get` of a 4 KiB file beside {crowd} such connections");
-    let bulk = format!("p99 of 4 KiB beside {} bulk readers", latency::BULK_READERS);
-    let cold = format!("p99 of 4 KiB beside {} readers from the disk", latency::COLD_READERS);
+    let bulk = format!("p99 latency of a 4 KiB file beside {} bulk readers", latency::BULK_READERS);
+    let cold = format!("p99 latency of a 4 KiB file beside {} readers of uncached files", latency::COLD_READERS);
     let neither = ["nginx, `curl -o`, unverified, unsynced", "`http.server`, `curl -o`, unverified, unsynced"];
     vec![
-        row("md5", md5(), "`md5sum` of the same file alone", Ratio(1.15), large::md5_against_md5sum),
+        row("md5", md5(), "`md5sum` of the same file", Ratio(1.15), large::md5_against_md5sum),
         row("md5-tee", md5(), "nginx, `curl \\| tee \\| md5sum`", Ratio(0.70), large::md5_against_tee),
         row("blake3", saved("BLAKE3, synced"), neither[0], Ratio(0.60), large::blake3_against_curl),
         row("rsync", saved("BLAKE3, `--no-sync`"), "rsync daemon, `-W`", Ratio(0.80), large::blake3_against_rsync),
-        row("first", saved("MD5, synced, first request"), "the next ones", Ratio(1.35), large::first_against_next),
-        row("resume-md5", resumed("MD5"), "all of it", Ratio(0.75), resumed::md5),
-        row("resume-blake3", resumed("BLAKE3"), "all of it", Ratio(0.75), resumed::blake3),
-        row("cpu", "server CPU for a GiB".to_owned(), "nginx worker, sendfile", Ratio(1.10), served::a_gib),
+        row(
+            "first",
+            saved("MD5, synced, digest not cached"),
+            "the same, digest cached",
+            Ratio(1.35),
+            large::first_against_next,
+        ),
+        row("resume-md5", resumed("MD5"), "the complete transfer", Ratio(0.75), resumed::md5),
+        row("resume-blake3", resumed("BLAKE3"), "the complete transfer", Ratio(0.75), resumed::blake3),
+        row("cpu", "server CPU time per GiB".to_owned(), "nginx worker, sendfile", Ratio(1.10), served::a_gib),
         row("cpu-small", served, "nginx worker, keep-alive", Ratio(1.00), served::pipelined),
         row("many", many("`--no-sync`"), "rsync daemon, `-r`", Ratio(1.00), many::not_synced),
         row("many-synced", many("synced"), "rsync daemon, `-r --fsync`", Ratio(0.80), many::synced),

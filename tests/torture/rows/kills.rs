@@ -54,10 +54,10 @@ const BLOWS: [Blow; 10] = [
 ];
 
 const FAULTS: [(Blow, &str); 4] = [
-    (Blow::KillClient, "kill -9 of the client at a random moment"),
-    (Blow::KillServer, "kill -9 of the server at a random moment"),
-    (Blow::PauseClient, "the client stopped and continued"),
-    (Blow::PauseServer, "the server stopped and continued"),
+    (Blow::KillClient, "client killed (SIGKILL) at a random moment"),
+    (Blow::KillServer, "server killed (SIGKILL) at a random moment"),
+    (Blow::PauseClient, "client stopped and continued (SIGSTOP, SIGCONT)"),
+    (Blow::PauseServer, "server stopped and continued (SIGSTOP, SIGCONT)"),
 ];
 
 /// Where a bit is damaged after every second kill: at rest, as a disk does it, or by somebody else's hand.
@@ -69,8 +69,8 @@ enum Damage {
 }
 
 const DAMAGES: [(Damage, &str); 3] = [
-    (Damage::Synced, "one bit damaged in what was synced of a part"),
-    (Damage::Tail, "one bit damaged in the rest of a part"),
+    (Damage::Synced, "one bit damaged in the synced bytes of a partial file"),
+    (Damage::Tail, "one bit damaged in the other bytes of a partial file"),
     (Damage::Journal, "one bit damaged in a journal"),
 ];
 
@@ -133,8 +133,8 @@ fn lines(counts: &Counts) -> Vec<Line> {
     lines[0].lost = verdicts.iter().filter(|verdict| **verdict == Verdict::Lost).count() as u64;
     lines[0].wrong = verdicts.iter().filter(|verdict| **verdict == Verdict::Wrong).count() as u64;
     let note = format!(
-        "{} files of 1 to 100 MB, with all kinds of blows and damage mixed; lost and wrong are counted here for all of them. \
-         At most {} bytes that the part already held were fetched again after a kill.",
+        "{} files of 1 to 100 MB, with all kinds of faults mixed; the first row counts what was lost or wrong in any of them. \
+         After a kill, at most {} bytes that the partial file already held were fetched again.",
         verdicts.len(),
         crate::table::number(counts.again.load(Ordering::Relaxed)),
     );

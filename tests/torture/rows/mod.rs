@@ -17,9 +17,13 @@ pub struct Row {
 }
 
 pub const ALL: &[Row] = &[
-    Row { name: "simulation", what: "the logic of both ends, with chance for a world", run: simulation::run },
-    Row { name: "syscalls", what: "each system call of a transfer failed with each error", run: syscalls::run },
-    Row { name: "kills", what: "both ends killed and stopped at random moments", run: kills::run },
-    Row { name: "power", what: "every state that a power cut could leave on the client's disk", run: power::run },
-    Row { name: "strangers", what: "a transfer beside thousands of slow and hostile connections", run: strangers::run },
+    Row {
+        name: "simulation",
+        what: "the logic of both ends, in a simulated world with random faults",
+        run: simulation::run,
+    },
+    Row { name: "syscalls", what: "each system call of a transfer fails with each error", run: syscalls::run },
+    Row { name: "kills", what: "both ends are killed and stopped at random moments", run: kills::run },
+    Row { name: "power", what: "every state in which a power cut can leave the client's disk", run: power::run },
+    Row { name: "strangers", what: "a transfer beside hundreds of slow and hostile connections", run: strangers::run },
 ];

@@ -56,7 +56,7 @@ const SCENES: [Scene; 6] = [
     scene("old", "power cut while a file of 3 MB replaces another", 3_000_000, true, Before::Nothing),
     scene("large", "power cut while a file of 40 MB is saved", LARGE, false, Before::Nothing),
     scene("resumed", "power cut while a file of 40 MB is resumed", LARGE, true, Before::Part),
-    scene("stale", "power cut while a part of 40 MB is given up", LARGE, false, Before::StalePart),
+    scene("stale", "power cut while a partial file of 40 MB is discarded", LARGE, false, Before::StalePart),
 ];
 
 const fn scene(name: &'static str, fault: &'static str, size: usize, has_old: bool, before: Before) -> Scene {

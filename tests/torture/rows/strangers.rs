@@ -70,8 +70,8 @@ fn against(torture: &Torture, kind: Kind) -> Line {
     let reasons: Vec<_> =
         held.reasons.iter().map(|(reason, count)| format!("{reason} ({})", number(*count as u64))).collect();
     line.note(format!(
-        "a transfer of 100 MB beside them took {ratio:.2} times as long as alone (median of {} pairs, {:.2} to {:.2}), \
-         the server held {:.1} MiB at most. Reasons of the closed connections: {}.",
+        "a transfer of 100 MB beside them took {ratio:.2} times as long as without them (median of {} pairs, {:.2} to \
+         {:.2}), and the server used at most {:.1} MiB. Close reasons: {}.",
         held.ratios.len(),
         held.ratios.iter().copied().fold(f64::INFINITY, f64::min),
         held.ratios.iter().copied().fold(0.0, f64::max),

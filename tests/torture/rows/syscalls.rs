@@ -268,7 +268,7 @@ pub fn run(torture: &Torture) -> Vec<Line> {
             line.of = Some(of_end.len() as u64);
             let names: std::collections::BTreeSet<_> = of_end.iter().map(|job| job.call.as_str()).collect();
             let names: Vec<_> = names.into_iter().collect();
-            line = line.note(format!("{} calls in a run, of {}.", number(total as u64), names.join(", ")));
+            line = line.note(format!("{} system calls in a run: {}.", number(total as u64), names.join(", ")));
             jobs.extend(of_end);
         } else {
             line.count(counted);
@@ -280,7 +280,7 @@ pub fn run(torture: &Torture) -> Vec<Line> {
     jobs.retain(|job| torture.wants(&job.name()));
     fail_each(torture, &jobs, &mut lines);
     let left_out: Vec<_> = LEFT_OUT.iter().map(|(names, why)| format!("{}: {why}", names.join(", "))).collect();
-    let last = lines.pop().map(|line| line.note(format!("Left out on both ends: {}.", left_out.join("; "))));
+    let last = lines.pop().map(|line| line.note(format!("Not tried, on both ends: {}.", left_out.join("; "))));
     lines.extend(last);
     lines
 }

@@ -56,11 +56,11 @@ impl Kind {
 
     pub fn fault(self) -> &'static str {
         match self {
-            Kind::Slow => "a request at a byte a second",
-            Kind::Deaf => "a reader that never reads",
-            Kind::Half => "half a request",
-            Kind::Silent => "nothing said",
-            Kind::Pipelines => "requests without end, no reply read",
+            Kind::Slow => "a request sent at one byte a second",
+            Kind::Deaf => "a file requested, and never read",
+            Kind::Half => "an incomplete request",
+            Kind::Silent => "no request",
+            Kind::Pipelines => "endless requests, no reply read",
             Kind::Storm => "opened and reset, 500 a second",
         }
     }
