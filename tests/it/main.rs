@@ -16,6 +16,7 @@ mod digests;
 mod disks;
 mod dying_links;
 mod endless;
+mod examples;
 mod fair_digests;
 mod fakes;
 mod fallback;
