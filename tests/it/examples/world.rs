@@ -23,7 +23,7 @@ const PORTS: [&str; 2] = ["9999", "8080"];
 const PLACES: [&str; 3] = ["/srv/", "/tmp", "/var/"];
 
 /// What the servers share.
-const SHARED: [(&str, usize); 19] = [
+const SHARED: [(&str, usize); 20] = [
     ("small.txt", 98),
     ("report.pdf", 51_200),
     ("large.bin", 8 << 20),
@@ -33,6 +33,7 @@ const SHARED: [(&str, usize); 19] = [
     ("sub/b.txt", 100),
     ("app-1.4.tar", 10_240),
     ("backup.tar", 10_240),
+    ("backup-20:10.tar", 10_240),
     ("backup/db.dump.gz", 20_000),
     ("one.json", 10),
     ("two.json", 20),
