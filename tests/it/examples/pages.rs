@@ -133,6 +133,7 @@ fn body(lines: Vec<String>) -> Body {
     for line in lines {
         match (steps.last_mut(), line.strip_prefix("> ")) {
             (Some(step), Some(more)) if step.output.is_empty() => step.command.push_str(&format!("\n{more}")),
+            (Some(step), None) if is_open(&step.command) => step.command.push_str(&format!("\n{line}")),
             _ if prompted(&line) => {
                 steps.push(Step { command: line[2..].to_owned(), as_root: line.starts_with('#'), output: Vec::new() })
             }
@@ -141,4 +142,25 @@ fn body(lines: Vec<String>) -> Body {
         }
     }
     Body::Session(steps)
+}
+
+/// Whether a shell waits for another line of this command.
+fn is_open(command: &str) -> bool {
+    let mut quote = None;
+    let mut chars = command.chars();
+    while let Some(char) = chars.next() {
+        match quote {
+            Some(open) if open == char => quote = None,
+            None if char == '\'' || char == '"' => quote = Some(char),
+            _ if char == '\\' && quote != Some('\'') && chars.next().is_none() => return true,
+            _ => {}
+        }
+    }
+    quote.is_some() || command.ends_with('|')
+}
+
+#[test]
+fn a_command_goes_on_where_a_shell_waits_for_more() {
+    assert!(is_open("awk '{ print }") && is_open("a |") && is_open("a \\") && is_open("echo \"it's"));
+    assert!(!is_open("awk '\\'") && !is_open("echo \"it's\"") && !is_open("echo \\' b"));
 }

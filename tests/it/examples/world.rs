@@ -96,6 +96,9 @@ impl World {
         let server = Program::xfer(&scratch).arg("serve").arg(scratch.path("srv/data"));
         let log = scratch.path("var/log/xfer/server.log");
         let server = Server::start(server.args(["-p", "0", "-b", "127.0.0.1"]).log_file(log));
+        // So that there is something in the log to search for.
+        let get = Program::xfer(&scratch).args(["get", "--no-log", "-o", "/dev/null", "large.bin", "-H"]);
+        get.arg(server.addr.to_string()).run().exits(0);
         World { servers: vec![server], scratch }
     }
 
