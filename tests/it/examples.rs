@@ -36,6 +36,9 @@ const ONLY_PARSED: [(&str, &str); 17] = [
 /// Programs that an example uses and a machine may lack, by how a command has them. There it is only parsed.
 const NEEDED: [(&str, &str); 2] = [("| jq ", "jq"), ("/dev/tcp/", "bash")];
 
+/// Half of what it had in version 0.2.0, which new users found too long.
+const README_BYTES_MAX: u64 = 11_000;
+
 #[test]
 fn every_example_of_readme() {
     run_page(README);
@@ -59,6 +62,13 @@ fn every_example_of_the_manual_page_of_serve() {
 #[test]
 fn every_example_of_the_manual_page_of_the_protocol() {
     run_page("man/xfer-protocol.5");
+}
+
+/// A stranger reads it in a minute.
+#[test]
+fn readme_is_short() {
+    let bytes = std::fs::metadata(pages::project().join(README)).unwrap().len();
+    assert!(bytes <= README_BYTES_MAX, "{README} has {bytes} bytes, at most {README_BYTES_MAX} are allowed");
 }
 
 /// A page that comes later needs a test, too.
