@@ -29,6 +29,18 @@ pub struct Console {
     is_stuck: bool,
     /// Whether what it took last is a line without its end, whose rest is lost.
     is_torn: bool,
+    /// What stands below all lines.
+    bar: Bar,
+}
+
+/// A line without an end that is drawn over itself: whatever else is printed goes above it.
+#[derive(Default)]
+struct Bar {
+    /// Empty without one.
+    text: String,
+    columns: usize,
+    /// Columns that it takes on the screen now.
+    drawn: usize,
 }
 
 /// How much of some bytes was written.
@@ -67,11 +79,59 @@ impl Console {
         };
         // A terminal that does not open is that of another user, after su(1).
         let is_borrowed = is_terminal && reopened.is_none();
-        Console { file: reopened.or_else(duplicate), is_borrowed, is_stuck: false, is_torn: false }
+        Console { file: reopened.or_else(duplicate), is_borrowed, is_stuck: false, is_torn: false, bar: Bar::default() }
     }
 
-    /// Writes what the console takes now. Where nobody reads any more, that is everything.
+    /// Writes what the console takes now, above the bar, which is not drawn again. Where nobody reads any more, that is
+    /// everything.
     pub fn write_ready(&mut self, bytes: &[u8]) -> Written {
+        if !bytes.is_empty() {
+            self.erase_bar();
+        }
+        self.write_some(bytes)
+    }
+
+    /// Draws a line of so many columns below all others, in place of the one that is there; more than `limit` columns are
+    /// never written. The cursor stays at its beginning: there the terminal shows `^C` and `^Z`. It is erased by spaces,
+    /// which every terminal has. What does not fit into the console is not waited for: the next drawing comes soon.
+    pub fn draw_bar(&mut self, text: String, columns: usize, limit: usize) {
+        self.bar = Bar { text, columns, drawn: self.bar.drawn.min(limit) };
+        self.draw_bar_again();
+    }
+
+    /// The same line once more, if others were printed in its place.
+    pub fn show_bar(&mut self) {
+        if self.bar.drawn == 0 && !self.bar.text.is_empty() {
+            self.draw_bar_again();
+        }
+    }
+
+    /// Takes the bar off the screen.
+    pub fn remove_bar(&mut self) {
+        self.erase_bar();
+        self.forget_bar();
+    }
+
+    /// Leaves the bar where it is, as something that was printed long ago.
+    pub fn forget_bar(&mut self) {
+        self.bar = Bar::default();
+    }
+
+    fn draw_bar_again(&mut self) {
+        let Bar { text, columns, drawn } = &self.bar;
+        let line = format!("\r{text}{}\r", " ".repeat(drawn.saturating_sub(*columns)));
+        self.bar.drawn = *columns;
+        self.write_some(line.as_bytes());
+    }
+
+    fn erase_bar(&mut self) {
+        let drawn = std::mem::take(&mut self.bar.drawn);
+        if drawn > 0 {
+            self.write_some(format!("\r{}\r", " ".repeat(drawn)).as_bytes());
+        }
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> Written {
         let Some(file) = self.file.as_ref().filter(|_| !bytes.is_empty()) else {
             return Written { bytes: bytes.len(), is_rest_lost: false };
         };
@@ -197,7 +257,8 @@ mod tests {
         let is_full = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
         let writer = File::from(std::os::fd::OwnedFd::from(writer));
         rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).expect("its flags can be set");
-        let mut console = Console { file: Some(writer), is_borrowed: false, is_stuck: false, is_torn: false };
+        let mut console =
+            Console { file: Some(writer), is_borrowed: false, is_stuck: false, is_torn: false, bar: Bar::default() };
         let long = [b"x".repeat(1 << 20), b"\n".to_vec()].concat();
         let taken = console.print(&long);
         assert!((1..long.len()).contains(&taken), "{taken} bytes into a pipe that nobody reads");

@@ -14,7 +14,7 @@
 //! - `pace`: how fast a peer moves bytes, and when that is too slow.
 //! - `pages`: memory for blocks of bytes, aligned to pages.
 //! - `pseudo_fs`: file systems that the kernel makes up, whose files are not served.
-//! - `signals`: which signals may be caught.
+//! - [`signals`]: which signals may be caught, and which must not kill.
 //! - `strangers`: what others may have put in the way of what is written.
 //! - [`console`]: standard error, without waiting.
 //! - [`stdio`]: standard input and output, to the last byte.
@@ -40,7 +40,7 @@ pub mod proto;
 mod pseudo_fs;
 pub mod root;
 pub mod serve;
-mod signals;
+pub mod signals;
 #[cfg(test)]
 mod simulation;
 pub mod stdio;

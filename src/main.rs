@@ -1,7 +1,6 @@
 //! The `xfer` program: argv in, exit code and one error line out.
 
 use std::process::ExitCode as Status;
-use std::sync::Arc;
 
 use xfer::cli::{self, Command};
 use xfer::console::print_line;
@@ -12,9 +11,7 @@ fn main() -> Status {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         print_line(&format!("xfer: internal error at {place}; please report this line"));
     }));
-    // At a limit on the size of files (ulimit -f) a write shall fail, as on a full disk, and not kill (setrlimit(2)).
-    // Where that cannot be arranged, the limit kills.
-    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    let _ = xfer::signals::outlive();
     let exit = run().unwrap_or_else(|error| {
         print_line(&format!("xfer: {error}"));
         error.exit

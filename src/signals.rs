@@ -1,4 +1,19 @@
-//! Which signals may be caught: not those that this process was told to ignore when it was started.
+//! Which signals may be caught, not those that this process was told to ignore when it was started, and which must not kill.
+
+use std::io;
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGUSR1, SIGXFSZ};
+
+/// Arranges that two signals do not kill this process, before it does anything else: SIGXFSZ, since a write at a limit on
+/// the size of files (ulimit -f) is to fail as on a full disk (setrlimit(2)); and SIGUSR1, with which people ask a transfer
+/// how far it is, perhaps a moment before it listens or after it is done. Where that cannot be arranged, they kill.
+pub fn outlive() -> io::Result<()> {
+    for signal in [SIGXFSZ].into_iter().chain(not_ignored(&[SIGUSR1])) {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(())
+}
 
 /// Those of these signals that are not ignored.
 ///

@@ -1,5 +1,6 @@
 //! How names, sizes and speeds are shown to a person or in a log.
 
+pub mod columns;
 mod hidden;
 
 use std::fmt::{self, Display, Formatter, Write};

@@ -16,6 +16,21 @@ const THREADS: usize = 8;
 /// Files on their way at most, each with one descriptor or two: four for each thread.
 const PENDING_MAX: usize = 32;
 
+/// How a file ended where it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// There was no target before.
+    New,
+    /// The target was overwritten.
+    Replaced,
+    /// The bytes went to standard output, a pipe or a device.
+    Written,
+    /// The target already had the content of the server's file.
+    UpToDate,
+    /// Another program created the target during the transfer, and `--no-clobber` keeps that file.
+    Kept,
+}
+
 /// What a commit came to: whether the target was replaced or made, or why not.
 pub type Committed = Result<bool, String>;
 

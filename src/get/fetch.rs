@@ -4,14 +4,16 @@
 //! does, it gets one alone; one that does not is asked in version 1, a connection for each file.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::clock;
-use super::commits::Folder;
+use super::commits::{Folder, Saved};
 use super::held::HELD_MAX;
 use super::item::{Item, Outcome, Received, Tools};
 use super::ledger::Done;
+use super::progress::Ended;
 use super::target::Target;
 use super::v2::{Failed, Session, Speaks};
 use super::wait::{Stop, signal_name};
@@ -85,23 +87,34 @@ impl<'a> Fetcher<'a> {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) => {
-                    let files = self.tools.config.files.len();
-                    return self.tools.ledger.failures.summary(files, &mut self.tools.progress);
+                    let exit = self.tools.ledger.failures.first.unwrap_or(ExitCode::Done);
+                    self.tools.progress.summary(exit, true);
+                    return exit;
                 }
-                Err(Stop::Signal(signal)) => return self.end_by(signal),
-                // Whoever read our output has seen enough: no failure to speak of.
-                Err(Stop::Final(error)) if error.exit == ExitCode::ClosedPipe => return ExitCode::ClosedPipe,
                 Err(stop) => {
-                    let error = stop.into_error();
-                    self.tools.progress.error(None, Some(error.exit), &error.to_string());
-                    return error.exit;
+                    let exit = self.end_by(stop);
+                    self.tools.progress.summary(exit, false);
+                    return exit;
                 }
             }
         }
     }
 
-    /// Ends the run after a signal.
-    fn end_by(mut self, signal: u8) -> ExitCode {
+    /// Ends the run before its end.
+    fn end_by(&mut self, stop: Stop) -> ExitCode {
+        match stop {
+            Stop::Signal(signal) => self.end_by_signal(signal),
+            // Whoever read our output has seen enough: no failure to speak of.
+            Stop::Final(error) if error.exit == ExitCode::ClosedPipe => ExitCode::ClosedPipe,
+            stop => {
+                let error = stop.into_error();
+                self.tools.progress.error(None, Some(error.exit), &error.to_string());
+                error.exit
+            }
+        }
+    }
+
+    fn end_by_signal(&mut self, signal: u8) -> ExitCode {
         self.tools.progress.end();
         self.is_stop_said |= self.tools.collect_last(signal);
         self.ask_again();
@@ -141,8 +154,9 @@ impl<'a> Fetcher<'a> {
         if !self.ready.is_empty() && self.later.len() < LATER_MAX {
             return Ok(true);
         }
-        if let Some(due) = self.later.iter().filter_map(|item| item.due).min() {
-            self.tools.pause(due)?;
+        let next = self.later.iter().filter_map(|item| Some((item.due?, item))).min_by_key(|(due, _)| *due);
+        if let Some((due, attempt)) = next.map(|(due, item)| (due, item.attempt())) {
+            self.tools.pause(due, Some(attempt))?;
             return Ok(true);
         }
         Ok(self.tools.collect_one()? || self.names.len() > 0)
@@ -171,7 +185,9 @@ impl<'a> Fetcher<'a> {
             match target {
                 Ok((target, Some(size))) => {
                     let line = format!("kept {}: it is there already (--no-clobber)", target.shown());
-                    self.tools.progress.done(name, size, None, &line);
+                    let path = target.path();
+                    let (saved, size) = (Saved::Kept, Some(size));
+                    self.tools.progress.done(&Ended { name, saved, path, size, digest: None, seconds: None }, &line);
                 }
                 Ok((target, None)) => return Ok(Some(Item::new(name, target, config))),
                 Err(stop @ Stop::Signal(_)) => return Err(stop),
@@ -289,7 +305,7 @@ impl<'a> Fetcher<'a> {
                 self.ready.push_front(item);
                 // A server that has no time for us has none for the other files either.
                 match self.later.iter().filter_map(|item| item.due).min() {
-                    Some(due) if session.was_refused() => self.tools.pause(due),
+                    Some(due) if session.was_refused() => self.tools.pause(due, None),
                     _ => Ok(()),
                 }
             }
@@ -378,7 +394,9 @@ impl<'a> Fetcher<'a> {
         match outcome {
             Outcome::Differs => self.ready.push_front(item),
             Outcome::There { line, digest, size } => {
-                let done = Done { name: item.name.to_vec(), shown: item.target.shown(), size, digest, line };
+                let (shown, path) = (item.target.shown(), item.target.path().map(Path::to_path_buf));
+                let (name, saved, seconds) = (item.name.to_vec(), Saved::UpToDate, item.seconds());
+                let done = Done { name, shown, path, saved, seconds, size, digest, line };
                 match self.folder_to_sync(&item).and_then(|folder| item.target.sync(folder)) {
                     Some(job) => self.tools.ledger.commits.start(done, job, &self.tools.waits),
                     None => {
@@ -398,6 +416,13 @@ impl<'a> Fetcher<'a> {
         let done = Done {
             name: item.name.to_vec(),
             shown: item.target.shown(),
+            path: item.target.path().map(Path::to_path_buf),
+            saved: match item.target.existing_size() {
+                _ if item.target.is_stream() => Saved::Written,
+                Some(_) => Saved::Replaced,
+                None => Saved::New,
+            },
+            seconds: item.seconds(),
             size: received.offer.about.size,
             digest: received.digest,
             line: self.closing_line(&item, received),
@@ -443,7 +468,7 @@ impl<'a> Fetcher<'a> {
     fn try_again(&mut self, mut item: Item<'a>, stop: Stop) -> Result<(), Stop> {
         match self.next_attempt(&mut item, stop) {
             Ok(due) => {
-                let paused = self.tools.pause(due);
+                let paused = self.tools.pause(due, Some(item.attempt()));
                 match paused {
                     Ok(()) => {
                         self.ready.push_front(item);

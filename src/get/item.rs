@@ -151,6 +151,11 @@ impl<'a> Item<'a> {
         Some(pause)
     }
 
+    /// Which attempt is next, and at which file.
+    pub fn attempt(&self) -> (String, Vec<u8>) {
+        (self.backoff.label(), self.name.to_vec())
+    }
+
     /// Seconds since its time began.
     pub fn seconds(&self) -> f64 {
         self.started.map_or(0.0, |started| clock::since(started).as_secs_f64())

@@ -1,12 +1,13 @@
 //! What becomes of each file: verified ones on their way to their names, and failures.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::clock;
-use super::commits::{Commits, Committed, Folder};
+use super::commits::{Commits, Committed, Folder, Saved};
 use super::item::Tools;
-use super::progress::Progress;
+use super::progress::{Ended, Progress};
 use super::wait::{Stop, signal_name};
 use crate::error::{Error, ExitCode};
 use crate::proto::digest::Digest;
@@ -21,12 +22,25 @@ pub struct Done {
     pub name: Vec<u8>,
     /// Where it goes, as lines for a person name it.
     pub shown: String,
+    /// Its path, unless bytes go out as they come.
+    pub path: Option<PathBuf>,
+    /// What becomes of it if nobody else is faster.
+    pub saved: Saved,
+    /// Seconds that it took.
+    pub seconds: f64,
     /// Bytes in it.
     pub size: u64,
     /// Its digest.
     pub digest: Digest,
     /// The line about it.
     pub line: String,
+}
+
+impl Done {
+    fn ended<'a>(&'a self, saved: Saved, size: Option<u64>, digest: Option<&'a Digest>) -> Ended<'a> {
+        let (path, seconds) = (self.path.as_deref(), Some(self.seconds));
+        Ended { name: &self.name, saved, path, size, digest, seconds }
+    }
 }
 
 /// What becomes of each file.
@@ -64,13 +78,17 @@ impl Tools<'_> {
     }
 
     /// Waits until this time; files that get their names meanwhile are told of.
-    pub fn pause(&mut self, until: Instant) -> Result<(), Stop> {
+    ///
+    /// Then this attempt is due, if it is one: its label, and the file.
+    pub fn pause(&mut self, until: Instant, attempt: Option<(String, Vec<u8>)>) -> Result<(), Stop> {
+        self.progress.waiting(until, attempt);
         // It may be over already.
         self.waits.check()?;
         while clock::now() < until {
             self.waits.wait(Some(until))?;
             self.collect()?;
         }
+        self.progress.asking();
         Ok(())
     }
 
@@ -98,10 +116,13 @@ impl Tools<'_> {
     /// Tells of a file whose commit has ended.
     pub fn committed(&mut self, done: Done, result: Committed) {
         match result {
-            Ok(true) => self.progress.done(&done.name, done.size, Some(&done.digest), &done.line),
+            Ok(true) => {
+                let (size, digest) = (Some(done.size), Some(&done.digest));
+                self.progress.done(&done.ended(done.saved, size, digest), &done.line);
+            }
             Ok(false) => {
                 let line = format!("kept {}: it has appeared meanwhile (--no-clobber)", done.shown);
-                self.progress.done(&done.name, done.size, None, &line);
+                self.progress.done(&done.ended(Saved::Kept, None, None), &line);
             }
             Err(message) => {
                 let error = Stop::local(message).into_error();
@@ -114,9 +135,8 @@ impl Tools<'_> {
 /// What went wrong so far.
 #[derive(Default)]
 pub struct Failures {
-    first: Option<ExitCode>,
-    failed: usize,
-    not_tried: usize,
+    /// The exit code of the first.
+    pub first: Option<ExitCode>,
 }
 
 impl Failures {
@@ -124,14 +144,12 @@ impl Failures {
     pub fn add(&mut self, name: &[u8], error: &Error, progress: &mut Progress) {
         progress.error(Some(name), Some(error.exit), &error.to_string());
         self.first.get_or_insert(error.exit);
-        self.failed += 1;
     }
 
     /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person. `left` is the
     /// end of the line: what an earlier attempt or run has left of them.
     pub fn leave(&mut self, names: &[&[u8]], why: &str, left: &str, progress: &mut Progress) {
-        self.not_tried = names.len();
-        names.iter().for_each(|name| progress.not_tried(name));
+        names.iter().for_each(|name| progress.not_tried(name, why));
         let mut shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
         if names.len() > NOT_TRIED_SHOWN {
             shown.push(format!("and {} more", names.len() - NOT_TRIED_SHOWN));
@@ -139,24 +157,5 @@ impl Failures {
         if !shown.is_empty() {
             progress.error(None, None, &format!("not tried, since {why}: {}{left}", shown.join(", ")));
         }
-    }
-
-    /// Says how many of several files were saved; the exit code.
-    pub fn summary(&self, files: usize, progress: &mut Progress) -> ExitCode {
-        if files > 1 {
-            let saved = files - self.failed - self.not_tried;
-            let mut line = format!("{saved} of {files} saved");
-            if self.failed > 0 {
-                line.push_str(&format!(", {} failed", self.failed));
-            }
-            if self.not_tried > 0 {
-                line.push_str(&format!(", {} not tried", self.not_tried));
-            }
-            match self.failed {
-                0 => progress.note(None, &line),
-                _ => progress.error(None, None, &line),
-            }
-        }
-        self.first.unwrap_or(ExitCode::Done)
     }
 }

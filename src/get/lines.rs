@@ -51,10 +51,13 @@ impl Waiting {
         if machine::print(&waiting) {
             return;
         }
-        if !waiting.is_empty() {
-            let is_lost = console::with(|console| console.print(&waiting) < waiting.len() && !console.is_closed());
-            self.is_any_lost.set(is_lost || self.is_any_lost.get());
-        }
+        let is_lost = console::with(|console| {
+            let is_lost = console.print(&waiting) < waiting.len() && !console.is_closed();
+            // A line of the log may have taken its place, too.
+            console.show_bar();
+            is_lost
+        });
+        self.is_any_lost.set(is_lost || self.is_any_lost.get());
     }
 }
 

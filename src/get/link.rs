@@ -110,7 +110,9 @@ impl Link {
     pub fn connect(tools: &mut Tools<'_>) -> Result<Link, Stop> {
         // Whoever refuses at once leaves nothing to wait for, and signals would go unseen.
         tools.waits.check()?;
+        tools.progress.connecting();
         let wire = Wire { stream: Stream::connect(tools)?, out: Vec::new(), waited: Duration::ZERO };
+        tools.progress.asking();
         Ok(Link { wire, server: tools.server.clone(), input: Input::new() })
     }
 

@@ -142,10 +142,11 @@ pub(crate) fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Err
     let server = link::server_name(&config.host, config.port);
     let files = text::count(config.files.len() as u64, "file", "files");
     log::info!(target: "main", "fetching {files} from {server}");
-    let waits = Waits::new(logs.clone())?;
+    let mut waits = Waits::new(logs.clone())?;
     let receiver = Receiver::start(&waits);
     let lines = waits.lines();
-    let progress = Progress::new(config.progress, config.verbosity, lines.clone());
+    let progress = Progress::new(config, &server, lines.clone());
+    waits.show(progress.clone());
     let (last_address, silence, ledger) = (LastAddress::default(), Silence::new(config.attempts), Ledger::new());
     let tools = Tools { config, receiver: &receiver, waits, progress, server, last_address, silence, ledger };
     let exit = Fetcher::new(tools).run();

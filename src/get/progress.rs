@@ -1,358 +1,543 @@
-//! What a person or a program sees of a transfer, on standard error: the only file that knows pbr.
+//! What a person or a program sees of a run on standard error: lines, and the state of what is under way.
 
-use std::io::{self, IsTerminal, Write};
+mod bar;
+mod json;
+mod rate;
+mod terminal;
+mod totals;
+
+use std::cell::{RefCell, RefMut};
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pbr::{ProgressBar, Units};
-use serde_json::{Value, json};
-
-use super::ProgressMode;
 use super::clock;
+use super::commits::Saved;
 use super::lines::Lines;
+use super::{GetConfig, ProgressMode};
 use crate::console;
 use crate::error::ExitCode;
 use crate::logging::Verbosity;
 use crate::proto::base_name;
 use crate::proto::digest::Digest;
 use crate::text;
-
-/// The version of the objects that `--progress json` prints (PROGRESS FOR PROGRAMS in xfer-get(1)).
-const JSON_VERSION: u32 = 1;
+use bar::{Fields, Time, duration};
+use json::Object;
+use rate::Rate;
+use terminal::Terminal;
+use totals::Totals;
 
 /// How often a program hears of bytes at most.
 const JSON_REFRESH: Duration = Duration::from_millis(500);
 
-/// How often the bar is drawn at most.
+/// How often the bar is drawn at most, and, while nothing happens, at least: `stalled 4 s` counts seconds.
 const REFRESH: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(500);
 
-/// Columns that a name gets at most, and at least.
-const NAME_COLUMNS: std::ops::Range<usize> = 8..32;
-
-/// Columns of everything in a line but name and bar: `1023.99 MB / 1023.99 MB [] 100.00 % 1023.99 MB/s 59m`.
-const NUMBERS_COLUMNS: usize = 56;
-
-/// Columns below which the counter is left out, and below which the bar and the speed are.
-const NARROW: usize = 72;
-const VERY_NARROW: usize = 48;
-
-/// Columns of the bar where there is no terminal to ask.
-const DEFAULT_COLUMNS: u16 = 80;
-
-/// What takes time.
+/// What takes time with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
     /// Bytes come.
     Receiving,
-    /// A file that is there already is digested.
+    /// The target that exists is hashed.
     Comparing,
-    /// What an earlier run has left is digested.
+    /// The partial file of an earlier run is hashed.
     Checking,
-    /// The server digests its file.
+    /// The server hashes its file.
     Waiting,
+    /// All is here and verified, and waits for the disk.
+    Saving,
 }
 
-/// A bar while bytes come, and lines.
-pub struct Progress {
+impl Activity {
+    fn name(self) -> &'static str {
+        match self {
+            Activity::Receiving => "receiving",
+            Activity::Comparing => "comparing",
+            Activity::Checking => "checking",
+            Activity::Waiting => "server hashing",
+            Activity::Saving => "saving",
+        }
+    }
+}
+
+/// What a run does while it does nothing with a file.
+enum Pause {
+    /// A connection is made.
+    Connecting,
+    /// The server has been asked.
+    Asking,
+    /// An attempt is due at this time, if at one file: which attempt, at which.
+    Until(Instant, Option<(String, Vec<u8>)>),
+}
+
+/// The view of a run. Clones share it.
+#[derive(Clone)]
+pub struct Progress(Rc<RefCell<View>>);
+
+struct View {
     mode: Mode,
     is_quiet: bool,
-    shown: Option<Shown>,
+    server: String,
     lines: Lines,
+    task: Option<Task>,
+    /// What there is without a task.
+    pause: Pause,
+    totals: Totals,
+    rate: Rate,
+    /// When the bar was drawn last, if there is one.
+    drawn: Option<Instant>,
+    /// When a program heard of bytes last.
+    told: Instant,
 }
 
 enum Mode {
     /// Lines only.
     Lines,
     /// A bar, and lines.
-    Bar,
+    Bar(Terminal),
     /// Objects only.
     Json,
 }
 
 /// Something that takes time, and how far it is.
-struct Shown {
+struct Task {
     activity: Activity,
     name: Vec<u8>,
-    label: String,
     total: u64,
     /// Bytes that were there when it began.
     base: u64,
     done: u64,
     since: Instant,
-    /// When a program heard of it last.
-    said: Instant,
-    /// When the bar was drawn last.
-    drawn: Instant,
-    bar: Option<ProgressBar<Stderr>>,
 }
 
-/// Standard error for pbr, which panics when a write fails.
-struct Stderr;
-
-impl Write for Stderr {
-    /// Takes a whole line at a time, as pbr writes it; more of it than fits would begin a new one on the screen.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let line = String::from_utf8_lossy(bytes);
-        let shown: String = line.chars().take(columns() + '\r'.len_utf8()).collect();
-        // What does not fit into the console is not waited for: the next drawing comes soon.
-        console::with(|console| console.write_ready(shown.as_bytes()));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// A file that ended well.
+pub struct Ended<'a> {
+    /// Its name on the server.
+    pub name: &'a [u8],
+    /// What became of it.
+    pub saved: Saved,
+    /// Where it is, if it is a file.
+    pub path: Option<&'a Path>,
+    /// Bytes in it, if somebody has looked.
+    pub size: Option<u64>,
+    /// Its digest, if it is known.
+    pub digest: Option<&'a Digest>,
+    /// Seconds that it took, if it took any.
+    pub seconds: Option<f64>,
 }
 
 impl Progress {
-    /// Decides once what is shown.
-    pub fn new(mode: ProgressMode, verbosity: Verbosity, lines: Lines) -> Progress {
-        let is_quiet = verbosity == Verbosity::Quiet;
-        let mode = match mode {
+    /// Decides once what is shown of this run.
+    pub fn new(config: &GetConfig, server: &str, lines: Lines) -> Progress {
+        let is_quiet = config.verbosity == Verbosity::Quiet;
+        let bar = || if terminal::gets_file(&config.output) { Mode::Lines } else { Mode::Bar(Terminal::new()) };
+        let mode = match config.progress {
             ProgressMode::Json => Mode::Json,
-            ProgressMode::Always => Mode::Bar,
-            ProgressMode::Auto if io::stderr().is_terminal() && !is_quiet => Mode::Bar,
+            ProgressMode::Always => bar(),
+            ProgressMode::Auto if terminal::can_show_bar() && !is_quiet => bar(),
             ProgressMode::Auto | ProgressMode::Never => Mode::Lines,
         };
-        Progress { mode, is_quiet, shown: None, lines }
+        let now = clock::now();
+        Progress(Rc::new(RefCell::new(View {
+            mode,
+            is_quiet,
+            server: server.to_string(),
+            lines,
+            task: None,
+            pause: Pause::Asking,
+            totals: Totals::new(config.files.len() as u64, now),
+            rate: Rate::new(now),
+            drawn: None,
+            told: now,
+        })))
     }
 
-    /// Begins to show something of `total` bytes, of which `done` are done. There is no bar for an empty file.
-    pub fn begin(&mut self, activity: Activity, name: &[u8], total: u64, done: u64) {
-        self.end();
-        let base = text::escaped(base_name(name));
-        let label = match activity {
-            Activity::Receiving => base,
-            Activity::Comparing => format!("comparing {base}"),
-            Activity::Checking => format!("checking {base}"),
-            Activity::Waiting => format!("server hashing {base}"),
-        };
+    /// Never held across a call of anything but the console.
+    fn view(&self) -> RefMut<'_, View> {
+        self.0.borrow_mut()
+    }
+
+    /// A connection is being made.
+    pub fn connecting(&self) {
+        self.view().pause = Pause::Connecting;
+    }
+
+    /// The server is asked.
+    pub fn asking(&self) {
+        self.view().pause = Pause::Asking;
+    }
+
+    /// Nothing is done until this time; then this attempt at this file is due, if it is one.
+    pub fn waiting(&self, until: Instant, attempt: Option<(String, Vec<u8>)>) {
+        self.view().pause = Pause::Until(until, attempt);
+    }
+
+    /// Begins to show something of `total` bytes, of which `done` are done.
+    pub fn begin(&self, activity: Activity, name: &[u8], total: u64, done: u64) {
+        let mut view = self.view();
         let now = clock::now();
-        let mut shown = Shown {
-            activity,
-            name: name.to_vec(),
-            label,
-            total,
-            base: done,
-            done,
-            since: now,
-            said: now,
-            drawn: now,
-            bar: None,
-        };
-        match self.mode {
-            Mode::Lines => {}
-            Mode::Bar if total == 0 => {}
-            Mode::Bar => shown.begin_bar(),
-            Mode::Json if activity == Activity::Receiving && done == 0 => self.say_about(&shown, "start", None),
-            Mode::Json => {}
+        view.end_task();
+        if activity == Activity::Receiving {
+            view.totals.take(name);
         }
-        self.shown = Some(shown);
+        // Files that come one behind the other have one speed.
+        if view.totals.files_known == 1 || activity != Activity::Receiving {
+            view.rate = Rate::new(now);
+        }
+        view.task = Some(Task { activity, name: name.to_vec(), total, base: done, done, since: now });
+        if let (Mode::Json, Activity::Receiving, 0) = (&view.mode, activity, done) {
+            view.tell("start");
+        }
+        view.draw_again(now);
     }
 
     /// Whether this is what is shown.
     pub fn is_about(&self, activity: Activity) -> bool {
-        self.shown.as_ref().is_some_and(|shown| shown.activity == activity)
+        self.view().task.as_ref().is_some_and(|task| task.activity == activity)
     }
 
     /// Moves to this many bytes.
-    pub fn advance(&mut self, done: u64) {
-        let Some(mut shown) = self.shown.take() else { return };
-        shown.done = done.min(shown.total);
-        if let Mode::Json = self.mode
-            && shown.activity == Activity::Receiving
-            && clock::since(shown.said) >= JSON_REFRESH
-        {
-            shown.said = clock::now();
-            self.say_about(&shown, "progress", None);
+    pub fn advance(&self, done: u64) {
+        let mut view = self.view();
+        let Some(task) = &mut view.task else { return };
+        let done = done.min(task.total);
+        let more = done.saturating_sub(task.done);
+        task.done = done;
+        let is_receiving = task.activity == Activity::Receiving;
+        let now = clock::now();
+        view.rate.add(more, now);
+        if is_receiving {
+            view.totals.received += more;
+            if matches!(view.mode, Mode::Json) && now.saturating_duration_since(view.told) >= JSON_REFRESH {
+                view.told = now;
+                view.tell("progress");
+            }
         }
-        shown.draw_again();
-        self.shown = Some(shown);
+        view.draw_again(now);
     }
 
-    /// Leaves the bar on the screen, full: all bytes came and are verified.
-    pub fn complete(&mut self) {
-        let Some(mut shown) = self.shown.take() else { return };
-        if shown.activity != Activity::Receiving {
-            self.shown = Some(shown);
-            return self.end();
-        }
-        // Once more in any case: a line about another file may have taken its place.
-        shown.done = shown.total;
-        shown.draw();
-        if shown.bar.is_some() {
-            let _ = Stderr.write(b"\n");
-        }
+    /// All bytes of the file are here and verified.
+    pub fn complete(&self) {
+        let mut view = self.view();
+        let Some(task) = &mut view.task else { return };
+        task.activity = Activity::Saving;
+        task.done = task.total;
+        let (name, total) = (task.name.clone(), task.total);
+        view.totals.put(&name, total, total);
+        view.draw_again(clock::now());
     }
 
-    /// Takes the bar off the screen.
-    pub fn end(&mut self) {
-        if let Some(shown) = self.shown.take() {
-            shown.erase();
-        }
+    /// Nothing is done with the file at hand any more.
+    pub fn end(&self) {
+        self.view().end();
     }
 
     /// A file goes on where an earlier attempt or an earlier run ended.
-    pub fn resume(&mut self, name: &[u8], offset: u64, total: u64) {
+    pub fn resume(&self, name: &[u8], offset: u64, total: u64) {
         // The offset is at most the total; of nothing there is no resume.
         let percent = u128::from(offset) * 100 / u128::from(total.max(1));
         let (had, all) = (text::size(offset), text::size(total));
         let line = format!("resuming {} at {percent}% ({had} of {all})", text::quoted(name));
-        let fields = || json!({ "bytes": offset, "total": total });
-        self.say(log::Level::Info, "resume", Some(name), fields, &line);
+        let object = Object::new("resume").with("bytes", offset).with("total", total);
+        self.view().say(log::Level::Info, Some(name), object, &line);
     }
 
     /// An attempt failed, and there is another.
-    pub fn retry(&mut self, name: &[u8], pause: Duration, line: &str) {
-        let fields = || json!({ "pause": pause.as_secs_f64() });
-        self.say(log::Level::Warn, "retry", Some(name), fields, line);
+    pub fn retry(&self, name: &[u8], pause: Duration, line: &str) {
+        let object = Object::new("retry").with("pause", pause.as_secs_f64());
+        self.view().say(log::Level::Warn, Some(name), object, line);
     }
 
     /// A file is where it should be.
-    pub fn done(&mut self, name: &[u8], size: u64, digest: Option<&Digest>, line: &str) {
-        let fields = || {
-            let mut fields = json!({ "bytes": size, "total": size });
-            if let Some(digest) = digest {
-                fields[digest.algorithm().to_string()] = json!(digest.to_string());
-            }
-            fields
-        };
-        self.say(log::Level::Info, "done", Some(name), fields, line);
+    pub fn done(&self, file: &Ended<'_>, line: &str) {
+        let mut view = self.view();
+        view.totals.add(file.name, file.saved, file.size);
+        let mut object = Object::new("done")
+            .with_saved(file.saved, file.path)
+            .with_some("bytes", file.size)
+            .with_some("total", file.size)
+            .with_some("seconds", file.seconds.map(rounded));
+        if let Some(digest) = file.digest {
+            object = object.with(&digest.algorithm().to_string(), digest.to_string());
+        }
+        view.say(log::Level::Info, Some(file.name), object, line);
     }
 
     /// A line that says what was done; to which file, if it was one.
-    pub fn note(&mut self, name: Option<&[u8]>, line: &str) {
-        self.say(log::Level::Info, "note", name, || json!({}), line);
+    pub fn note(&self, name: Option<&[u8]>, line: &str) {
+        self.view().say(log::Level::Info, name, Object::new("note"), line);
     }
 
-    /// A file that is not tried: a program hears of each, a person of all of them in one line.
-    pub fn not_tried(&mut self, name: &[u8]) {
+    /// A file that is not tried, and why: a program hears of each, a person of all of them in one line.
+    pub fn not_tried(&self, name: &[u8], why: &str) {
+        let mut view = self.view();
+        view.totals.not_tried += 1;
         let line = format!("not tried: {}", text::quoted(name));
         log::warn!(target: "main", "{line}");
-        if let Mode::Json = self.mode {
-            self.print_object("error", Some(name), json!({}), Some(&line));
+        if let Mode::Json = view.mode {
+            view.print(Object::new("error").with("reason", why), Some(name), Some(&line));
         }
     }
 
     /// A line about something that failed; of which file, if it was one, and with which exit code, if it decides one.
-    pub fn error(&mut self, name: Option<&[u8]>, exit: Option<ExitCode>, line: &str) {
-        let fields = || exit.map_or(json!({}), |exit| json!({ "code": exit.number() }));
-        self.say(log::Level::Error, "error", name, fields, line);
+    pub fn error(&self, name: Option<&[u8]>, exit: Option<ExitCode>, line: &str) {
+        let mut view = self.view();
+        if let (Some(name), Some(_)) = (name, exit) {
+            view.totals.fail(name);
+        }
+        let object = Object::new("error").with_some("code", exit.map(ExitCode::number));
+        view.say(log::Level::Error, name, object, line);
     }
 
-    fn say(&mut self, level: log::Level, event: &str, name: Option<&[u8]>, fields: impl FnOnce() -> Value, line: &str) {
-        log::log!(target: "main", level, "{line}");
-        // A bar of another file goes on below the line.
-        let interrupted = self.shown.take_if(|shown| name.is_some_and(|name| name != shown.name));
-        interrupted.iter().for_each(Shown::erase);
-        self.end();
-        let is_good = level == log::Level::Info;
-        match self.mode {
-            _ if is_good && self.is_quiet => {}
-            Mode::Json => self.print_object(event, name, fields(), Some(line)),
-            _ if is_good => self.lines.print(line),
-            _ => self.lines.print(&format!("xfer: {line}")),
+    /// The end of a run, and whether it came to an end by itself: then a person learns what became of several files.
+    pub fn summary(&self, exit: ExitCode, is_whole: bool) {
+        let mut view = self.view();
+        view.end();
+        view.remove_bar();
+        let line = view.totals.summary();
+        let level = if view.totals.failed > 0 { log::Level::Error } else { log::Level::Info };
+        if is_whole && view.totals.files_known > 1 {
+            log::log!(target: "main", level, "{line}");
+            match (&view.mode, level) {
+                (Mode::Json, _) => {}
+                (_, log::Level::Error) => view.lines.print(&format!("xfer: {line}")),
+                _ if view.is_quiet => {}
+                _ => view.lines.print(&line),
+            }
         }
-        // A bar is drawn past these lines.
-        if let Mode::Bar = self.mode {
-            self.lines.flush();
+        if matches!(view.mode, Mode::Json) && (exit != ExitCode::Done || !view.is_quiet) {
+            let seconds = rounded(clock::since(view.totals.started).as_secs_f64());
+            let object = Object::new("summary").with_totals(&view.totals, None).with_ends(&view.totals, exit);
+            view.print(object.with("seconds", seconds), None, Some(&line));
         }
-        self.shown = interrupted;
     }
 
-    fn say_about(&self, shown: &Shown, event: &str, line: Option<&str>) {
-        if self.is_quiet {
-            return;
-        }
-        let (rate, left) = shown.rate();
-        let fields = json!({
-            "bytes": shown.done,
-            "total": shown.total,
-            "rate": rate.round(),
-            "eta": left.map(f64::round),
-        });
-        self.print_object(event, Some(&shown.name), fields, line);
+    /// When the bar has to be drawn again although nothing happens.
+    pub fn next_tick(&self) -> Option<Instant> {
+        self.view().drawn.map(|drawn| drawn + TICK)
     }
 
-    /// One object a line. A name that is not UTF-8 has replacement characters in it, as JSON has only Unicode.
-    fn print_object(&self, event: &str, name: Option<&[u8]>, mut fields: Value, line: Option<&str>) {
-        fields["v"] = json!(JSON_VERSION);
-        fields["event"] = json!(event);
-        if let Some(name) = name {
-            fields["file"] = json!(String::from_utf8_lossy(name));
+    /// Draws the bar again if that is due.
+    pub fn tick(&self) {
+        let mut view = self.view();
+        let now = clock::now();
+        if view.drawn.is_some_and(|drawn| now >= drawn + TICK) {
+            view.draw(now);
         }
-        if let Some(line) = line {
-            fields["message"] = json!(line);
+    }
+
+    /// Prints how far the run is, at once and in every mode: somebody has asked (SIGUSR1).
+    pub fn report(&self) {
+        let view = self.view();
+        match view.mode {
+            Mode::Json => view.tell("progress"),
+            _ => view.lines.print(&view.status(clock::now())),
         }
-        self.lines.print(&fields.to_string());
+        view.lines.flush();
     }
 }
 
-impl Shown {
+impl View {
+    fn is_one(&self) -> bool {
+        self.totals.files_known == 1
+    }
+
+    /// The bar of one file goes with it; that of several stays.
+    fn end(&mut self) {
+        self.end_task();
+        if self.is_one() {
+            self.remove_bar();
+        }
+    }
+
+    fn end_task(&mut self) {
+        let Some(task) = self.task.take() else { return };
+        if task.activity == Activity::Receiving {
+            self.totals.put(&task.name, task.done, task.total);
+        }
+    }
+
+    fn remove_bar(&mut self) {
+        if self.drawn.take().is_some() {
+            console::with(console::Console::remove_bar);
+        }
+    }
+
+    /// Bytes of the file that is being received: here, and in all.
+    fn at_hand(&self) -> Option<(u64, u64)> {
+        let task = self.task.as_ref().filter(|task| task.activity == Activity::Receiving)?;
+        Some((task.done, task.total))
+    }
+
+    /// Says something about a file, which is not at hand any more then, or about the run.
+    fn say(&mut self, level: log::Level, name: Option<&[u8]>, object: Object, line: &str) {
+        log::log!(target: "main", level, "{line}");
+        if self.task.as_ref().is_some_and(|task| name.is_none_or(|name| name == task.name)) {
+            self.end();
+        }
+        let is_good = level == log::Level::Info;
+        match self.mode {
+            _ if is_good && self.is_quiet => {}
+            Mode::Json => self.print(object, name, Some(line)),
+            _ if is_good => self.lines.print(line),
+            _ => self.lines.print(&format!("xfer: {line}")),
+        }
+    }
+
+    fn print(&self, object: Object, name: Option<&[u8]>, line: Option<&str>) {
+        let object = match name {
+            Some(name) => object.with_bytes("file", name),
+            None => object,
+        };
+        self.lines.print(&object.with_some("message", line).line());
+    }
+
+    /// Tells a program how far the run is.
+    fn tell(&self, event: &str) {
+        if self.is_quiet && event == "start" {
+            return;
+        }
+        let object = Object::new(event).with("state", self.state()).with_totals(&self.totals, self.at_hand());
+        let Some(task) = &self.task else { return self.print(object, None, None) };
+        let (rate, left) = task.mean_rate();
+        let object = object
+            .with("bytes", task.done)
+            .with("total", task.total)
+            .with("rate", rate.round())
+            .with("eta", left.map(f64::round));
+        self.print(object, Some(&task.name), None);
+    }
+
+    fn state(&self) -> &'static str {
+        match (&self.task, &self.pause) {
+            (Some(task), _) => task.activity.name(),
+            (None, Pause::Connecting) => "connecting",
+            (None, Pause::Asking) => "asking",
+            (None, Pause::Until(..)) => "waiting",
+        }
+    }
+
+    /// Draws, unless that was a moment ago.
+    fn draw_again(&mut self, now: Instant) {
+        if self.drawn.is_none_or(|drawn| now.saturating_duration_since(drawn) >= REFRESH) {
+            self.draw(now);
+        }
+    }
+
+    fn draw(&mut self, now: Instant) {
+        // One empty file needs no bar.
+        let is_empty = self.is_one() && self.task.as_ref().is_none_or(|task| task.total == 0);
+        if !matches!(self.mode, Mode::Bar(_)) || is_empty {
+            return;
+        }
+        self.drawn = Some(now);
+        let mut fields = self.fields(now);
+        let Mode::Bar(terminal) = &mut self.mode else { return };
+        fields.name = terminal.name(fields.name);
+        terminal.draw(|limit| fields.line(limit));
+    }
+
+    fn fields(&self, now: Instant) -> Fields {
+        let name = self.task.as_ref().map_or_else(String::new, |task| text::escaped(base_name(&task.name)));
+        let pace = self.pace(now);
+        if self.is_one() {
+            let (done, total) = self.task.as_ref().map_or((0, 0), |task| (task.done, task.total));
+            let time = self.time_left(now).map_or(Time::Unknown, Time::Left);
+            return Fields { count: None, name, done: (done, total), bytes: (done, Some(total)), pace, time };
+        }
+        let (ended, known) = (self.totals.files_ended(), self.totals.files_known);
+        let digits = known.to_string().len();
+        let (done, total) = self.totals.bytes(self.at_hand());
+        let is_final = self.totals.bytes_final(self.at_hand().is_some());
+        let elapsed = Time::Elapsed(now.saturating_duration_since(self.totals.started));
+        Fields {
+            count: Some(format!("{ended:>digits$} of {known}")),
+            name,
+            done: (ended, known),
+            bytes: (done, is_final.then_some(total)),
+            pace,
+            time: self.time_left(now).filter(|_| is_final).map_or(elapsed, Time::Left),
+        }
+    }
+
+    /// The speed, or what happens in place of it.
+    fn pace(&self, now: Instant) -> String {
+        match (&self.task, &self.pause) {
+            (Some(task), _) if task.activity != Activity::Receiving => task.activity.name().to_string(),
+            (Some(task), _) if task.done == task.total => String::from("verifying"),
+            (Some(_), _) => match (self.rate.stalled(now), self.rate.speed(now)) {
+                (Some(time), _) => format!("stalled {}", duration(time)),
+                (None, Some(speed)) => text::speed(speed as u64, 1.0),
+                (None, None) => String::new(),
+            },
+            (None, Pause::Until(until, _)) => format!("waiting {}", seconds_until(*until, now)),
+            (None, _) => self.state().to_string(),
+        }
+    }
+
+    /// Until all bytes that are known of have come, at the speed of the last seconds.
+    fn time_left(&self, now: Instant) -> Option<Duration> {
+        let task = self.task.as_ref()?;
+        let (done, total) = match self.at_hand() {
+            Some(at_hand) if !self.is_one() => self.totals.bytes(Some(at_hand)),
+            _ => (task.done, task.total),
+        };
+        let speed = self.rate.speed(now).filter(|speed| *speed > 0.0 && self.rate.stalled(now).is_none())?;
+        // Longer than any age of the world is no time.
+        Duration::try_from_secs_f64((total.saturating_sub(done) as f64 / speed).ceil()).ok()
+    }
+
+    /// `receiving 'a': 44% (42.2 MiB of 95.4 MiB), 11.2 MiB/s, 5 s left`
+    fn status(&self, now: Instant) -> String {
+        let mut line = String::new();
+        if !self.is_one() {
+            let (done, known) = (self.totals.files_ended(), self.totals.files_known);
+            let (bytes, _) = self.totals.bytes(self.at_hand());
+            line.push_str(&format!("{done} of {known} files, {}: ", text::size(bytes)));
+        }
+        let Some(task) = &self.task else {
+            line.push_str(&match &self.pause {
+                Pause::Connecting => format!("connecting to {}", self.server),
+                Pause::Asking => format!("waiting for {} to answer", self.server),
+                Pause::Until(until, None) => format!("waiting {}", seconds_until(*until, now)),
+                Pause::Until(until, Some((attempt, name))) => {
+                    format!("waiting {} before {attempt}: {}", seconds_until(*until, now), text::quoted(name))
+                }
+            });
+            return line;
+        };
+        let percent = u128::from(task.done) * 100 / u128::from(task.total.max(1));
+        let (done, total) = (text::size(task.done), text::size(task.total));
+        let name = text::quoted(&task.name);
+        line.push_str(&format!("{} {name}: {percent}% ({done} of {total})", task.activity.name()));
+        if task.activity == Activity::Receiving && task.done < task.total {
+            let time = self.time_left(now).map(|left| Time::Left(left).for_line());
+            for part in [Some(self.pace(now)), time.flatten()].into_iter().flatten().filter(|part| !part.is_empty()) {
+                line.push_str(&format!(", {part}"));
+            }
+        }
+        line
+    }
+}
+
+impl Task {
     /// Bytes a second since it began, and seconds left.
-    fn rate(&self) -> (f64, Option<f64>) {
+    fn mean_rate(&self) -> (f64, Option<f64>) {
         let seconds = clock::since(self.since).as_secs_f64();
         let rate = (self.done.saturating_sub(self.base)) as f64 / seconds.max(0.001);
         let left = (self.total.saturating_sub(self.done)) as f64;
         (rate, (rate > 0.0).then(|| left / rate))
     }
-
-    fn erase(&self) {
-        if self.bar.is_some() {
-            // To the beginning of the line, and erase it (ECMA-48, EL).
-            let _ = Stderr.write(if io::stderr().is_terminal() { b"\r\x1b[K" } else { b"\n" });
-        }
-    }
-
-    fn begin_bar(&mut self) {
-        let mut bar = ProgressBar::on(Stderr, self.total);
-        bar.set_units(Units::Bytes);
-        self.bar = Some(bar);
-        self.draw();
-    }
-
-    /// Draws, unless that was a moment ago: pbr would look at the clock only behind the work.
-    fn draw_again(&mut self) {
-        if clock::since(self.drawn) >= REFRESH || self.done == self.total {
-            self.draw();
-        }
-    }
-
-    fn draw(&mut self) {
-        self.drawn = clock::now();
-        let (rate, left) = self.rate();
-        let Some(bar) = &mut self.bar else { return };
-        // The window may have another size by now.
-        let columns = columns();
-        let name_columns = columns.saturating_sub(NUMBERS_COLUMNS).clamp(NAME_COLUMNS.start, NAME_COLUMNS.end);
-        let mut message = format!("{} ", shortened(&self.label, name_columns));
-        // pbr counts what was there before as if it had come now.
-        let is_resumed = self.base > 0;
-        if let (true, true, Some(left)) = (is_resumed, columns >= VERY_NARROW, left) {
-            message.push_str(&format!("{}/s {left:.0}s ", text::size(rate as u64)));
-        }
-        bar.message(&message);
-        bar.show_counter = columns >= NARROW;
-        bar.show_bar = columns >= VERY_NARROW;
-        bar.show_speed = columns >= VERY_NARROW && !is_resumed;
-        bar.show_time_left = !is_resumed;
-        bar.set_width(Some(columns));
-        bar.set(self.done);
-    }
 }
 
-/// Columns for a bar: one less than the terminal has, since some begin a new line when the last one is filled.
-fn columns() -> usize {
-    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
-    let columns = size.map_or(DEFAULT_COLUMNS, |size| size.ws_col);
-    usize::from(if columns == 0 { DEFAULT_COLUMNS } else { columns }) - 1
+/// Whole seconds, of which the last has not passed.
+fn seconds_until(until: Instant, now: Instant) -> String {
+    let left = until.saturating_duration_since(now);
+    duration(Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0)))
 }
 
-/// The end of a label, which tells files apart more often than the beginning.
-fn shortened(label: &str, columns: usize) -> String {
-    let length = label.chars().count();
-    if length <= columns {
-        return label.to_string();
-    }
-    let end: String = label.chars().skip(length - (columns - 3)).collect();
-    format!("...{end}")
+/// Seconds to the millisecond.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
 }

@@ -145,6 +145,14 @@ impl Target {
         }
     }
 
+    /// The path of the file, unless bytes go out as they come.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Target::File(target) => Some(&target.path),
+            Target::Stream(_) => None,
+        }
+    }
+
     /// Whether bytes go out as they come.
     pub fn is_stream(&self) -> bool {
         matches!(self, Target::Stream(_))

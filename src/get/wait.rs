@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
 use super::clock;
 use super::lines::Lines;
+use super::progress::Progress;
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
 use crate::signals;
@@ -106,13 +107,15 @@ pub struct Waits {
     dies_of_signals: Arc<AtomicBool>,
     logs: Logs,
     lines: Lines,
+    /// What goes on being shown while nothing happens.
+    progress: Option<Progress>,
     signal: Option<u8>,
     /// When it was last looked for a signal.
     looked: Instant,
 }
 
 impl Waits {
-    /// Sets up the poll, and catches SIGINT, SIGTERM and SIGHUP as far as they are not ignored (nohup(1)).
+    /// Sets up the poll, and catches SIGINT, SIGTERM, SIGHUP and SIGUSR1 as far as they are not ignored (nohup(1)).
     pub fn new(logs: Logs) -> Result<Waits, Error> {
         #[cfg(test)]
         if machine::is_simulated() {
@@ -127,7 +130,8 @@ impl Waits {
             let condition: Arc<AtomicBool> = Arc::clone(&dies_of_signals);
             signal_hook::flag::register_conditional_default(*signal, condition).map_err(failed)?;
         }
-        let mut signals = Signals::new(caught).map_err(failed)?;
+        let asking = signals::not_ignored(&[SIGUSR1]);
+        let mut signals = Signals::new(caught.iter().chain(&asking)).map_err(failed)?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
         Ok(Waits {
@@ -138,6 +142,7 @@ impl Waits {
             dies_of_signals,
             logs,
             lines: Lines::default(),
+            progress: None,
             signal: None,
             looked: clock::now(),
         })
@@ -163,6 +168,11 @@ impl Waits {
         self.lines.clone()
     }
 
+    /// Has this shown during each wait, and printed when SIGUSR1 asks for it.
+    pub fn show(&mut self, progress: Progress) {
+        self.progress = Some(progress);
+    }
+
     /// Writes out the lines that are gathered, as every wait does: what comes next may take long.
     pub fn flush(&self) {
         self.logs.flush();
@@ -182,6 +192,9 @@ impl Waits {
             return self.signal.map_or(Ok(()), |signal| Err(Stop::Signal(signal)));
         }
         self.looked = clock::now();
+        let tick = self.progress.as_ref().and_then(Progress::next_tick);
+        // Whoever waits looks again, and waits on.
+        let until = [until, tick].into_iter().flatten().min();
         let timeout = until.map(|until| until.saturating_duration_since(self.looked));
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
@@ -190,12 +203,28 @@ impl Waits {
             _ => {}
         }
         if self.events.iter().any(|event| event.token() == SIGNALS) {
-            // The numbers of these three signals are below 16.
-            self.signal = self.signals.pending().next().and_then(|signal| u8::try_from(signal).ok());
+            self.take_signals();
+        }
+        if let Some(progress) = &self.progress {
+            progress.tick();
         }
         match self.signal {
             Some(signal) => Err(Stop::Signal(signal)),
             None => Ok(()),
+        }
+    }
+
+    fn take_signals(&mut self) {
+        let mut is_asked = false;
+        for signal in self.signals.pending() {
+            match signal {
+                SIGUSR1 => is_asked = true,
+                // The numbers of the others are below 16.
+                signal => self.signal = self.signal.or(u8::try_from(signal).ok()),
+            }
+        }
+        if let Some(progress) = self.progress.as_ref().filter(|_| is_asked) {
+            progress.report();
         }
     }
 
@@ -229,6 +258,7 @@ impl Waits {
             dies_of_signals: Arc::default(),
             logs: logs.expect("no log can be opened"),
             lines: Lines::default(),
+            progress: None,
             signal: None,
             looked: clock::now(),
         }

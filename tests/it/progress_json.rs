@@ -66,7 +66,8 @@ fn a_file_from_start_to_done() {
     outcome.exits(0);
     let events = events(&outcome);
     let kinds = kinds(&events);
-    assert_eq!((kinds.first(), kinds.last()), (Some(&"start"), Some(&"done")), "{}", outcome.report());
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"start"), Some(&"summary")), "{}", outcome.report());
+    assert_eq!(kinds[kinds.len() - 2], "done", "{}", outcome.report());
     for event in events.iter().filter(|event| event.contains_key("file")) {
         assert_eq!(text(event, "file"), name, "{}", outcome.report());
     }

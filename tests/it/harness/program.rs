@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::scratch::Scratch;
+use super::screen::Screen;
 use super::wait::{PATIENCE, look_until, wait_for_some};
 
 /// More than this of stdout is a file, not a message, and is not worth showing.
@@ -30,6 +31,7 @@ pub struct Program {
     env: Vec<(String, OsString)>,
     shell: Option<String>,
     user: Option<u32>,
+    has_own_session: bool,
     log: Option<PathBuf>,
     stdin: Stdio,
     stdout: Option<Stdio>,
@@ -57,6 +59,7 @@ impl Program {
             env: Vec::new(),
             shell: None,
             user: None,
+            has_own_session: false,
             log: None,
             stdin: Stdio::null(),
             stdout: None,
@@ -137,6 +140,13 @@ impl Program {
         self
     }
 
+    /// On this terminal with all three descriptors, as its only session: with Ctrl-C, and with a foreground.
+    pub fn on(mut self, screen: &Screen) -> Program {
+        self.has_own_session = true;
+        let (stdin, stdout, stderr) = (screen.terminal(), screen.terminal(), screen.terminal());
+        self.env("TERM", "xterm").env("LC_ALL", "C.UTF-8").stdin(stdin).stdout(stdout).stderr(stderr)
+    }
+
     pub fn run(self) -> Outcome {
         self.spawn().finish()
     }
@@ -155,14 +165,17 @@ impl Program {
     }
 
     fn command(&mut self) -> Command {
-        let mut command = match &self.shell {
-            None => Command::new(&self.binary),
-            Some(line) => {
-                let mut shell = Command::new("sh");
-                shell.arg("-c").arg(format!("{line}\nexec \"$0\" \"$@\"")).arg(&self.binary);
-                shell
-            }
-        };
+        let mut words: Vec<OsString> = vec![self.binary.clone().into()];
+        if let Some(line) = &self.shell {
+            let script = format!("{line}\nexec \"$0\" \"$@\"");
+            words.splice(0..0, ["sh".into(), "-c".into(), script.into()]);
+        }
+        if self.has_own_session {
+            // Of util-linux, which every system has: it takes the place of nobody, since it leads no process group.
+            words.splice(0..0, ["setsid".into(), "--ctty".into()]);
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }

@@ -1,0 +1,355 @@
+//! What a person sees of `xfer get` on a terminal: pictures of the screen.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::harness::wire2::{self, Get, NOT_FOUND};
+use crate::harness::{PATIENCE, Program, Scratch, Screen, content, md5_hex, wait_for};
+use crate::scripted_server::ScriptedServer;
+
+/// Bytes of a file, and how many of them come before the server pauses.
+const WHOLE: usize = 10 << 20;
+const PART: usize = 4 << 20;
+
+/// A gate that a test opens, step by step, and a server waits at.
+#[derive(Clone, Default)]
+struct Gate(Arc<AtomicUsize>);
+
+impl Gate {
+    fn open(&self, step: usize) {
+        self.0.store(step, Ordering::SeqCst);
+    }
+
+    fn is_open(&self, step: usize) -> bool {
+        self.0.load(Ordering::SeqCst) >= step
+    }
+}
+
+/// Sends a file whose first half is slow: a byte every 50 ms, behind the first bytes, until the gate is open. Up to the
+/// second step nothing comes at all.
+fn send_slowly(stream: &mut TcpStream, get: &Get, body: &[u8], first: usize, gate: &Gate) -> Option<()> {
+    let about = wire2::File { algorithm: get.algorithm, ..wire2::File::of(body) };
+    let offset = if get.version == about.version { usize::try_from(get.offset).unwrap() } else { 0 };
+    stream.write_all(&wire2::File { offset: offset as u64, ..about }.bytes()).ok()?;
+    let mut sent = offset.max(first);
+    stream.write_all(&wire2::data(&body[offset..sent])).ok()?;
+    let start = std::time::Instant::now();
+    while !gate.is_open(1) && start.elapsed() < PATIENCE {
+        stream.write_all(&wire2::data(&body[sent..=sent])).ok()?;
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    wait_for("the gate to open", || gate.is_open(2));
+    stream.write_all(&wire2::data(&body[sent..])).ok()?;
+    stream.write_all(&wire2::digest(&content::digest(get.algorithm, body))).ok()
+}
+
+/// A server of one file, slow as above.
+fn slow_server(body: Vec<u8>, gate: &Gate) -> ScriptedServer {
+    let gate = gate.clone();
+    ScriptedServer::of_any_version(move |_, stream| {
+        while let Some(get) = Get::read(stream) {
+            if send_slowly(stream, &get, &body, PART, &gate).is_none() {
+                return;
+            }
+        }
+    })
+}
+
+fn get_on(screen: &Screen, scratch: &Scratch, server: &ScriptedServer, names: &[&str]) -> Program {
+    let program = Program::xfer(scratch).on(screen).args(["get", "-d", "out", "--no-sync", "--timeout", "60", "-H"]);
+    program.arg(server.addr.to_string()).args(names).log_file(scratch.path("client.log"))
+}
+
+fn saved(name: &str, body: &[u8], size: &str) -> String {
+    format!("saved out/{name}: {size}, md5 {}, verified, TIME, SPEED/s\n", md5_hex(body))
+}
+
+/// What is on the screen in the middle of one file.
+fn picture_of(name: &str, columns: u16, env: &[(&str, &str)], picture: &str) {
+    let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(columns));
+    let server = slow_server(content(1, WHOLE), &gate);
+    let program = get_on(&screen, &scratch, &server, &[name]);
+    let running = env.iter().fold(program, |program, (name, value)| program.env(name, value)).spawn();
+    screen.wait_for_picture(picture);
+    gate.open(2);
+    running.finish().exits(0);
+    screen.wait_until("one line, and no bar", |last| last.starts_with("saved out/") && last.lines().count() == 1);
+}
+
+#[test]
+fn a_file_at_80_columns() {
+    let picture = "large.bin  40% 4.0 MiB of 10.0 MiB    [=====>-------]      SPEED/s    TIME left\n";
+    picture_of("large.bin", 80, &[], picture);
+}
+
+#[test]
+fn a_file_at_40_columns() {
+    picture_of("large.bin", 40, &[], "large.bin  40%      SPEED/s    TIME\n");
+}
+
+#[test]
+fn a_file_at_20_columns() {
+    picture_of("large.bin", 20, &[], "large.bin  40%\n");
+}
+
+#[test]
+fn a_file_at_200_columns() {
+    let bar = format!("[{}>{}]", "=".repeat(53), "-".repeat(79));
+    let picture = format!("large.bin  40% 4.0 MiB of 10.0 MiB    {bar}      SPEED/s    TIME left\n");
+    picture_of("large.bin", 200, &[], &picture);
+}
+
+/// Where an escape sequence is not understood there is no bar, unless it is asked for, and then it needs none.
+#[test]
+fn a_terminal_that_is_dumb() {
+    for term in ["dumb", ""] {
+        let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+        let body = content(1, WHOLE);
+        let server = slow_server(body.clone(), &gate);
+        let running = get_on(&screen, &scratch, &server, &["a"]).env("TERM", term).spawn();
+        running.wait_for_log("attempt 1");
+        gate.open(2);
+        running.finish().exits(0);
+        screen.wait_for_picture(&saved("a", &body, "10.0 MiB"));
+        assert!(!screen.raw().contains(['\x1b', '[']), "no bar: {:?}", screen.raw());
+    }
+    let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+    let server = slow_server(content(1, WHOLE), &gate);
+    let program = get_on(&screen, &scratch, &server, &["a", "--progress", "always"]).env("TERM", "dumb");
+    let running = program.spawn();
+    screen.wait_for_picture("a  40% 4.0 MiB of 10.0 MiB    [========>------------]      SPEED/s    TIME left\n");
+    screen.resize(60);
+    screen.wait_for("a  40%");
+    gate.open(2);
+    running.finish().exits(0);
+    assert!(!screen.raw().contains('\x1b'), "no escape sequence: {:?}", screen.raw());
+}
+
+/// The letters of a name take no more columns than it has.
+#[test]
+fn wide_and_combining_letters() {
+    let wide = "測定結果測定結果測定結果測定結果.csv";
+    picture_of(wide, 80, &[], &format!("{wide}  40% [===>-----]      SPEED/s    TIME left\n"));
+    picture_of(wide, 40, &[], "...定結果.csv  40%      SPEED/s    TIME\n");
+    picture_of("wu\u{308}rfel-wu\u{308}rfel.csv", 40, &[], "...wu\u{308}rfel.csv  40%      SPEED/s    TIME\n");
+    picture_of("👩\u{200d}🚀👩\u{200d}🚀👩\u{200d}🚀👩\u{200d}🚀", 20, &[], "...👩\u{200d}🚀👩\u{200d}🚀     40%\n");
+}
+
+#[test]
+fn a_locale_without_utf_8() {
+    for locale in ["C", "de_DE.ISO-8859-1"] {
+        let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+        let server = slow_server(content(1, WHOLE), &gate);
+        let running = get_on(&screen, &scratch, &server, &["größe.bin"]).env("LC_ALL", locale).spawn();
+        screen.wait_for_picture("gr??e.bin  40% 4.0 MiB of 10.0 MiB    [=====>-------]      SPEED/s    TIME left\n");
+        assert!(screen.raw().is_ascii());
+        gate.open(2);
+        running.finish().exits(0);
+    }
+}
+
+/// Narrower and wider: what was drawn for the old width is gone.
+#[test]
+fn a_window_that_changes_its_size() {
+    let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+    let body = content(1, WHOLE);
+    let server = slow_server(body.clone(), &gate);
+    let running = get_on(&screen, &scratch, &server, &["large.bin"]).spawn();
+    screen.wait_for("large.bin  40% 4.0 MiB of 10.0 MiB");
+    screen.resize(40);
+    screen.wait_for_picture("large.bin  40%      SPEED/s    TIME\n");
+    screen.resize(20);
+    screen.wait_for_picture("large.bin  40%\n");
+    screen.resize(100);
+    screen.wait_for("large.bin  40% 4.0 MiB of 10.0 MiB    [==");
+    gate.open(2);
+    running.finish().exits(0);
+    screen.wait_for_picture(&saved("large.bin", &body, "10.0 MiB"));
+}
+
+/// A bar that stands still would look like one that is about to move.
+#[test]
+fn a_stall() {
+    let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+    let body = content(1, WHOLE);
+    let server = slow_server(body.clone(), &gate);
+    let running = get_on(&screen, &scratch, &server, &["large.bin"]).spawn();
+    screen.wait_for("SPEED/s");
+    gate.open(1);
+    screen.wait_for("[=====>-------]  stalled");
+    let began = screen.raw().len();
+    // It counts on, by a timer.
+    wait_for("two more seconds", || screen.raw()[began..].matches("stalled").count() >= 4);
+    let drawn = screen.raw()[began..].matches('\r').count();
+    assert!(drawn <= 10, "drawn {drawn} times in two seconds in which nothing comes");
+    assert!(!screen.picture().contains("left"), "no time is known: {}", screen.picture());
+    gate.open(2);
+    running.finish().exits(0);
+    screen.wait_for_picture(&saved("large.bin", &body, "10.0 MiB"));
+}
+
+/// The same fields in the same order as from the first byte on, and the speed is that of the new bytes.
+#[test]
+fn a_resume() {
+    let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+    let body = content(1, WHOLE);
+    let server = slow_server(body.clone(), &gate);
+    let running = get_on(&screen, &scratch, &server, &["large.bin", "-q"]).spawn();
+    wait_for("a part", || {
+        std::fs::metadata(scratch.out().join(".large.bin.xfer-part")).is_ok_and(|part| part.len() >= PART as u64)
+    });
+    running.finish_after(Signal::INT).exits(130);
+    let screen = Screen::new(80);
+    let running = get_on(&screen, &scratch, &server, &["large.bin"]).spawn();
+    screen.wait_for_picture(
+        "resuming 'large.bin' at 40% (4.0 MiB of 10.0 MiB)\n\
+         large.bin  40% 4.0 MiB of 10.0 MiB    [=====>-------]      SPEED/s    TIME left\n",
+    );
+    // A byte every 50 ms.
+    assert!(screen.raw().contains(" bytes/s "), "{:?}", screen.raw());
+    gate.open(2);
+    running.finish().exits(0);
+    let lines = format!("resuming 'large.bin' at 40% (4.0 MiB of 10.0 MiB)\n{}", saved("large.bin", &body, "10.0 MiB"));
+    screen.wait_for_picture(&lines);
+}
+
+/// A thousand files are one line, below those about the files that are saved.
+#[test]
+fn twelve_hundred_files() {
+    let scratch = Scratch::new();
+    let names: Vec<String> = (0..1200).map(|number| format!("f{number:04}.bin")).collect();
+    scratch.write("list", names.join("\n").as_bytes());
+    let small = content(2, 2048);
+    let gate = Gate::default();
+    let (gate_of_server, small_of_server) = (gate.clone(), small.clone());
+    let server = ScriptedServer::of_any_version(move |_, stream| {
+        while let Some(get) = Get::read(stream) {
+            let is_slow = get.name == b"f0003.bin" || get.name == b"f1000.bin";
+            let sent = match is_slow && !gate_of_server.is_open(2) {
+                true => send_slowly(stream, &get, &content(1, WHOLE), PART, &gate_of_server),
+                false => stream.write_all(&wire2::honest_reply(&get, &small_of_server)).ok(),
+            };
+            if sent.is_none() {
+                return;
+            }
+        }
+    });
+    let screen = Screen::new(100);
+    let running = get_on(&screen, &scratch, &server, &["--from-file", "list"]).spawn();
+    let lines: String = (0..3).map(|number| saved(&names[number], &small, "2.0 KiB")).collect();
+    let bar = "   3 of 1200 f0003.bin                4.0 MiB    [>---------------------]      SPEED/s         TIME\n";
+    screen.wait_for_picture(&format!("{lines}{bar}"));
+    screen.resize(40);
+    screen.wait_for("   3 of 1200 f0003.bin      SPEED/s\n");
+    screen.resize(20);
+    screen.wait_for("   3 of 1200\n");
+    screen.resize(100);
+    gate.open(2);
+    running.finish().exits(0);
+    screen.wait_for("\n1200 of 1200 saved\n");
+    screen.wait_until("no bar", |last| {
+        last.lines().all(|line| line.starts_with("saved out/") || line == "1200 of 1200 saved")
+    });
+}
+
+#[test]
+fn two_files_of_which_one_fails() {
+    let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(100));
+    let body = content(1, WHOLE);
+    let (gate_of_server, body_of_server) = (gate.clone(), body.clone());
+    let server = ScriptedServer::of_any_version(move |_, stream| {
+        while let Some(get) = Get::read(stream) {
+            let sent = match get.name == b"none" {
+                true => stream.write_all(&wire2::error(NOT_FOUND, "File 'none' not found on server")).ok(),
+                false => send_slowly(stream, &get, &body_of_server, PART, &gate_of_server),
+            };
+            if sent.is_none() {
+                return;
+            }
+        }
+    });
+    let running = get_on(&screen, &scratch, &server, &["none", "a"]).spawn();
+    // The size of all files that may still come is known.
+    screen.wait_for(
+        "1 of 2 a                        4.0 MiB of 10.0 MiB    [=======>--------]      SPEED/s    TIME left",
+    );
+    gate.open(2);
+    running.finish().exits(1);
+    let lines = saved("a", &body, "10.0 MiB") + "xfer: 1 of 2 saved, 1 failed\n";
+    screen.wait_until(&lines, |last| {
+        last.starts_with("xfer: ") && last.contains("'none'") && last.ends_with(&lines) && last.lines().count() == 3
+    });
+}
+
+#[test]
+fn ctrl_c_in_the_middle() {
+    let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+    let server = slow_server(content(1, WHOLE), &gate);
+    let running = get_on(&screen, &scratch, &server, &["large.bin"]).spawn();
+    screen.wait_for("SPEED/s");
+    screen.press(b"\x03");
+    running.finish().exits(130);
+    screen.wait_until("one line, and no bar", |last| {
+        last.starts_with("xfer: stopped by Ctrl-C (SIGINT): 'large.bin' not saved; ") && last.lines().count() == 1
+    });
+}
+
+/// A shell has the screen, and what is drawn there would be in the middle of what somebody types.
+#[test]
+fn in_the_background_nothing_is_drawn() {
+    let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+    let body = content(1, WHOLE);
+    let server = slow_server(body.clone(), &gate);
+    let job = "set -m; \"$0\" \"$@\" & read line; fg >/dev/null; exit";
+    let running = get_on(&screen, &scratch, &server, &["large.bin"]).after(job).spawn();
+    running.wait_for_log("attempt 1");
+    wait_for("a part", || {
+        std::fs::metadata(scratch.out().join(".large.bin.xfer-part")).is_ok_and(|part| part.len() >= PART as u64)
+    });
+    // Longer than between two drawings.
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(screen.raw(), "", "nothing in the background");
+    screen.press(b"\n");
+    screen.wait_for("large.bin  40% 4.0 MiB of 10.0 MiB    [=====>-------]      SPEED/s    TIME left\n");
+    gate.open(2);
+    running.finish().exits(0);
+    screen.wait_for(&saved("large.bin", &body, "10.0 MiB"));
+    screen.wait_until("no bar", |last| !last.contains('['));
+}
+
+/// The file itself has the screen.
+#[test]
+fn a_file_to_the_terminal_has_no_bar() {
+    let lines = "line of text\n".repeat(20);
+    for target in ["-", "/dev/tty", "/dev/stdout"] {
+        for progress in ["auto", "always"] {
+            let (scratch, screen) = (Scratch::new(), Screen::new(80));
+            let body = lines.clone().into_bytes();
+            let server = ScriptedServer::answering_gets(move |_, get| wire2::honest_reply(get, &body));
+            let program = Program::xfer(&scratch).on(&screen).args(["get", "a", "-o", target, "--progress", progress]);
+            program.args(["--no-log", "-H"]).arg(server.addr.to_string()).run().exits(0);
+            screen.wait_for("verified");
+            let drawn = screen.raw().replace("\r\n", "\n");
+            assert!(drawn.starts_with(&lines) && !drawn.contains('\r'), "{drawn:?}");
+        }
+    }
+}
+
+#[test]
+fn quiet_and_never_draw_nothing() {
+    for words in [["-q", "a"].as_slice(), &["--progress", "never", "-q", "a"]] {
+        let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+        let server = slow_server(content(1, WHOLE), &gate);
+        let running = get_on(&screen, &scratch, &server, words).spawn();
+        running.wait_for_log("attempt 1");
+        gate.open(2);
+        running.finish().exits(0);
+        assert_eq!(screen.raw(), "");
+    }
+}
