@@ -209,7 +209,8 @@ impl Progress {
         view.rate.add(more, now);
         if is_receiving {
             view.totals.received += more;
-            if matches!(view.mode, Mode::Json) && now.saturating_duration_since(view.told) >= JSON_REFRESH {
+            let is_told = matches!(view.mode, Mode::Json) && !view.is_quiet;
+            if is_told && now.saturating_duration_since(view.told) >= JSON_REFRESH {
                 view.told = now;
                 view.tell("progress");
             }

@@ -60,7 +60,7 @@ fn while_the_server_says_nothing() {
 fn between_two_attempts() {
     let (scratch, port) = (Scratch::new(), ClosedPort::new());
     let mut running = quiet_get(&scratch, port.addr).arg("a").spawn();
-    running.wait_for_log("before attempt 3 of 5");
+    running.wait_for_log("attempt 3 of 5");
     assert_says(&mut running, |line| {
         ["waiting 1 s before attempt 3 of 5: 'a'", "waiting 2 s before attempt 3 of 5: 'a'"].contains(&line)
     });

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Value, json};
 
 use super::totals::Totals;
@@ -11,6 +12,9 @@ use crate::get::commits::Saved;
 
 /// The version of the objects.
 const VERSION: u32 = 1;
+
+/// What is written as `%XX`: all but letters, digits and these (RFC 3986, 2.3), of which the slash parts a path.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// One object, which is one line.
 pub struct Object(Value);
@@ -41,7 +45,7 @@ impl Object {
         let object = self.with(field, String::from_utf8_lossy(bytes));
         match std::str::from_utf8(bytes) {
             Ok(_) => object,
-            Err(_) => object.with(&format!("{field}_bytes"), percent_encoded(bytes)),
+            Err(_) => object.with(&format!("{field}_bytes"), percent_encode(bytes, ESCAPED).to_string()),
         }
     }
 
@@ -92,17 +96,6 @@ fn result(saved: Saved) -> &'static str {
         Saved::UpToDate => "unchanged",
         Saved::Kept => "kept",
     }
-}
-
-/// Each byte that is not a letter, a digit or one of `-._~/` as `%XX` (RFC 3986).
-fn percent_encoded(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => text.push(char::from(*byte)),
-            _ => text.push_str(&format!("%{byte:02X}")),
-        }
-        text
-    })
 }
 
 #[cfg(test)]
