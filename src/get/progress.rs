@@ -185,6 +185,7 @@ impl Progress {
         if view.totals.files_known == 1 || activity != Activity::Receiving {
             view.rate = Rate::new(now);
         }
+        view.rate.begin(now);
         view.task = Some(Task { activity, name: name.to_vec(), total, base: done, done, since: now });
         if let (Mode::Json, Activity::Receiving, 0) = (&view.mode, activity, done) {
             view.tell("start");

@@ -113,11 +113,11 @@ fn of_several_files() {
             match &get.name[..] {
                 b"none" => drop(stream.write_all(&wire2::error(wire2::NOT_FOUND, "no"))),
                 b"a" => drop(stream.write_all(&wire2::honest_reply(&get, &body))),
-                _ => {
+                b"b" => {
                     let _ = stream.write_all(&wire2::File::of(&body).bytes());
                     let _ = stream.write_all(&wire2::data(&body[..LEN / 4]));
-                    return hold(stream);
                 }
+                _ => hold(stream),
             }
         }
     });

@@ -29,17 +29,22 @@ impl Rate {
         Rate { samples: VecDeque::from([(now, 0)]), bytes: 0, last_byte: now }
     }
 
+    /// Bytes are waited for from now on: the time before is no stall. After a long one, the speed is taken from here on.
+    pub fn begin(&mut self, now: Instant) {
+        if self.stalled(now).is_some() {
+            self.samples.clear();
+            self.samples.push_back((now, self.bytes));
+        }
+        self.last_byte = now;
+    }
+
     /// So many bytes have come since the last call. After a stall the speed is taken from there on.
     pub fn add(&mut self, bytes: u64, now: Instant) {
         if bytes == 0 {
             return;
         }
-        if self.stalled(now).is_some() {
-            self.samples.clear();
-            self.samples.push_back((now, self.bytes));
-        }
+        self.begin(now);
         self.bytes += bytes;
-        self.last_byte = now;
         let is_due = |(newest, _): &(Instant, u64)| now.saturating_duration_since(*newest) >= SAMPLE_EVERY;
         if self.samples.back().is_none_or(is_due) {
             self.samples.push_back((now, self.bytes));
@@ -93,7 +98,11 @@ mod tests {
         rate.add(1000, after(start, 61_000));
         assert_eq!(rate.stalled(after(start, 61_000)), None);
         assert_eq!(rate.speed(after(start, 61_000)), None);
+        rate.begin(after(start, 61_500));
         rate.add(1000, after(start, 62_000));
         assert!((rate.speed(after(start, 62_000)).unwrap_or_default() - 2000.0).abs() < 1.0);
+        // A pause between two attempts.
+        rate.begin(after(start, 90_000));
+        assert_eq!(rate.stalled(after(start, 91_000)), None);
     }
 }
