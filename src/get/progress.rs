@@ -467,7 +467,10 @@ impl View {
     fn pace(&self, now: Instant) -> String {
         match (&self.task, &self.pause) {
             (Some(task), _) if task.activity != Activity::Receiving => task.activity.name().to_string(),
-            (Some(task), _) if task.done == task.total => String::from("verifying"),
+            // Small files are verified most of the time, and have a speed all the same.
+            (Some(task), _) if task.done == task.total && (self.is_one() || self.rate.stalled(now).is_some()) => {
+                String::from("verifying")
+            }
             (Some(_), _) => match (self.rate.stalled(now), self.rate.speed(now)) {
                 (Some(time), _) => format!("stalled {}", duration(time)),
                 (None, Some(speed)) => text::speed(speed as u64, 1.0),
