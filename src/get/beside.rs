@@ -127,12 +127,12 @@ impl Beside {
         let found = found.and_then(|found| {
             let entry = &found.entry;
             if entry.about.name != name {
-                look.useless = Some(format!("it is of {}", text::quoted(&entry.about.name)));
+                look.useless = Some(format!("the partial file belongs to {}", text::quoted(&entry.about.name)));
                 return None;
             }
             look.origin = Some(entry.about.origin.clone());
             if entry.offset > len {
-                look.useless = Some(String::from("it is shorter than its journal says"));
+                look.useless = Some(String::from("the partial file is shorter than its journal says"));
                 return None;
             }
             let resume = Resume { version: entry.about.version, size: entry.about.size, offset: entry.offset };
@@ -304,11 +304,11 @@ impl Beside {
     ) -> Option<impl FnOnce() -> Committed + Send + 'static> {
         let Beside::Ours { part, journal, .. } = std::mem::replace(self, Beside::Unseen) else { return None };
         Some(move || match part.commit(attributes, sync.as_deref(), replaces) {
-            Ok(is_target) => {
+            Ok(saved) => {
                 if let Some(journal) = journal {
                     journal.remove_own();
                 }
-                Ok(is_target)
+                Ok(saved)
             }
             // It has its name, or is nobody's any more.
             Err(failure) if part.is_replaced() => {
@@ -320,11 +320,14 @@ impl Beside {
             Err(failure) => {
                 let kept = match failure.is_in_doubt {
                     true => back_to_synced(&part, journal.as_deref())
-                        .map(|(offset, _)| kept_in(part.path(), &format!("{} are", text::size(offset)))),
+                        .map(|(offset, _)| kept_in(part.path(), &text::size(offset))),
                     // Whole and good, and only its name cannot be had.
                     false => journal.map(|journal| {
                         journal.record_whole();
-                        kept_in(part.path(), "all of it is")
+                        format!(
+                            "; kept the complete file in {}; run the same command to save it",
+                            text::path(part.path())
+                        )
                     }),
                 };
                 let kept = kept.unwrap_or_else(|| {
@@ -393,22 +396,21 @@ impl Left {
 
     /// The end of an error line about it.
     pub fn describe(&self) -> String {
-        let what = match self.progress {
-            Some((offset, size)) => format!("{} of {} are", text::size(offset), text::size(size)),
-            None => String::from("what came is"),
-        };
-        kept_in(&self.path, &what)
+        match self.progress {
+            Some((offset, size)) => kept_in(&self.path, &format!("{} of {}", text::size(offset), text::size(size))),
+            None => format!("; kept the partial file {}; run the same command to resume", text::path(&self.path)),
+        }
     }
 }
 
-/// The end of an error line: where so much of a file lies, and what to do.
+/// The end of an error line: where so much of a file is, and what to do.
 fn kept_in(path: &Path, what: &str) -> String {
-    format!("; {what} kept in {}: the same command resumes from there", text::path(path))
+    format!("; kept {what} in {}; run the same command to resume", text::path(path))
 }
 
-/// The end of an error line: that so many bytes of a file are gone.
+/// The end of an error line: that so many bytes of a file are lost.
 pub fn not_kept(bytes: u64) -> String {
-    format!("; the {} that came are not kept", text::size(bytes))
+    format!("; the {} received were not kept", text::size(bytes))
 }
 
 /// The journal of a file that can be resumed. Without one, a later run begins at the beginning; that is no reason to fail.

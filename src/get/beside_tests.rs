@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::Output;
+use super::super::commits::Saved;
 use super::super::receive::Stopped;
 use super::super::slot::{About, PIECE};
 use super::super::target::Target;
@@ -288,9 +289,9 @@ fn a_name_that_cannot_be_had() {
         let job = beside.commit(offer.attributes, None, true).expect("a part of ours");
         let message = job().expect_err("a directory is in the way");
         assert!(message.contains("it is a directory"), "{message}");
-        assert_eq!(message.contains("all of it is kept in"), has_journal, "{message}");
+        assert_eq!(message.contains("kept the complete file in"), has_journal, "{message}");
         assert_eq!(message.contains(PART), has_journal, "{message}");
-        assert_eq!(message.contains("the 4.0 KiB that came are not kept"), !has_journal, "{message}");
+        assert_eq!(message.contains("the 4.0 KiB received were not kept"), !has_journal, "{message}");
         assert_eq!(bench.names(), names);
         if has_journal {
             assert_eq!(mode(&bench.path(PART)) & 0o600, 0o600, "ours to open");
@@ -308,7 +309,7 @@ fn a_name_that_can_be_had() {
         let mut beside = bench.ours(&offer, Kept::Unknown);
         let attributes = super::tests::offer(SIZE, 0).attributes;
         let job = beside.commit(attributes, None, true).expect("a part of ours");
-        assert_eq!(job(), Ok(true));
+        assert_eq!(job(), Ok(Saved::New));
         assert_eq!(bench.names(), ["a"]);
         assert_eq!(mode(&bench.target()), 0o444);
         assert!(beside.commit(None, None, true).is_none(), "once");

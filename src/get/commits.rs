@@ -16,6 +16,9 @@ const THREADS: usize = 8;
 /// Files on their way at most, each with one descriptor or two: four for each thread.
 const PENDING_MAX: usize = 32;
 
+/// What a commit came to, or why it failed.
+pub type Committed = Result<Saved, String>;
+
 /// How a file ended where it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Saved {
@@ -30,9 +33,6 @@ pub enum Saved {
     /// Another program created the target during the transfer, and `--no-clobber` keeps that file.
     Kept,
 }
-
-/// What a commit came to: whether the target was replaced or made, or why not.
-pub type Committed = Result<bool, String>;
 
 /// Commits under way, each with what is to be said about it in the end.
 pub struct Commits<T> {

@@ -85,13 +85,14 @@ pub fn connect(
             *last = LastAddress::Connected(address);
             Ok(stream)
         }
-        Err(failures) => Err(cannot_connect(server, &why(&failures))),
+        Err(failures) => Err(cannot_connect(host, server, &failures)),
     }
 }
 
-/// No connection came about; the reason is the end of an error line.
-pub fn cannot_connect(server: &str, why: &str) -> Stop {
-    Stop::Again { why: format!("cannot connect to {server}: {why}"), connected: false }
+/// The failure of an attempt without a connection.
+pub fn cannot_connect(host: &str, server: &str, failures: &[Failure]) -> Stop {
+    let hint = failures.first().and_then(|(_, error)| hint(error, host));
+    Stop::Again { why: format!("cannot connect to {server}: {}", why(failures)), hint, connected: false }
 }
 
 /// The addresses of a host; when its name is not known any more, the one that was connected to before.
@@ -109,7 +110,7 @@ fn addresses(
     let half = deadline.saturating_duration_since(clock::now()) / 2;
     match resolve(host, port, clock::now() + half, waits) {
         Err(stop) if stop.host_is_dead() => {
-            log::info!(target: "main", "{}; connecting to {address} as before", stop.into_error());
+            log::warn!(target: "main", "{}; connecting to {address} again", stop.into_error());
             Ok(vec![address])
         }
         result => result,
@@ -132,18 +133,24 @@ fn resolve(host: &str, port: u16, deadline: Instant, waits: &mut Waits) -> Resul
             let why = lower_case(why.rsplit(": ").next().unwrap_or(&why));
             // EAI_AGAIN, as glibc and musl call it (getaddrinfo(3)): a name server that does not answer may do so later.
             if why == "temporary failure in name resolution" || why == "try again" {
-                let why = format!("cannot find the host {host}: {why} (does this machine reach its name servers?)");
-                return Err(Stop::Again { why, connected: false });
+                let why = format!("cannot find the host {host}: {why}");
+                return Err(Stop::Again { why, hint: Some(CHECK_DNS), connected: false });
             }
-            let message = format!("cannot find the host {host}: {why}; check the name, or give its address with -H");
+            let message = format!("cannot find the host {host}: {why}; check the name, or use an IP address");
             Err(Stop::Final(Error::new(ExitCode::Network, message)))
         }
-        None => Err(Stop::Again { why: format!("no answer about the address of {host}"), connected: false }),
+        None => {
+            let why = format!("cannot find the host {host}: no answer from the name server");
+            Err(Stop::Again { why, hint: Some(CHECK_DNS), connected: false })
+        }
     }
 }
 
+/// What to do when name servers do not answer.
+const CHECK_DNS: &str = "check the network connection and the DNS settings of this machine";
+
 /// An address, and why it is not connected to.
-type Failure = (SocketAddr, io::Error);
+pub type Failure = (SocketAddr, io::Error);
 
 /// The first of these addresses that is connected, with its connection; the inner error says why none is. The connections
 /// to the others are closed.
@@ -214,38 +221,49 @@ fn look(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Why no address is connected to: of one address only the reason, of several each with its own, as far as a line goes.
+/// Why no address could be connected to; where the reasons differ, with the addresses, as far as a line goes.
 fn why(failures: &[Failure]) -> String {
-    match failures {
-        [] => String::from("it has no address"),
-        [(_, error)] => refused(error),
-        failures => {
-            let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
-            for (address, error) in failures.iter().take(ADDRESSES_SHOWN) {
-                let why = refused(error);
-                match reasons.iter_mut().find(|(other, _)| *other == why) {
-                    Some((_, addresses)) => addresses.push(address.to_string()),
-                    None => reasons.push((why, vec![address.to_string()])),
-                }
-            }
-            let mut parts: Vec<String> =
-                reasons.iter().map(|(why, addresses)| format!("{}: {why}", addresses.join(", "))).collect();
-            if failures.len() > ADDRESSES_SHOWN {
-                parts.push(format!("and {} more", failures.len() - ADDRESSES_SHOWN));
-            }
-            parts.join("; ")
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for (address, error) in failures {
+        let why = reason_of(error);
+        match reasons.iter_mut().find(|(other, _)| *other == why) {
+            Some((_, addresses)) => addresses.push(address.ip().to_string()),
+            None => reasons.push((why, vec![address.ip().to_string()])),
         }
+    }
+    if let [] | [_] = reasons[..] {
+        return reasons.pop().map_or_else(|| String::from("the host has no address"), |(why, _)| why);
+    }
+    let with_addresses = |(why, mut addresses): (String, Vec<String>)| {
+        let more = addresses.len().saturating_sub(ADDRESSES_SHOWN);
+        addresses.truncate(ADDRESSES_SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{why} at {}{more}", addresses.join(", "))
+    };
+    reasons.into_iter().map(with_addresses).collect::<Vec<_>>().join("; ")
+}
+
+/// Why one address could not be connected to.
+fn reason_of(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => String::from("connection timed out"),
+        _ => reason(error),
     }
 }
 
-/// Why a connection did not come about, and what to look at.
-pub fn refused(error: &io::Error) -> String {
+/// What to check after a failure.
+fn hint(error: &io::Error, host: &str) -> Option<&'static str> {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            String::from("connection refused (is the server running, and on this port?)")
+        io::ErrorKind::ConnectionRefused if host == "localhost" => {
+            Some("is 'xfer serve' running on this machine, on this port? use -H to name another machine")
         }
-        io::ErrorKind::TimedOut => String::from("no answer (check the address, and firewalls on the way)"),
-        _ => reason(error),
+        io::ErrorKind::ConnectionRefused => Some("is 'xfer serve' running there, on this port?"),
+        io::ErrorKind::TimedOut => Some("check the address, and any firewall on the way"),
+        io::ErrorKind::HostUnreachable => Some("check the address, and that the machine is on"),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
+            Some("check the network connection of this machine")
+        }
+        _ => None,
     }
 }
 

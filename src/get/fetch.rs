@@ -3,7 +3,7 @@
 //! A server that speaks version 2 gets requests ahead of its replies, all on one connection. Until it has shown that it
 //! does, it gets one alone; one that does not is asked in version 1, a connection for each file.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::clock;
 use super::commits::{Folder, Saved};
 use super::held::HELD_MAX;
-use super::item::{Item, Outcome, Received, Tools};
+use super::item::{Item, Outcome, Received, Tools, cannot_resume};
 use super::ledger::Done;
 use super::progress::Ended;
 use super::target::Target;
@@ -19,6 +19,7 @@ use super::v2::{Failed, Session, Speaks};
 use super::wait::{Stop, signal_name};
 use super::{Existing, v1};
 use crate::error::ExitCode;
+use crate::proto::digest::Digest;
 use crate::proto::{self, Wanted};
 use crate::text;
 
@@ -60,6 +61,8 @@ pub struct Fetcher<'a> {
     /// How often it has said nothing to version 2, and answered in version 1.
     silences: u32,
     session: Option<Session>,
+    /// What the user has been told to check.
+    hints: HashSet<&'static str>,
     /// Whether a signal has been told of, with the file that it stopped.
     is_stop_said: bool,
 }
@@ -77,6 +80,7 @@ impl<'a> Fetcher<'a> {
             speech,
             silences: 0,
             session: None,
+            hints: HashSet::new(),
             is_stop_said: false,
         }
     }
@@ -184,7 +188,7 @@ impl<'a> Fetcher<'a> {
             });
             match target {
                 Ok((target, Some(size))) => {
-                    let line = format!("kept {}: it is there already (--no-clobber)", target.shown());
+                    let line = format!("kept {}: it already exists (--no-clobber)", target.shown());
                     let path = target.path();
                     let (saved, size) = (Saved::Kept, Some(size));
                     self.tools.progress.done(&Ended { name, saved, path, size, digest: None, seconds: None }, &line);
@@ -335,10 +339,10 @@ impl<'a> Fetcher<'a> {
             return self.try_again(item, Stop::again(why.to_string()));
         }
         if item.target.resume().is_some() {
-            let why = why.with("; if it speaks only version 1, use --v1, which begins again").to_string();
+            let why = why.with("; if it only speaks version 1, use --v1, which starts over").to_string();
             return self.try_again(item, Stop::again(why));
         }
-        log::info!(target: "main", "{why}; asking in version 1");
+        log::info!(target: "main", "{why}; trying version 1");
         self.probe_v1(item)
     }
 
@@ -346,7 +350,7 @@ impl<'a> Fetcher<'a> {
     fn probe_v1(&mut self, item: Item<'a>) -> Result<(), Stop> {
         match v1::ask(&item, &mut self.tools) {
             Ok(answered) => {
-                log::info!(target: "main", "{} answers in version 1: no resume", self.tools.server);
+                log::info!(target: "main", "{} speaks version 1, which cannot resume", self.tools.server);
                 // An error says nothing of the version: a server of version 2 that has no room for us cuts the one
                 // connection, and has a word for the next.
                 self.silences = self.silences.saturating_add(u32::from(!answered.is_refusal()));
@@ -393,15 +397,15 @@ impl<'a> Fetcher<'a> {
     fn succeed(&mut self, mut item: Item<'a>, outcome: Outcome) {
         match outcome {
             Outcome::Differs => self.ready.push_front(item),
-            Outcome::There { line, digest, size } => {
+            Outcome::UpToDate { digest, size } => {
                 let (shown, path) = (item.target.shown(), item.target.path().map(Path::to_path_buf));
-                let (name, saved, seconds) = (item.name.to_vec(), Saved::UpToDate, item.seconds());
-                let done = Done { name, shown, path, saved, seconds, size, digest, line };
+                let (name, seconds, details) = (item.name.to_vec(), item.seconds(), details(size, &digest));
+                let done = Done { name, shown, path, seconds, size, digest, details };
                 match self.folder_to_sync(&item).and_then(|folder| item.target.sync(folder)) {
                     Some(job) => self.tools.ledger.commits.start(done, job, &self.tools.waits),
                     None => {
                         item.target.clean();
-                        self.tools.committed(done, Ok(true));
+                        self.tools.committed(done, Ok(Saved::UpToDate));
                     }
                 }
             }
@@ -417,15 +421,10 @@ impl<'a> Fetcher<'a> {
             name: item.name.to_vec(),
             shown: item.target.shown(),
             path: item.target.path().map(Path::to_path_buf),
-            saved: match item.target.existing_size() {
-                _ if item.target.is_stream() => Saved::Written,
-                Some(_) => Saved::Replaced,
-                None => Saved::New,
-            },
             seconds: item.seconds(),
             size: received.offer.about.size,
             digest: received.digest,
-            line: self.closing_line(&item, received),
+            details: received_details(&item, received),
         };
         let folder = self.folder_to_sync(&item);
         let replaces = config.existing != Existing::Keep;
@@ -434,7 +433,7 @@ impl<'a> Fetcher<'a> {
         match item.target.commit(received.offer.attributes, folder, replaces) {
             Some(job) if waits_for_disk => self.tools.ledger.commits.start(done, job, &self.tools.waits),
             Some(job) => self.tools.committed(done, job()),
-            None => self.tools.committed(done, Ok(true)),
+            None => self.tools.committed(done, Ok(Saved::Written)),
         }
     }
 
@@ -442,26 +441,6 @@ impl<'a> Fetcher<'a> {
     fn folder_to_sync(&mut self, item: &Item<'_>) -> Option<Arc<Folder>> {
         let path = item.target.folder().filter(|_| self.tools.config.sync)?;
         Some(Arc::clone(self.tools.ledger.folder.get_or_insert_with(|| Folder::new(&path))))
-    }
-
-    fn closing_line(&self, item: &Item<'_>, received: &Received) -> String {
-        let (digest, size) = (&received.digest, received.offer.about.size);
-        let seconds = item.seconds();
-        let mut line = format!(
-            "{} {}: {}, {} {digest}, verified, {seconds:.1} s",
-            if item.target.is_stream() { "written to" } else { "saved" },
-            item.target.shown(),
-            text::size(size),
-            digest.algorithm(),
-        );
-        // What was there already did not come with any speed.
-        if item.received > 0 || size == 0 {
-            line.push_str(&format!(", {}", text::speed(item.received, seconds)));
-        }
-        if received.slowed_by_digest {
-            line.push_str(" (held up by md5: --checksum blake3 is faster)");
-        }
-        line
     }
 
     /// Waits, and then tries a file again, if that is worth it.
@@ -495,16 +474,18 @@ impl<'a> Fetcher<'a> {
 
     /// When to try a file again, if `stop` is worth another attempt and there is one.
     fn next_attempt(&mut self, item: &mut Item<'a>, stop: Stop) -> Result<Instant, Stop> {
-        let (why, connected) = match stop {
-            Stop::Again { why, connected } => (why, connected),
+        let (mut why, hint, connected) = match stop {
+            Stop::Again { why, hint, connected } => (why, hint, connected),
             // At once, and not counted: it is no failure of the server, and happens once.
             Stop::PartUnusable(why) => {
-                let line = format!("cannot use the part of {}: {why}: starting again", item.target.shown());
-                self.tools.progress.note(Some(item.name), &line);
+                self.tools.progress.note(Some(item.name), &cannot_resume(&item.target.shown(), &why));
                 return Ok(clock::now());
             }
             stop => return Err(stop),
         };
+        if let Some(hint) = hint.filter(|hint| self.hints.insert(hint)) {
+            why.push_str(&format!(" ({hint})"));
+        }
         self.tools.progress.end();
         item.end_attempt();
         if self.tools.silence.fail(!item.backoff.has_next()) && connected {
@@ -512,14 +493,10 @@ impl<'a> Fetcher<'a> {
         }
         let is_dead = self.tools.silence.is_dead();
         let Some(pause) = (if is_dead { None } else { item.next_pause() }) else {
-            let shown = text::quoted(item.name);
-            let why = match item.backoff.attempt() {
-                1 => format!("{shown} not fetched: {why}"),
-                n => format!("{shown} not fetched after {n} attempts: {why}"),
-            };
-            return Err(Stop::Again { why, connected });
+            let why = format!("cannot fetch {}: {why}{}", text::quoted(item.name), item.backoff.gave_up());
+            return Err(Stop::Again { why, hint: None, connected });
         };
-        let line = format!("{why}; waiting {} s before {}", pause.as_secs_f64(), item.backoff.label());
+        let line = format!("{why}; {} in {} s", item.backoff.label(), pause.as_secs_f64());
         self.tools.progress.retry(item.name, pause, &line);
         Ok(clock::now() + pause)
     }
@@ -539,8 +516,8 @@ impl<'a> Fetcher<'a> {
             Stop::Final(ref error) if error.exit == ExitCode::ClosedPipe => Err(stop),
             stop => {
                 let why_to_leave = match stop.host_is_dead() {
-                    true => Some("the server cannot be reached"),
-                    false => self.tools.silence.is_dead().then_some("the server does not answer"),
+                    true => Some("cannot be reached"),
+                    false => self.tools.silence.is_dead().then_some("does not answer"),
                 };
                 self.tools.ledger.failures.add(item.name, &stop.into_error().with(&left), &mut self.tools.progress);
                 if let Some(why) = why_to_leave {
@@ -560,6 +537,27 @@ impl<'a> Fetcher<'a> {
             names.push(item.name);
         }
         names.extend(self.names.by_ref().map(Vec::as_slice));
-        self.tools.ledger.failures.leave(&names, why, &left, &mut self.tools.progress);
+        let why = format!("{} {why}", self.tools.server);
+        self.tools.ledger.failures.leave(&names, &why, &left, &mut self.tools.progress);
     }
+}
+
+/// Size and digest of a file, for the line about it.
+fn details(size: u64, digest: &Digest) -> String {
+    format!("{}, {} {digest}, verified", text::size(size), digest.algorithm())
+}
+
+/// The same, with time and speed, of a file that was fetched.
+fn received_details(item: &Item<'_>, received: &Received) -> String {
+    let size = received.offer.about.size;
+    let seconds = item.seconds();
+    let mut details = format!("{}, {seconds:.1} s", details(size, &received.digest));
+    // Bytes of an earlier run did not come with any speed.
+    if item.received > 0 || size == 0 {
+        details.push_str(&format!(", {}", text::speed(item.received, seconds)));
+    }
+    if received.slowed_by_digest {
+        details.push_str(" (limited by md5; --checksum blake3 is faster)");
+    }
+    details
 }

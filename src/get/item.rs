@@ -22,13 +22,17 @@ use super::target::{Offer, Resume, Target, There};
 use super::wait::{Stop, Waits};
 use super::workers::Pending;
 use super::{Existing, GetConfig};
-use crate::error::{Error, ExitCode, reason};
+use crate::error::reason;
 use crate::proto::digest::{Algorithm, Digest, Hasher};
 use crate::proto::{Request, Wanted};
 use crate::text;
 
 /// Bytes of a file from which on its MD5 takes long enough to arrange the threads for it.
 const HASHING_FIRST_FROM: u64 = 64 << 20;
+
+/// What to do about a wrong digest.
+const CHECK_HARDWARE: &str =
+    "; run the command again, and if that fails too, check the memory and the disks of both machines";
 
 /// How often the bar shows how far a local file has been hashed.
 const REFRESH: Duration = Duration::from_millis(100);
@@ -168,8 +172,7 @@ impl<'a> Item<'a> {
         if !config.resume {
             self.target.forget();
         } else if let Some(why) = look.useless {
-            let shown = self.target.shown();
-            tools.progress.note(Some(self.name), &format!("cannot resume the part of {shown}: {why}: starting again"));
+            tools.progress.note(Some(self.name), &cannot_resume(&self.target.shown(), &why));
         }
         if let Some(resume) = self.target.resume() {
             self.high_water.start_at(resume.version, resume.offset);
@@ -183,13 +186,10 @@ impl<'a> Item<'a> {
     pub fn damaged(&mut self, ours: &Digest, theirs: &Digest) -> Stop {
         self.target.spoil();
         self.came = 0;
-        let why = format!(
-            "{} arrived damaged: its {} is {ours}, the server said {theirs}",
-            text::quoted(self.name),
-            ours.algorithm()
-        );
+        let shown = text::quoted(self.name);
+        let why = format!("{shown} arrived damaged: its {} is {ours}, the server says {theirs}", ours.algorithm());
         if self.stage == Stage::Refetching || !self.target.can_start_again() {
-            return Stop::Mismatch(why);
+            return Stop::Mismatch(why + CHECK_HARDWARE);
         }
         self.stage = Stage::Refetching;
         if std::mem::take(&mut self.resumes_earlier_run) {
@@ -197,7 +197,7 @@ impl<'a> Item<'a> {
             return Stop::PartUnusable(why);
         }
         if !self.backoff.has_next() {
-            return Stop::Mismatch(why);
+            return Stop::Mismatch(why + CHECK_HARDWARE);
         }
         Stop::again(why)
     }
@@ -228,7 +228,7 @@ impl<'a> Item<'a> {
             Ok(file) => Arc::new(file),
             Err(error) => {
                 let why = reason(&error);
-                log::info!(target: "main", "cannot compare {}: {why}: fetching", self.target.shown());
+                log::warn!(target: "main", "cannot compare {}: {why}; fetching it", self.target.shown());
                 return Comparison::Known(None);
             }
         };
@@ -253,7 +253,7 @@ impl<'a> Item<'a> {
             }
             Err(error) => {
                 let why = reason(&error);
-                log::info!(target: "main", "cannot compare {}: {why}: fetching", self.target.shown());
+                log::warn!(target: "main", "cannot compare {}: {why}; fetching it", self.target.shown());
                 Ok(None)
             }
         }
@@ -291,24 +291,15 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Says how what is there compares with the server's; the line about it, if it is the same.
-    pub fn compared(&mut self, ours: Option<Digest>, theirs: &Digest, size: u64) -> Option<String> {
+    /// Compares the digest of the target, if it has one, with the server's; whether they are equal.
+    pub fn is_up_to_date(&mut self, ours: Option<Digest>, theirs: &Digest) -> bool {
         if self.stage == Stage::Comparing {
             self.stage = Stage::Fetching;
         }
-        let shown = self.target.shown();
-        match ours {
-            Some(ours) if ours == *theirs => Some(format!(
-                "{shown} is already there: {}, {} {ours}, the same as on the server",
-                text::size(size),
-                ours.algorithm()
-            )),
-            Some(_) => {
-                log::info!(target: "main", "{shown} differs from the server's: fetching");
-                None
-            }
-            None => None,
+        if ours.is_some_and(|ours| ours != *theirs) {
+            log::info!(target: "main", "{} differs from the file on the server; fetching it", self.target.shown());
         }
+        ours == Some(*theirs)
     }
 
     /// Begins to receive what a server offers.
@@ -321,14 +312,14 @@ impl<'a> Item<'a> {
             (0, Some(offset)) if !self.target.is_stream() => {
                 let why = match offer.attributes {
                     Some(_) => "it has changed on the server",
-                    None => "version 1 of the protocol cannot resume",
+                    None => "version 1 cannot resume",
                 };
                 if self.received == 0 {
                     // It changed before this run, which is no reason to count each of its attempts.
                     self.high_water.forget();
                 }
-                let had = text::size(offset);
-                let line = format!("starting {} again, without {had} of it: {why}", text::quoted(self.name));
+                let (shown, had) = (text::quoted(self.name), text::size(offset));
+                let line = format!("starting {shown} over: {why} ({had} discarded)");
                 tools.progress.note(Some(self.name), &line);
             }
             (0, _) => {}
@@ -440,14 +431,17 @@ impl<'a> Item<'a> {
     }
 }
 
+/// The line about a partial file that is of no use.
+pub fn cannot_resume(shown: &str, why: &str) -> String {
+    format!("cannot resume {shown}: {why}; starting over")
+}
+
 /// How a reply ended well.
 pub enum Outcome {
     /// All bytes are there and verified.
     Received(Received),
-    /// What is there is the same; the line that says so.
-    There {
-        /// It.
-        line: String,
+    /// The target already has the same content.
+    UpToDate {
         /// The digest of both.
         digest: Digest,
         /// Bytes in the file.
@@ -455,21 +449,6 @@ pub enum Outcome {
     },
     /// What is there is not the same: to be fetched.
     Differs,
-}
-
-/// A server's refusal for the moment, in its own words.
-pub fn not_now(server: &str, name: &[u8], message: &[u8]) -> Stop {
-    Stop::again(format!("{server} cannot send {} now: {}", text::quoted(name), text::escaped(message)))
-}
-
-/// A server's refusal, in its own words.
-pub fn refused(server: &str, name: &[u8], message: &[u8]) -> Stop {
-    let message = match text::escaped(message) {
-        message if message.is_empty() => String::from("no reason given"),
-        message => message,
-    };
-    let message = format!("{server} refused {}: {message}", text::quoted(name));
-    Stop::Final(Error::new(ExitCode::Refused, message))
 }
 
 /// The digest of a file that is there already.

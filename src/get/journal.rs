@@ -101,13 +101,13 @@ impl Found {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if is_no_file(&error) => {
-                return Err(Unusable::Useless("its journal is not a file of this user"));
+                return Err(Unusable::Useless("the journal of the partial file is not a regular file of this user"));
             }
             Err(error) => return Err(Unusable::Unreadable(error)),
         };
         let stat = file.stat().map_err(Unusable::Unreadable)?;
         if !(stat.is_file && stat.links == 1 && is_ours(stat.owner, path)) {
-            return Err(Unusable::Useless("its journal is not a file of this user"));
+            return Err(Unusable::Useless("the journal of the partial file is not a regular file of this user"));
         }
         // Its run was ended before it had anything to say.
         if stat.len == 0 {
@@ -118,7 +118,7 @@ impl Found {
             entries.extend(read_slot(&file, index).map_err(Unusable::Unreadable)?.map(|entry| (index, entry)));
         }
         let Some(last) = entries.iter().max_by_key(|(_, entry)| entry.sequence) else {
-            return Err(Unusable::Useless("its journal is damaged"));
+            return Err(Unusable::Useless("the journal of the partial file is damaged"));
         };
         let synced = entries.iter().filter(|(_, entry)| entry.is_synced);
         if synced.clone().next().is_some() {
@@ -139,7 +139,7 @@ impl Found {
         // Where none of them is right, the best one still says of what the part is.
         let best = |entry: &&&Entry| (entry.offset <= len, entry.offset, entry.sequence);
         let Some(entry) = counting.iter().max_by_key(best).map(|entry| (*entry).clone()) else {
-            return Err(Unusable::Useless("it was not on the disk yet when this machine went down"));
+            return Err(Unusable::Useless("the partial file was not synced before this machine went down"));
         };
         let (sequence, recorded) = (last.1.sequence, entry.offset);
         let slots = Slots { sequence, synced, last: last.0, recorded, written: Some(clock::now()) };

@@ -24,19 +24,29 @@ pub struct Done {
     pub shown: String,
     /// Its path, unless bytes go out as they come.
     pub path: Option<PathBuf>,
-    /// What becomes of it if nobody else is faster.
-    pub saved: Saved,
     /// Seconds that it took.
     pub seconds: f64,
     /// Bytes in it.
     pub size: u64,
     /// Its digest.
     pub digest: Digest,
-    /// The line about it.
-    pub line: String,
+    /// What the line about it says behind the path: size, digest, and for a file that was fetched, time and speed.
+    pub details: String,
 }
 
 impl Done {
+    /// The line about a file that ended in this way.
+    fn line(&self, saved: Saved) -> String {
+        let Done { shown, details, .. } = self;
+        match saved {
+            Saved::New => format!("saved {shown}: {details}"),
+            Saved::Replaced => format!("replaced {shown}: {details}"),
+            Saved::Written => format!("written to {shown}: {details}"),
+            Saved::UpToDate => format!("{shown} is already up to date: {details}"),
+            Saved::Kept => format!("kept {shown}: it was created during the transfer (--no-clobber)"),
+        }
+    }
+
     fn ended<'a>(&'a self, saved: Saved, size: Option<u64>, digest: Option<&'a Digest>) -> Ended<'a> {
         let (path, seconds) = (self.path.as_deref(), Some(self.seconds));
         Ended { name: &self.name, saved, path, size, digest, seconds }
@@ -102,7 +112,7 @@ impl Tools<'_> {
                 None => {
                     is_cut = true;
                     let line = format!(
-                        "stopped by {} while saving {}: it may be saved; run the same command to make sure",
+                        "stopped by {} while saving {}; run the same command to make sure that it is saved",
                         signal_name(signal),
                         done.shown
                     );
@@ -116,13 +126,11 @@ impl Tools<'_> {
     /// Tells of a file whose commit has ended.
     pub fn committed(&mut self, done: Done, result: Committed) {
         match result {
-            Ok(true) => {
-                let (size, digest) = (Some(done.size), Some(&done.digest));
-                self.progress.done(&done.ended(done.saved, size, digest), &done.line);
-            }
-            Ok(false) => {
-                let line = format!("kept {}: it has appeared meanwhile (--no-clobber)", done.shown);
-                self.progress.done(&done.ended(Saved::Kept, None, None), &line);
+            Ok(saved) => {
+                // Nobody has looked at a file that is kept.
+                let is_known = saved != Saved::Kept;
+                let (size, digest) = (is_known.then_some(done.size), is_known.then_some(&done.digest));
+                self.progress.done(&done.ended(saved, size, digest), &done.line(saved));
             }
             Err(message) => {
                 let error = Stop::local(message).into_error();
@@ -150,12 +158,15 @@ impl Failures {
     /// end of the line: what an earlier attempt or run has left of them.
     pub fn leave(&mut self, names: &[&[u8]], why: &str, left: &str, progress: &mut Progress) {
         names.iter().for_each(|name| progress.not_tried(name, why));
-        let mut shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
+        let mut more = String::new();
+        let shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
         if names.len() > NOT_TRIED_SHOWN {
-            shown.push(format!("and {} more", names.len() - NOT_TRIED_SHOWN));
+            more = format!(" and {} more", names.len() - NOT_TRIED_SHOWN);
         }
         if !shown.is_empty() {
-            progress.error(None, None, &format!("not tried, since {why}: {}{left}", shown.join(", ")));
+            let shown = shown.join(", ") + &more;
+            let line = format!("not tried: {shown} ({why}); check the server, then run the same command again{left}");
+            progress.error(None, None, &line);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A connection to the server, with a time limit on everything.
 
+use std::fmt;
 use std::io::{self, IoSliceMut, Read as _};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use crate::net::{Io, Transport};
 use crate::proto::Malformed;
 #[cfg(test)]
 use crate::simulation::machine;
+use crate::text;
 
 /// Bytes read in the same call behind those that have a place of their own: the next frame's header, and not so many
 /// that copying them would cost anything.
@@ -53,7 +55,10 @@ impl Stream {
         if machine::is_simulated() {
             let deadline = clock::now() + config.timeout;
             tools.waits.wait(Some(deadline))?;
-            let failed = |error| connect::cannot_connect(&tools.server, &connect::refused(&error));
+            let failed = |error| {
+                let address = std::net::SocketAddr::from(([127, 0, 0, 1], config.port));
+                connect::cannot_connect(&config.host, &tools.server, &[(address, error)])
+            };
             return machine::connect(deadline).map(Stream::Simulated).map_err(failed);
         }
         let host = (config.host.as_str(), config.port);
@@ -98,6 +103,38 @@ pub enum Lost {
     Reset,
     /// Nothing in the time allowed.
     Silence,
+}
+
+/// Where in a conversation a connection fails; displayed as the end of a sentence about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Before the reply.
+    Reply,
+    /// Before size and digest of a file, in version 1.
+    Metadata,
+    /// Before the digest of a file whose bytes are not wanted.
+    Digest,
+    /// In the middle of a file.
+    Bytes {
+        /// Bytes of the file that are here.
+        received: u64,
+        /// Bytes in the whole file.
+        size: u64,
+    },
+    /// In a reply that is discarded.
+    Rest,
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            When::Reply => out.write_str("before replying"),
+            When::Metadata => out.write_str("before sending size and digest"),
+            When::Digest => out.write_str("before sending the digest"),
+            When::Bytes { received, size } => write!(out, "after {} of {}", text::size(*received), text::size(*size)),
+            When::Rest => out.write_str("in the rest of a reply"),
+        }
+    }
 }
 
 /// `host:port`, with brackets where the host has colons.
@@ -179,13 +216,16 @@ impl Link {
         Stop::protocol(format!("bad reply from {}: {malformed}", self.server))
     }
 
-    /// What it means that nothing more comes: `when` is the end of a sentence.
-    pub fn lost(&self, lost: Lost, timeout: Duration, when: &str) -> Stop {
-        let server = &self.server;
-        Stop::again(match lost {
-            Lost::End => format!("{server} closed the connection {when}"),
-            Lost::Reset => format!("{server} cut the connection {when}"),
-            Lost::Silence => format!("{server} sent nothing for {} s {when}", timeout.as_secs_f64()),
+    /// What it means that nothing more comes.
+    pub fn lost(&self, lost: Lost, timeout: Duration, when: When) -> Stop {
+        let (server, seconds) = (&self.server, timeout.as_secs_f64());
+        Stop::again(match (lost, when) {
+            (Lost::End, _) => format!("{server} closed the connection {when}"),
+            (Lost::Reset, _) => format!("{server} reset the connection {when}"),
+            (Lost::Silence, When::Reply) => format!("{server} did not reply within {seconds} s"),
+            (Lost::Silence, When::Metadata) => format!("{server} did not send size and digest within {seconds} s"),
+            (Lost::Silence, When::Digest) => format!("{server} did not send the digest within {seconds} s"),
+            (Lost::Silence, When::Bytes { .. } | When::Rest) => format!("{server} sent nothing for {seconds} s {when}"),
         })
     }
 

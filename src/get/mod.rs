@@ -21,6 +21,7 @@ pub(crate) mod part;
 mod progress;
 mod race;
 mod receive;
+mod refusal;
 mod reread;
 mod retry;
 mod scale;

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::commits::Folder;
+use super::commits::{Folder, Saved};
 use super::disk::{self, File, Stat};
 use super::obstacle::{kept_size, name_cannot_be_had};
 use super::unsupported::Feature;
@@ -278,28 +278,28 @@ impl Part {
     /// Waits for the disk.
     ///
     /// Without attributes, a new file gets the permissions that any program would give it, and one that replaces another
-    /// keeps that one's. Nothing is replaced unless `replaces`: then the result is whether the part has become the target.
+    /// keeps that one's. Nothing is replaced unless `replaces`.
     pub fn commit(
         &self,
         attributes: Option<Attributes>,
         sync: Option<&Folder>,
         replaces: bool,
-    ) -> Result<bool, CommitFailure> {
+    ) -> Result<Saved, CommitFailure> {
         let failed = |what: &str, error: &io::Error| CommitFailure {
             message: name_cannot_be_had(&self.target, error)
                 .unwrap_or_else(|| format!("cannot {what} {}: {}", text::path(&self.target), reason(error))),
             is_in_doubt: what == SYNC,
         };
-        match self.rename(attributes, sync.is_some(), replaces) {
-            Ok(()) => {}
+        let saved = match self.rename(attributes, sync.is_some(), replaces) {
+            Ok(saved) => saved,
             // Only the rename can say so.
             Err((_, error)) if !replaces && error.kind() == io::ErrorKind::AlreadyExists => {
                 kept_size(&self.target).map_err(|message| CommitFailure { message, is_in_doubt: false })?;
                 self.discard();
-                return Ok(false);
+                return Ok(Saved::Kept);
             }
             Err((what, error)) => return Err(failed(what, &error)),
-        }
+        };
         if let Some(folder) = sync {
             let sync = || match folder.sync() {
                 // ext4, XFS and Btrfs write a new name together with what else is new of its file.
@@ -308,7 +308,7 @@ impl Part {
             };
             sync().map_err(|error| failed("sync the directory of", &error))?;
         }
-        Ok(true)
+        Ok(saved)
     }
 
     fn rename(
@@ -316,7 +316,7 @@ impl Part {
         attributes: Option<Attributes>,
         sync: bool,
         replaces: bool,
-    ) -> Result<(), (&'static str, io::Error)> {
+    ) -> Result<Saved, (&'static str, io::Error)> {
         let mode = match attributes {
             Some(attributes) => attributes.mode & 0o777 & !umask(),
             None => match disk::stat(&self.target) {
@@ -336,43 +336,51 @@ impl Part {
         if sync {
             self.file.sync_all().map_err(|error| (SYNC, error))?;
         }
-        if self.is_unnamed {
-            self.link(replaces)?;
-        } else {
-            self.move_to_target(replaces)?;
+        let saved = match self.is_unnamed {
+            true => self.link(replaces)?,
+            false => self.move_to_target(replaces)?,
+        };
+        if mode | PART_MODE != mode {
+            set_mode(mode)?;
         }
-        match mode | PART_MODE == mode {
-            true => Ok(()),
-            false => set_mode(mode),
-        }
+        Ok(saved)
     }
 
-    fn move_to_target(&self, replaces: bool) -> Result<(), (&'static str, io::Error)> {
+    fn move_to_target(&self, replaces: bool) -> Result<Saved, (&'static str, io::Error)> {
         // A lock keeps other clients away, and nobody else.
         if !lies_at(&self.file, &self.path).map_err(|error| ("save", error))? {
             let why =
                 io::Error::other(format!("somebody has replaced {}; run the command again", text::path(&self.path)));
             return Err(("save", why));
         }
-        let renamed = match replaces {
-            true => disk::rename(&self.path, &self.target),
-            false => disk::rename_to_nothing(&self.path, &self.target),
-        };
-        renamed.map_err(|error| ("replace", error))
+        if !replaces {
+            return match disk::rename_to_nothing(&self.path, &self.target) {
+                Ok(()) => Ok(Saved::New),
+                Err(error) => Err(("save", error)),
+            };
+        }
+        let saved = if disk::stat(&self.target).is_ok() { Saved::Replaced } else { Saved::New };
+        match disk::rename(&self.path, &self.target) {
+            Ok(()) => Ok(saved),
+            Err(error) if saved == Saved::New => Err(("save", error)),
+            Err(error) => Err(("replace", error)),
+        }
     }
 
     /// Gives the target's name to one that has none; where something has it, by way of the part's name, since only a
     /// rename replaces in one step.
-    fn link(&self, replaces: bool) -> Result<(), (&'static str, io::Error)> {
+    fn link(&self, replaces: bool) -> Result<Saved, (&'static str, io::Error)> {
         match self.file.link_to(&self.target) {
+            Ok(()) => return Ok(Saved::New),
             Err(Errno::EXIST) if replaces => {}
-            result => return result.map_err(|error| ("save", error.into())),
+            Err(error) => return Err(("save", error.into())),
         }
         link_locked(&self.file, &self.path).map_err(|error| match error {
             Errno::EXIST => ("save", io::Error::other("another xfer is fetching it; wait for it, or use -o or -d")),
             error => ("save", error.into()),
         })?;
-        disk::rename(&self.path, &self.target).map_err(|error| ("replace", error))
+        disk::rename(&self.path, &self.target).map_err(|error| ("replace", error))?;
+        Ok(Saved::Replaced)
     }
 
     /// A time that this file system cannot hold is no reason to lose the file.
@@ -573,7 +581,7 @@ mod tests {
         }
         part.truncate(0).expect("the part can be emptied");
         part.file.write_all_at(&[content; WHOLE], 0).expect("the part can be written");
-        part.commit(None, None, true).expect("the part can become the target")
+        part.commit(None, None, true).expect("the part can become the target") != Saved::Kept
     }
 
     /// Each client opens in the moments in which the others commit, and what it locks is never the target: that is whole
@@ -614,12 +622,13 @@ mod tests {
         drop(part);
         for (content, replaces) in [(1, false), (2, true)] {
             let part = make(content).expect("once more");
-            assert!(part.commit(None, None, replaces).expect("the part can become the target"));
+            let saved = part.commit(None, None, replaces).expect("the part can become the target");
+            assert_eq!(saved, if replaces { Saved::Replaced } else { Saved::New });
             assert_eq!(std::fs::read(&target).expect("the target"), [content; WHOLE]);
             assert_eq!(names(), 1);
         }
         let part = make(3).expect("once more");
-        assert!(!part.commit(None, None, false).expect("the target is kept"));
+        assert_eq!(part.commit(None, None, false).expect("the target is kept"), Saved::Kept);
         let other = Part::open(&target).expect("another client's part");
         let failure = part.commit(None, None, true).expect_err("another client is at it");
         assert!(failure.message.contains("another xfer"), "{}", failure.message);

@@ -313,7 +313,7 @@ impl Body<'_> {
             Some(Ok(false)) => {
                 self.check = None;
                 self.is_useless = true;
-                return Err(Stop::PartUnusable(String::from("it does not hold what was written to it")));
+                return Err(Stop::PartUnusable(String::from("the partial file is damaged")));
             }
             // Not a reason to throw it away: the next run compares it again.
             Some(Err(error)) => return Err(self.flow.sink.unreadable(&error)),

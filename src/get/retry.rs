@@ -17,12 +17,14 @@ pub struct Backoff {
     attempt: u32,
     attempts: Option<NonZeroU32>,
     max: Duration,
+    /// Whether it has counted from the beginning again.
+    was_reset: bool,
 }
 
 impl Backoff {
     /// Before the first attempt.
     pub fn new(attempts: Option<NonZeroU32>, max: Duration) -> Backoff {
-        Backoff { attempt: 1, attempts, max }
+        Backoff { attempt: 1, attempts, max, was_reset: false }
     }
 
     /// The pause before the next attempt, which this begins to count; `None` if there is none.
@@ -39,16 +41,21 @@ impl Backoff {
     /// Counts from the beginning again: an attempt was worth it.
     pub fn reset(&mut self) {
         self.attempt = 1;
-    }
-
-    /// The number of this attempt.
-    pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.was_reset = true;
     }
 
     /// Whether there is another attempt.
     pub fn has_next(&self) -> bool {
         self.attempts.is_none_or(|attempts| self.attempt < attempts.get())
+    }
+
+    /// ` (gave up after 5 attempts)`, behind the reason of the last one; nothing after the only one.
+    pub fn gave_up(&self) -> String {
+        match (self.attempt, self.was_reset) {
+            (1, _) => String::new(),
+            (attempts, false) => format!(" (gave up after {attempts} attempts)"),
+            (attempts, true) => format!(" (gave up after {attempts} attempts in a row that got no further)"),
+        }
     }
 
     /// `attempt 2 of 5`

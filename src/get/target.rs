@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Output;
 use super::beside::{Begun, Beside, Kept, Left, Look, Restart};
-use super::commits::{Committed, Folder};
+use super::commits::{Committed, Folder, Saved};
 use super::disk::{self, Time};
 use super::flow::Digested;
 use super::held::HELD_MAX;
@@ -331,7 +331,7 @@ impl Target {
             match synced {
                 Ok(_) => {
                     beside.clean(&path);
-                    Ok(true)
+                    Ok(Saved::UpToDate)
                 }
                 Err(error) => Err(format!("cannot sync {}: {}", text::path(&path), reason(&error))),
             }

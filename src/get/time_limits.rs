@@ -85,6 +85,6 @@ impl TimeLimits {
     /// How the server has been too slow for too long, if it has: the middle of a sentence about it.
     pub fn too_slow(&self) -> Option<String> {
         let (rate, seconds) = (MIN_RATE_DEFAULT, self.period().as_secs_f64());
-        self.is_too_slow.then(|| format!("made less progress than {rate} bytes a second over {seconds} s"))
+        self.is_too_slow.then(|| format!("was slower than {rate} bytes/s for {seconds} s"))
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::clock;
-use super::item::{Item, Outcome, Received, Tools, not_now, refused};
-use super::link::{Link, Lost, Read};
+use super::item::{Item, Outcome, Received, Tools};
+use super::link::{Link, Lost, Read, When};
 use super::receive::{Body, Room};
+use super::refusal::refusal_v1;
 use super::slot::About;
 use super::target::Offer;
 use super::time_limits::TimeLimits;
@@ -38,7 +39,7 @@ pub fn ask(item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Answered, Stop> {
     let mut link = Link::connect(tools)?;
     link.send(&v1::encode_request(name));
     let status = link.value(clock::now() + config.timeout, tools, v1::parse_status)?;
-    let status = status.map_err(|lost| link.lost(lost, config.timeout, "before its answer"))?;
+    let status = status.map_err(|lost| link.lost(lost, config.timeout, When::Reply))?;
     Ok(Answered { link, status })
 }
 
@@ -55,8 +56,8 @@ impl Answered {
             return Err(refusal(&mut link, item, tools)?);
         }
         let metadata = metadata(&mut link, item, tools)?;
-        if let Some(line) = compare(item, &metadata, tools)? {
-            return Ok(Outcome::There { line, digest: metadata.digest, size: metadata.size });
+        if is_up_to_date(item, &metadata, tools)? {
+            return Ok(Outcome::UpToDate { digest: metadata.digest, size: metadata.size });
         }
         receive(&mut link, item, &metadata, tools)
     }
@@ -65,11 +66,11 @@ impl Answered {
 fn metadata(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Metadata, Stop> {
     let timeout = METADATA_TIMEOUT.max(tools.config.timeout);
     let metadata = link.value(clock::now() + timeout, tools, v1::parse_metadata)?;
-    let metadata = metadata.map_err(|lost| link.lost(lost, timeout, "before size and digest"))?;
+    let metadata = metadata.map_err(|lost| link.lost(lost, timeout, When::Metadata))?;
     let expected = base_name(item.name);
     if metadata.name != expected {
         return Err(Stop::protocol(format!(
-            "bad reply from {}: it sends {} and was asked for {}",
+            "bad reply from {}: it offers {} instead of {}",
             link.server(),
             text::quoted(&metadata.name),
             text::quoted(expected)
@@ -93,20 +94,17 @@ fn refusal(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<St
             return Ok(link.broken(Malformed::LongMessage));
         }
     }
-    if v1::passes(&message) {
-        return Ok(not_now(link.server(), item.name, &message));
-    }
-    Ok(refused(link.server(), item.name, &message))
+    Ok(refusal_v1(link.server(), item.name, &message))
 }
 
-/// Whether the target holds the same content already; the line that says so. The connection waits meanwhile.
-fn compare(item: &mut Item<'_>, metadata: &Metadata, tools: &mut Tools<'_>) -> Result<Option<String>, Stop> {
+/// Whether the target holds the same content already. The connection waits meanwhile.
+fn is_up_to_date(item: &mut Item<'_>, metadata: &Metadata, tools: &mut Tools<'_>) -> Result<bool, Stop> {
     if tools.config.existing != super::Existing::Compare {
-        return Ok(None);
+        return Ok(false);
     }
     let comparison = item.digest_existing(metadata.size, Algorithm::Md5, tools);
     let ours = item.existing_digest(comparison, tools)?;
-    Ok(item.compared(ours, &metadata.digest, metadata.size))
+    Ok(item.is_up_to_date(ours, &metadata.digest))
 }
 
 /// Receives, hashes and writes the whole file.
@@ -172,12 +170,12 @@ fn receive_to(link: &mut Link, body: &mut Body<'_>, end: u64, size: u64, tools: 
                 tools.progress.advance(body.received());
             }
             Read::Lost(lost) => {
-                let when = format!("after {} of {size} bytes", body.received());
-                return Err(link.lost(lost, timeout, &when));
+                return Err(link.lost(lost, timeout, When::Bytes { received: body.received(), size }));
             }
         }
         if let Some(how) = limits.too_slow() {
-            return Err(Stop::again(format!("{} {how} after {} of {size} bytes", link.server(), body.received())));
+            let when = When::Bytes { received: body.received(), size };
+            return Err(Stop::again(format!("{} {how} {when}", link.server())));
         }
     }
     body.end_frame();
@@ -195,9 +193,9 @@ fn expect_same(
         return Ok(());
     }
     Err(Stop::protocol(format!(
-        "{} sends other bytes than in the attempt before; the {} bytes that went out already are in doubt",
+        "{} sends different data than in the attempt before; discard the {} already written",
         link.server(),
-        body.received()
+        text::size(body.received())
     )))
 }
 
@@ -206,7 +204,7 @@ fn expect_end(link: &mut Link, size: u64, tools: &mut Tools<'_>) -> Result<(), S
     match link.read(&mut [0], clock::now() + CLOSE_TIMEOUT, tools)? {
         Read::Bytes(_) => {
             let server = link.server();
-            Err(Stop::protocol(format!("bad reply from {server}: more bytes than the {size} that it announced")))
+            Err(Stop::protocol(format!("bad reply from {server}: more than the announced {size} bytes")))
         }
         Read::Lost(Lost::End | Lost::Reset | Lost::Silence) => Ok(()),
     }

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 use super::held::{HELD_MAX, Held, Late};
-use super::item::{Comparison, Item, Outcome, Received, Stage, Tools, not_now, refused};
-use super::link::{Link, Lost, Read};
+use super::item::{Comparison, Item, Outcome, Received, Stage, Tools};
+use super::link::{Link, Lost, Read, When};
 use super::part::Attributes;
 use super::progress::Activity;
 use super::receive::{Body, Room};
+use super::refusal::refusal;
 use super::scale::scaled;
 use super::slot::About;
 use super::target::Offer;
@@ -17,7 +18,6 @@ use super::wait::Stop;
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::v2::{self, ErrorCode, File, Reply};
 use crate::proto::{Malformed, Request, Wanted};
-use crate::text;
 
 /// A transfer that is shorter is fast enough with any digest.
 const SLOW: Duration = Duration::from_secs(2);
@@ -120,8 +120,8 @@ impl Session {
             Ok(first) if v2::begins_reply(first) => Ok(Speaks::V2),
             Ok(b'E') => Ok(Speaks::V1),
             Ok(first) => Err(self.link.broken(Malformed::FrameType(first))),
-            Err(lost @ Lost::Silence) => Err(self.link.lost(lost, timeout, "before its answer")),
-            Err(lost) => Ok(Speaks::Nothing(self.link.lost(lost, timeout, "before its answer"))),
+            Err(lost @ Lost::Silence) => Err(self.link.lost(lost, timeout, When::Reply)),
+            Err(lost) => Ok(Speaks::Nothing(self.link.lost(lost, timeout, When::Reply))),
         }
     }
 
@@ -149,10 +149,10 @@ impl Session {
         if self.replies > 0
             && let Err(lost @ (Lost::End | Lost::Reset)) = self.link.first_byte(self.limits.until(), tools)?
         {
-            return Err(Failed::Stale(self.link.lost(lost, tools.config.timeout, "before its answer")));
+            return Err(Failed::Stale(self.link.lost(lost, tools.config.timeout, When::Reply)));
         }
         let file = loop {
-            match self.frame(None, || String::from("before its answer"), tools)? {
+            match self.frame(None, When::Reply, tools)? {
                 Reply::File(file) => break file,
                 Reply::Wait { .. } => {}
                 Reply::Error(code, message) => {
@@ -177,11 +177,11 @@ impl Session {
         Err(self.link.broken(Malformed::Field(v2::FILE, field)).into())
     }
 
-    /// The next frame; `when` is the end of a sentence about one that does not come, and `hashing` the size of the file if
-    /// its digest is all that is missing.
-    fn frame(&mut self, hashing: Option<u64>, when: impl Fn() -> String, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
+    /// The next frame; `when` is for the message if it does not come, and `hashing` the size of the file if its digest is
+    /// all that is missing.
+    fn frame(&mut self, hashing: Option<u64>, when: When, tools: &mut Tools<'_>) -> Result<Reply, Stop> {
         loop {
-            if let Some(reply) = self.frame_before(None, hashing, &when, tools)? {
+            if let Some(reply) = self.frame_before(None, hashing, when, tools)? {
                 return Ok(reply);
             }
         }
@@ -192,7 +192,7 @@ impl Session {
         &mut self,
         due: Option<Instant>,
         hashing: Option<u64>,
-        when: impl Fn() -> String,
+        when: When,
         tools: &mut Tools<'_>,
     ) -> Result<Option<Reply>, Stop> {
         let timeout = tools.config.timeout;
@@ -200,13 +200,13 @@ impl Session {
         let reply = match self.link.value(self.until(due), tools, parse)? {
             Ok(reply) => reply,
             Err(Lost::Silence) if self.is_in_time() => return Ok(None),
-            Err(Lost::Silence) if self.limits.has_waited() => return Err(self.no_progress(timeout, &when())),
-            Err(lost) => return Err(self.link.lost(lost, timeout, &when())),
+            Err(Lost::Silence) if self.limits.has_waited() => return Err(self.no_progress(timeout, when)),
+            Err(lost) => return Err(self.link.lost(lost, timeout, when)),
         };
         let waited = self.link.take_waited();
         match reply {
             Reply::Wait { done, .. } if !self.limits.hear_wait(done, hashing, waited) => {
-                return Err(self.no_progress(timeout, &when()));
+                return Err(self.no_progress(timeout, when));
             }
             Reply::Wait { .. } => self.check_pace(when)?,
             _ => self.limits.hear(0, waited),
@@ -225,14 +225,14 @@ impl Session {
     }
 
     /// Fails if the server has been too slow for too long.
-    fn check_pace(&self, when: impl Fn() -> String) -> Result<(), Stop> {
+    fn check_pace(&self, when: When) -> Result<(), Stop> {
         match self.limits.too_slow() {
-            Some(how) => Err(Stop::again(format!("{} {how} {}", self.link.server(), when()))),
+            Some(how) => Err(Stop::again(format!("{} {how} {when}", self.link.server()))),
             None => Ok(()),
         }
     }
 
-    fn no_progress(&self, timeout: Duration, when: &str) -> Stop {
+    fn no_progress(&self, timeout: Duration, when: When) -> Stop {
         let seconds = timeout.as_secs_f64();
         Stop::again(format!("{} made no progress for {seconds} s {when}", self.link.server()))
     }
@@ -249,15 +249,8 @@ impl Session {
     /// What an ERROR means.
     fn refusal(&mut self, name: &[u8], code: ErrorCode, message: &[u8]) -> Failed {
         self.was_refused = matches!(code, ErrorCode::Busy | ErrorCode::ShuttingDown);
-        let server = self.link.server();
-        Failed::Reply(match code {
-            ErrorCode::Changed => return Failed::Changed(not_now(server, name, message)),
-            ErrorCode::Busy | ErrorCode::ShuttingDown => not_now(server, name, message),
-            ErrorCode::BadRequest => {
-                Stop::protocol(format!("{server} did not understand us: {}", text::escaped(message)))
-            }
-            _ => refused(server, name, message),
-        })
+        let stop = refusal(self.link.server(), name, code, message);
+        if code == ErrorCode::Changed { Failed::Changed(stop) } else { Failed::Reply(stop) }
     }
 
     /// Takes the digest of the server's file, and compares it with ours.
@@ -269,13 +262,13 @@ impl Session {
         tools: &mut Tools<'_>,
     ) -> Result<Outcome, Failed> {
         if file.sizes_differ {
-            log::info!(target: "main", "{} has another size than the server's: fetching", item.target.shown());
+            log::info!(target: "main", "{} differs in size from the file on the server; fetching it", item.target.shown());
             item.stage = Stage::Fetching;
             return Ok(Outcome::Differs);
         }
         let comparison = item.digest_existing(size, file.algorithm, tools);
         let theirs = loop {
-            match self.frame(Some(size), || String::from("before the digest"), tools)? {
+            match self.frame(Some(size), When::Digest, tools)? {
                 Reply::Digest(digest) if digest.algorithm() == file.algorithm => break digest,
                 Reply::Digest(_) => return Err(self.out_of_place(v2::DIGEST).into()),
                 Reply::Wait { done, total } => show_waiting(item.name, done, total, tools),
@@ -288,9 +281,9 @@ impl Session {
             Comparison::Known(digest) => digest,
             running => item.existing_digest(running, tools)?,
         };
-        Ok(match item.compared(ours, &theirs, size) {
-            Some(line) => Outcome::There { line, digest: theirs, size },
-            None => Outcome::Differs,
+        Ok(match item.is_up_to_date(ours, &theirs) {
+            true => Outcome::UpToDate { digest: theirs, size },
+            false => Outcome::Differs,
         })
     }
 
@@ -395,7 +388,7 @@ impl Session {
             }
             let received = body.received();
             let hashing = (received == size).then_some(size);
-            let when = || format!("after {received} of {size} bytes");
+            let when = When::Bytes { received, size };
             let Some(reply) = self.frame_before(body.due(), hashing, when, tools)? else {
                 match body.write_out() {
                     Ok(()) => continue,
@@ -406,7 +399,7 @@ impl Session {
                 Reply::Data(len) if u64::from(len) <= size - received => self.frame_left = len,
                 Reply::Data(_) => {
                     let server = self.link.server();
-                    let message = format!("bad reply from {server}: more bytes than the {size} that it announced");
+                    let message = format!("bad reply from {server}: more than the announced {size} bytes");
                     return Err(Stop::protocol(message).into());
                 }
                 Reply::Wait { done, total } if received == size => show_waiting(name, done, total, tools),
@@ -455,11 +448,11 @@ impl Session {
             if let Err(Late) = self.payload(held, left, tools)? {
                 return Ok(());
             }
-            match self.frame(None, || String::from("in the rest of a reply"), tools)? {
+            match self.frame(None, When::Rest, tools)? {
                 Reply::Data(len) if u64::from(len) <= left - held.received() => self.frame_left = len,
                 Reply::Digest(_) | Reply::Error(..) => return Ok(()),
                 // Making the digest may take much longer than a new connection.
-                Reply::Wait { .. } => return Err(Stop::again("the rest of a reply is not waited for").into()),
+                Reply::Wait { .. } => return Err(Stop::again("the rest of a reply takes too long").into()),
                 Reply::Data(_) => return Err(self.out_of_place(v2::DATA).into()),
                 Reply::File(_) => return Err(self.out_of_place(v2::FILE).into()),
             }
@@ -498,11 +491,11 @@ impl Session {
                 }
                 Read::Lost(Lost::Silence) if self.is_in_time() => {}
                 Read::Lost(lost) => {
-                    let when = format!("after {} of {size} bytes", body.received());
-                    return Err(self.link.lost(lost, timeout, &when).into());
+                    let when = When::Bytes { received: body.received(), size };
+                    return Err(self.link.lost(lost, timeout, when).into());
                 }
             }
-            self.check_pace(|| format!("after {} of {size} bytes", body.received()))?;
+            self.check_pace(When::Bytes { received: body.received(), size })?;
         }
         body.end_frame();
         Ok(Ok(()))

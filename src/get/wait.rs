@@ -37,6 +37,8 @@ pub enum Stop {
     Again {
         /// The middle of an error line.
         why: String,
+        /// What to check, said once in a run.
+        hint: Option<&'static str>,
         /// Whether the server answered the connection.
         connected: bool,
     },
@@ -53,7 +55,7 @@ pub enum Stop {
 impl Stop {
     /// A failure of a connection that was there.
     pub fn again(why: impl Into<String>) -> Stop {
-        Stop::Again { why: why.into(), connected: true }
+        Stop::Again { why: why.into(), hint: None, connected: true }
     }
 
     /// Bytes that no server of this protocol sends.

@@ -100,7 +100,7 @@ impl Head {
 
 /// How the message of a refusal ends that may pass; version 1 has no codes. The servers of the first system say no such
 /// thing.
-const PASSES: &[u8] = b", try again later";
+pub const PASSES: &[u8] = b", try again later";
 
 /// Whether a refusal with this message may pass.
 pub fn passes(message: &[u8]) -> bool {

@@ -264,7 +264,8 @@ fn check_promises(machine: &Machine, setting: &Setting, past: &mut Past, keeps: 
         let is_saved = machine.disk.content(&target(name)) == Some(&present.bytes);
         // No error throws away what was synced.
         // Nor is anything held of a file that --no-clobber keeps from its name.
-        let is_lost = past.has_been_written_to || past.was_robbed || printed.contains("it has appeared meanwhile");
+        let is_lost =
+            past.has_been_written_to || past.was_robbed || printed.contains("it was created during the transfer");
         let is_held = keeps && !is_lost && !is_saved;
         assert!(
             !is_held || before.is_none_or(|before| now >= before),
@@ -482,13 +483,13 @@ fn check_end(machine: &Machine, setting: &Setting, exit: ExitCode, existing: Exi
 fn check_kept(machine: &Machine, setting: &Setting, config: &GetConfig) {
     let printed = String::from_utf8_lossy(&machine.printed);
     for name in &setting.names {
-        let line = format!(" are kept in {}: the same command resumes from there", beside(name).display());
+        let line = format!(" in {}; run the same command to resume", beside(name).display());
         let is_lie = setting.kind == Kind::Hostile || machine.origin.has_damaged;
         assert!(is_lie || !printed.contains(&line) || saved(machine, name).is_some(), "{printed}");
     }
     // Less than a KB is a small file, or a piece of a frame. Where nothing can be locked, nothing can be resumed.
     let may_lose = config.v1 || setting.kind != Kind::New || machine.disk.lacks.locks;
-    assert!(may_lose || !printed.contains("KiB that came are not kept"), "{printed}");
+    assert!(may_lose || !printed.contains("KiB received were not kept"), "{printed}");
 }
 
 /// Every file is there as the server has it, or has said that it has it.

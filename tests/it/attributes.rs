@@ -124,7 +124,7 @@ fn a_file_that_is_there_costs_a_header() {
         let before = fs::metadata(&target).unwrap();
         let relay = Relay::of(server.addr, Plan::faithful());
         let outcome = quick_get(&scratch, relay.addr).args(options).arg("a").run();
-        outcome.exits(0).stderr_has("already there").prints_nothing_on_stdout();
+        outcome.exits(0).stderr_has("already up to date").prints_nothing_on_stdout();
         relay.wait_until_quiet();
         assert!(relay.traffic() < HEADER_ONLY, "{}", relay.report());
         let after = fs::metadata(&target).unwrap();
@@ -145,7 +145,7 @@ fn other_content_of_the_same_size_is_fetched() {
     let server = Server::of(&scratch);
     let relay = Relay::of(server.addr, Plan::faithful());
     let outcome = quick_get(&scratch, relay.addr).arg("a").run();
-    outcome.exits(0).stderr_has("verified").stderr_lacks("already there");
+    outcome.exits(0).stderr_has("verified").stderr_lacks("already up to date");
     assert!(fs::read(scratch.out().join("a")).unwrap() == body);
     relay.wait_until_quiet();
     assert!(relay.to_client() < 1_000_000 + HEADER_ONLY, "{}", relay.report());

@@ -75,7 +75,7 @@ fn assert_resumed(signal: Signal, size: usize, (held, recorded_then): (u64, u64)
     wait_for("the journal", || recorded(&scratch) >= recorded_then);
     let outcome = running.finish_after(signal);
     if signal != Signal::KILL {
-        outcome.stderr_has(" are kept in ").stderr_has(": the same command resumes from there");
+        outcome.stderr_has("; kept ").stderr_has("; run the same command to resume");
     }
     assert_eq!(scratch.names("out"), [PART, STATE], "{}", outcome.report());
     let outcome = impatient_get(&scratch, relay.addr).arg("a").run();
@@ -124,7 +124,7 @@ fn a_reply_that_breaks_the_protocol_leaves_the_part() {
     let server = breaking_server(body.clone(), 15, 100_000);
     let outcome = impatient_get(&scratch, server.addr).arg("a").run();
     outcome.exits(4).has_one_error_line().stderr_has("bad reply");
-    outcome.stderr_has("1.4 MiB of 1.9 MiB are kept in").stderr_has(": the same command resumes from there");
+    outcome.stderr_has("; kept 1.4 MiB of 1.9 MiB in ").stderr_has("; run the same command to resume");
     let outcome = impatient_get(&scratch, server.addr).arg("a").run();
     assert_saved(&outcome, &scratch, &body);
     outcome.stderr_has("resuming 'a' at 75%");
@@ -136,7 +136,7 @@ fn a_small_file_that_came_at_once_is_not_kept() {
     let scratch = Scratch::new();
     let server = breaking_server(content(5, SMALL), 3, 20_000);
     let outcome = impatient_get(&scratch, server.addr).arg("a").run();
-    outcome.exits(4).has_one_error_line().stderr_has("; the 58.6 KiB that came are not kept");
+    outcome.exits(4).has_one_error_line().stderr_has("; the 58.6 KiB received were not kept");
     assert_eq!(scratch.names("out"), [""; 0]);
 }
 
@@ -148,7 +148,7 @@ fn what_came_in_version_1_is_not_kept() {
     let server = Server::of(&scratch);
     let relay = Relay::of(server.addr, Plan::cut(1_500_000, Cut::Close));
     let outcome = impatient_get(&scratch, relay.addr).args(["--v1", "--retries", "2", "a"]).run();
-    outcome.exits(3).has_one_error_line().stderr_has("; the 1.4 MiB that came are not kept");
+    outcome.exits(3).has_one_error_line().stderr_has("; the 1.4 MiB received were not kept");
     assert_eq!(scratch.names("out"), [""; 0]);
     server.stop();
 }
@@ -185,7 +185,7 @@ fn attempts_that_run_out_leave_the_part() {
     });
     let outcome = impatient_get(&scratch, relay.addr).args(["--retries", "3", "a"]).run();
     outcome.exits(3).has_one_error_line().stderr_has("after 3 attempts");
-    outcome.stderr_has("1.5 MiB of 1.9 MiB are kept in").stderr_has(": the same command resumes from there");
+    outcome.stderr_has("; kept 1.5 MiB of 1.9 MiB in ").stderr_has("; run the same command to resume");
     assert_eq!(relay.connections(), 3, "{}", relay.report());
     assert_saved(&impatient_get(&scratch, relay.addr).arg("a").run(), &scratch, &body);
     assert_eq!(relay.all_gets()[3].offset, LARGE_HELD.1, "{}", relay.report());
@@ -202,7 +202,7 @@ fn a_disk_that_is_full_leaves_the_part() {
     let relay = Relay::of(server.addr, Plan::faithful());
     // In blocks of 512 or 1024 bytes, whichever the shell takes.
     let outcome = impatient_get(&scratch, relay.addr).arg("a").after("ulimit -f 5000").run();
-    outcome.exits(5).stderr_has("cannot write").stderr_has(" MiB of 5.7 MiB are kept in ");
+    outcome.exits(5).stderr_has("cannot write").stderr_has(" MiB of 5.7 MiB in ");
     assert_saved(&impatient_get(&scratch, relay.addr).arg("a").run(), &scratch, &body);
     assert!(relay.all_gets()[1].offset >= 1_500_000, "{}", relay.report());
     server.stop();
@@ -216,7 +216,7 @@ fn a_small_file_that_cannot_be_saved_is_not_kept() {
     scratch.write("out/a/precious", b"precious");
     let server = Server::of(&scratch);
     let outcome = get(&scratch, server.addr).arg("a").run();
-    outcome.exits(5).stderr_has("it is a directory").stderr_has("; the 97.7 KiB that came are not kept");
+    outcome.exits(5).stderr_has("it is a directory").stderr_has("; the 97.7 KiB received were not kept");
     assert_eq!(scratch.names("out"), ["a"]);
     server.stop();
 }

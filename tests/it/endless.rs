@@ -75,7 +75,7 @@ fn beginnings() -> [Vec<u8>; 4] {
 
 fn assert_too_slow(outcome: &Outcome) {
     outcome.exits(3).took_less_than(SOON).has_one_error_line();
-    outcome.stderr_has("made less progress than 500 bytes a second over 120 s");
+    outcome.stderr_has("was slower than 500 bytes/s for 120 s");
 }
 
 #[test]

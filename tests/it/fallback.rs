@@ -329,7 +329,7 @@ fn blake3_and_an_old_server_find_what_is_there() {
     let before = fs::metadata(&target).unwrap();
     let server = OldServer::of(&scratch.files());
     let outcome = impatient_get(&scratch, server.addr).args(["--checksum", "blake3", "a"]).run();
-    outcome.exits(0).stderr_has("already there").stderr_has(&format!("md5 {}", md5_hex(b"body")));
+    outcome.exits(0).stderr_has("already up to date").stderr_has(&format!("md5 {}", md5_hex(b"body")));
     let after = fs::metadata(&target).unwrap();
     assert_eq!((before.ino(), before.ctime_nsec()), (after.ino(), after.ctime_nsec()), "{}", outcome.report());
     assert_eq!(scratch.names("out"), ["a"]);

@@ -136,10 +136,10 @@ fn when_no_address_answers_each_has_its_reason() {
     let number = port.addr.port();
     let program = names.get(&scratch, number).args(["--timeout", "1", "--retries", "1", "a", "b"]);
     program.run().exits(3).made_attempts(1).stderr_has(&format!(
-        "'a' not fetched: cannot connect to {HOST}:{number}: 127.0.0.1:{number}: connection refused (is the server \
-         running, and on this port?); 127.0.0.2:{number}: no answer (check the address, and firewalls on the way)\n"
+        "cannot fetch 'a': cannot connect to {HOST}:{number}: connection refused at 127.0.0.1; connection timed out at \
+         127.0.0.2 (is 'xfer serve' running there, on this port?)\n"
     ));
-    // Of one address the name says enough.
+    // The name stands for its only address.
     names.set(&["127.0.0.1"]);
     let program = names.get(&scratch, number).args(["--retries", "1", "a"]);
     program.run().exits(3).stderr_has(&format!("cannot connect to {HOST}:{number}: connection refused"));
@@ -159,7 +159,7 @@ fn a_name_that_is_lost_in_the_middle_is_no_end() {
     let program = names.get(&scratch, server.addr.port()).args(["--v1", "a", "b", "c"]);
     let outcome = program.run();
     outcome.exits(0).stderr_has("3 of 3 saved").log_has("cannot find the host nas.test");
-    outcome.log_has(&format!("connecting to {} as before", server.addr));
+    outcome.log_has(&format!("connecting to {} again", server.addr));
 }
 
 /// The same where nobody listens any more: the attempts end, and with them the run.

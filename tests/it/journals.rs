@@ -223,7 +223,7 @@ fn a_part_that_does_not_fit_its_journal() {
 fn a_part_with_one_bit_flipped_after_a_kill() {
     for signal in [Signal::KILL, Signal::INT] {
         let remains = Remains::after(signal);
-        let synced = [0, 1, MIB, 17 * MIB + 5, 32 * MIB - 1].map(|at| (at, "it does not hold what was written to it"));
+        let synced = [0, 1, MIB, 17 * MIB + 5, 32 * MIB - 1].map(|at| (at, "the partial file is damaged"));
         let behind = [32 * MIB, 32 * MIB + 1, 33 * MIB].map(|at| (at, "arrived damaged"));
         for (at, why) in synced.into_iter().chain(behind) {
             let scratch = remains.laid_out(|scratch| flip(&part(scratch), at));
@@ -242,7 +242,7 @@ fn a_damaged_part_costs_no_attempt() {
     let remains = Remains::after(Signal::KILL);
     let scratch = remains.laid_out(|scratch| flip(&part(scratch), 0));
     let outcome = get(&scratch, remains.relay.addr).args(["--retries", "1", "--force", "a"]).run();
-    outcome.exits(0).stderr_has("cannot use the part of").stderr_has("starting again");
+    outcome.exits(0).stderr_has("cannot resume ").stderr_has("; starting over");
     assert!(fs::read(scratch.out().join("a")).unwrap() == remains.body);
     remains.stop();
 }

@@ -291,16 +291,16 @@ fn a_digest_of_the_other_algorithm_for_a_file_that_is_there() {
 
 /// Where a flood of WAITs begins, as error lines have it: in place of FILE, of the digest of a file that is there, and of
 /// the digest behind the last byte.
-const FLOODED: [&str; 3] = ["before its answer", "before the digest", "after 20 of 20 bytes"];
+const FLOODED: [&str; 3] = ["before replying", "before sending the digest", "after 20 bytes of 20 bytes"];
 
 /// Comes that far, and then says WAIT without end: there is always something to read, and never anything new.
 fn flood(scratch: &Scratch, when: &str) -> ScriptedServer {
     let head = match when {
-        "before its answer" => Vec::new(),
-        "before the digest" => File::of(BODY).bytes(),
+        "before replying" => Vec::new(),
+        "before sending the digest" => File::of(BODY).bytes(),
         _ => [File::of(BODY).bytes(), data(BODY)].concat(),
     };
-    if when == "before the digest" {
+    if when == "before sending the digest" {
         scratch.write("out/a", BODY);
     }
     let waits = wait(5, 20).repeat(10_000);

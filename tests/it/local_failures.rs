@@ -47,12 +47,12 @@ fn fetch_an_end(plan: Plan) -> Relay {
     let server = Server::of(&scratch);
     let broken = Relay::of(server.addr, Plan::cut(BROKEN_AT, Cut::Close));
     let first = get(&scratch, broken.addr).log_file(scratch.path("first.log")).args(["--retries", "1", "large"]).run();
-    first.exits(3).stderr_has("are kept in");
+    first.exits(3).stderr_has("; kept ");
     stand_in_the_way(&scratch);
     let relay = Relay::new(server.addr, move |number| if number == 0 { plan.clone() } else { Plan::faithful() });
     let outcome = get(&scratch, relay.addr).args(&names).run();
     assert_only_the_large_one_failed(&outcome, &scratch, &names);
-    outcome.stderr_has("are kept in");
+    outcome.stderr_has("; kept ");
     server.stop();
     relay
 }

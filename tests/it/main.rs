@@ -39,6 +39,7 @@ mod log_answers;
 mod log_floods;
 mod logs;
 mod many_files;
+mod messages;
 mod mixtures;
 mod names;
 mod no_clobber;

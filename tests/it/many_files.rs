@@ -176,7 +176,7 @@ fn files_that_wait_for_another_attempt_are_bounded() {
     // Part and journal of those that wait and of those that are asked for, and some for the rest.
     let expected = 40..=2 * (32 + 64) + 32;
     outcome.assert(expected.contains(&most.0), &format!("{} descriptors open at once, {expected:?} expected", most.0));
-    outcome.stderr_has("; 500 bytes of 1000 bytes are kept in ");
+    outcome.stderr_has("; kept 500 bytes of 1000 bytes in ");
     assert_eq!(scratch.names("out").len(), 2 * names.len(), "a part and a journal of each");
     assert_eq!(server.connections(), 1);
 }
@@ -189,13 +189,12 @@ fn files_that_wait_for_another_attempt_are_kept_after_a_signal() {
     let server = busy_in_the_middle(1000);
     let names = ["a", "b", "c", "d", "e"];
     let running = get(&scratch, server.addr).args(["--retries", "0"]).args(names).spawn();
-    wait_for("all of them to wait", || running.log().matches("before attempt 2").count() == names.len());
+    wait_for("all of them to wait", || running.log().matches("; attempt 2 ").count() == names.len());
     assert_eq!(scratch.names("out").len(), 2 * names.len(), "{:?}", scratch.names("out"));
     let outcome = running.finish_after(Signal::INT);
     outcome.exits(130).took_less_than(Duration::from_secs(1));
     for name in names {
-        outcome
-            .stderr_has(&format!("500 bytes of 1000 bytes are kept in {}/.{name}.xfer-part:", scratch.out().display()));
+        outcome.stderr_has(&format!("kept 500 bytes of 1000 bytes in {}/.{name}.xfer-part;", scratch.out().display()));
     }
     assert_eq!(scratch.names("out").len(), 2 * names.len(), "{:?}", scratch.names("out"));
 }
@@ -238,7 +237,7 @@ fn a_request_that_is_unsupported_ends_that_file_alone() {
         name => wire2::honest_reply(get, name),
     });
     let outcome = impatient_get(&scratch, server.addr).args(["a", "b", "c"]).run();
-    outcome.exits(1).stderr_has("2 of 3 saved").stderr_has("Unsupported");
+    outcome.exits(1).stderr_has("2 of 3 saved").stderr_has("does not support the request for 'b': something; ");
     assert_eq!(server.connections(), 1, "{}", outcome.report());
 }
 

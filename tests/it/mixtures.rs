@@ -144,7 +144,7 @@ fn a_source_that_changes_at_every_cut_ends_the_attempts() {
     let outcome = impatient_get(&scratch, server.addr).args(["--retries", "4", "a"]).run();
     outcome.exits(3).has_one_error_line().stderr_has("4 attempts");
     assert_eq!(server.connections(), 4, "{}", outcome.report());
-    outcome.stderr_has("2.5 MiB of 4.8 MiB are kept in");
+    outcome.stderr_has("; kept 2.5 MiB of 4.8 MiB in ");
     assert_eq!(scratch.names("out"), [".a.xfer-part", ".a.xfer-part.state"]);
 }
 

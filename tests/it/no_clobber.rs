@@ -81,7 +81,7 @@ fn a_file_is_kept() {
     let (path, json) = (scratch.path("out/a"), ["--no-clobber", "--progress", "json", "a"]);
     fs::write(&path, b"old").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    get_keeping(&scratch, &server).exits(0).stderr_has("kept ").stderr_has("it is there already (--no-clobber)");
+    get_keeping(&scratch, &server).exits(0).stderr_has("kept ").stderr_has("it already exists (--no-clobber)");
     get(&scratch, server.addr).args(json).run().exits(0).stderr_has("\"total\":3");
     fs::rename(&path, scratch.path("elsewhere")).unwrap();
     symlink("../elsewhere", &path).unwrap();
@@ -135,7 +135,7 @@ fn what_appears_meanwhile_is_the_file_or_not() {
         });
         let outcome = get(&scratch, server.addr).args(["--no-clobber", "a"]).run();
         let outcome = outcome.exits(code).has_one_error_line().stderr_has("out/a: it is a ");
-        outcome.stderr_has("that came are not kept").stderr_lacks("there already");
+        outcome.stderr_has("received were not kept").stderr_lacks("already");
         assert_eq!(scratch.names("out"), ["a"], "no part is left");
         assert_eq!(target.is_symlink(), is_link);
     }

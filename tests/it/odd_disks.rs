@@ -97,7 +97,7 @@ fn a_drop_folder() {
     outcome.assert(outcome.log.matches(" - WARN").count() == 1, "one warning in the log");
     assert_eq!(fs::read(folder.join("a")).unwrap(), b"first");
     // They are there already, and too new to be on the disk for certain.
-    get(&["a", "b"]).exits(0).stderr_has("2 of 2 saved").stderr_has("already there");
+    get(&["a", "b"]).exits(0).stderr_has("2 of 2 saved").stderr_has("already up to date");
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
     server.stop();
 }
@@ -154,7 +154,7 @@ fn without_locks_each_run_has_a_part_of_its_own() {
     get(server.addr, "second.log").run().exits(0).stderr_has("saved ");
     assert_saved();
     let outcome = start(&held(), 2).finish_after(Signal::INT);
-    outcome.exits(130).stderr_lacks("kept in").stderr_has("that came are not kept");
+    outcome.exits(130).stderr_lacks("kept in").stderr_has("received were not kept");
     assert!(part(1).exists() && !part(2).exists());
     // An attempt that breaks off is resumed within the run.
     let relay = Relay::new(server.addr, |number| match number {
@@ -207,7 +207,7 @@ fn no_clobber_where_no_call_can_do_it() {
     relay.wait_until_held(0);
     fs::write(fuse.path("middle"), b"mine").unwrap();
     relay.release(0);
-    running.finish().exits(0).stderr_has("it has appeared meanwhile");
+    running.finish().exits(0).stderr_has("it was created during the transfer");
     assert_eq!(fs::read(fuse.path("middle")).unwrap(), b"mine");
     server.stop();
 }
@@ -242,7 +242,7 @@ fn short_names() {
     let Some(fuse) = Fuse::mount(&scratch, "odd", Quirks { name_max: 143, ..Quirks::none() }) else { return };
     let relay = Relay::of(server.addr, Plan::cut(20_000_000, Cut::Reset));
     let get = |addr, name: &str| get_into(&scratch, addr, fuse.folder()).args(["--retries", "1", name]).run();
-    get(relay.addr, &longest).exits(3).stderr_has("are kept in");
+    get(relay.addr, &longest).exits(3).stderr_has("; kept ");
     get(server.addr, &longest).exits(0).stderr_has("resuming ");
     assert!(fs::read(fuse.path(&longest)).unwrap() == body);
     let outcome = get(server.addr, &too_long);
@@ -275,7 +275,7 @@ fn a_part_that_belongs_to_the_owner_of_all_files() {
     let Some(fuse) = Fuse::mount(&scratch, "odd", Quirks { owner: 12_345, ..Quirks::none() }) else { return };
     let relay = Relay::of(server.addr, Plan::cut(20_000_000, Cut::Reset));
     let get = |addr| get_into(&scratch, addr, fuse.folder()).args(["--retries", "1", "large"]).run();
-    get(relay.addr).exits(3).stderr_has("are kept in");
+    get(relay.addr).exits(3).stderr_has("; kept ");
     get(server.addr).exits(0).stderr_has("resuming 'large'");
     assert!(fs::read(fuse.path("large")).unwrap() == content(1, 34_000_000));
     assert_eq!(fs::read_dir(fuse.folder()).unwrap().count(), 1, "nothing else is left");
@@ -328,7 +328,7 @@ fn a_target_that_is_mounted() {
         let stdout = fs::File::create(&target).unwrap();
         plain_get(&scratch, server.addr).args([name, "-o", "-"]).stdout(stdout).run().exits(0);
         assert_eq!(fs::metadata(&source).unwrap().size(), fs::metadata(scratch.files().join(name)).unwrap().size());
-        get_into(&scratch, server.addr, &scratch.out()).arg(name).run().exits(0).stderr_has("already there");
+        get_into(&scratch, server.addr, &scratch.out()).arg(name).run().exits(0).stderr_has("already up to date");
         fs::write(&source, b"old body").unwrap();
         drop(mounted);
     }
@@ -349,8 +349,8 @@ fn what_cannot_get_its_name_is_kept_or_not_as_the_line_says() {
                 let outcome = get_into(&scratch, server.addr, fuse.folder()).arg(name).run();
                 outcome.exits(5).has_one_error_line();
                 let part = fuse.path(&format!(".{name}.xfer-part"));
-                let is_kept = outcome.stderr.contains("all of it is kept in");
-                outcome.assert(is_kept != outcome.stderr.contains("are not kept"), "kept, or not");
+                let is_kept = outcome.stderr.contains("kept the complete file in");
+                outcome.assert(is_kept != outcome.stderr.contains("were not kept"), "kept, or not");
                 outcome.assert(is_kept == part.exists(), "as the line says");
                 outcome
                     .assert(!outcome.stderr.contains("resuming") || outcome.stderr.contains(" at 100%"), "all of it");

@@ -74,7 +74,7 @@ fn our_client_gets_from_an_old_server_without_options() {
         assert!(saved == content(size as u64, size), "{name} differs");
     }
     get(&scratch, server.addr).arg("none").run().exits(1).stderr_has("not found");
-    get(&scratch, server.addr).arg("large").run().exits(0).stderr_has("already there");
+    get(&scratch, server.addr).arg("large").run().exits(0).stderr_has("already up to date");
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn the_same_content_already_there_is_left_alone() {
     let target = scratch.write("out/a", &body);
     let before = identity(&target);
     let server = Server::of(&scratch);
-    get(&scratch, server.addr).arg("a").run().exits(0).stderr_has("already there").prints_nothing_on_stdout();
+    get(&scratch, server.addr).arg("a").run().exits(0).stderr_has("already up to date").prints_nothing_on_stdout();
     assert!(identity(&target) == before, "same inode, same time, same content");
     assert_eq!(scratch.names("out"), ["a"]);
     server.stop();
@@ -188,7 +188,7 @@ fn other_content_is_replaced() {
     for (name, old) in [("same-size", "old body"), ("shorter", "old"), ("longer", "very old body"), ("empty", "")] {
         scratch.share(name, b"new body");
         let target = scratch.write(Path::new("out").join(name), old.as_bytes());
-        get(&scratch, server.addr).arg(name).run().exits(0).stderr_has("saved ").stderr_lacks("already there");
+        get(&scratch, server.addr).arg(name).run().exits(0).stderr_has("replaced ").stderr_lacks("saved");
         assert_eq!(fs::read(&target).unwrap(), b"new body");
     }
     server.stop();
@@ -201,7 +201,7 @@ fn force_fetches_again_what_is_already_there() {
     let target = scratch.write("out/a", b"body");
     let before = identity(&target);
     let server = Server::of(&scratch);
-    get(&scratch, server.addr).args(["--force", "a"]).run().exits(0).stderr_lacks("already there");
+    get(&scratch, server.addr).args(["--force", "a"]).run().exits(0).stderr_lacks("already up to date");
     let after = identity(&target);
     assert_eq!(after.3, b"body");
     assert_ne!(before.0, after.0, "a new file took its place");

@@ -36,7 +36,7 @@ fn a_run_makes_do_with_few_threads_or_none() {
         let relay = Relay::of(server.addr, Plan::cut(BROKEN_AT, Cut::Close));
         let broken = format!("localhost:{}", relay.addr.port());
         let first = limited(&scratch, threads).args(["-H", &broken, "--retries", "1", "large", "-d"]).arg(&out).run();
-        first.exits(3).stderr_has("are kept in");
+        first.exits(3).stderr_has("; kept ");
         let outcome = limited(&scratch, threads).args(["-H", &host, "large", "-d"]).arg(&out).args(&small).run();
         outcome.exits(0).stderr_has("101 of 101 saved").stderr_has("resuming 'large' at 98%");
         assert!(fs::read(out.join("large")).unwrap() == large);
