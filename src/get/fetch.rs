@@ -18,7 +18,7 @@ use super::target::Target;
 use super::v2::{Failed, Session, Speaks};
 use super::wait::{Stop, signal_name};
 use super::{Existing, v1};
-use crate::error::ExitCode;
+use crate::error::{Error, ExitCode};
 use crate::proto::digest::Digest;
 use crate::proto::{self, Wanted};
 use crate::text;
@@ -35,6 +35,9 @@ const LATER_MAX: usize = 16;
 /// How often a server may say nothing to version 2 and answer in version 1 before it counts as an old one: some of those
 /// close without a word, but so does a server of version 2 in the moment in which it is restarted.
 const SILENCES_MAX: u32 = 2;
+
+/// What to do when the server cannot be reached or is silent.
+const CHECK_SERVER: &str = "; check the server, then run the same command again";
 
 /// What a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,12 +335,12 @@ impl<'a> Fetcher<'a> {
 
     /// A server that has closed the connection without a word may be an old one.
     fn ask_the_silent(&mut self, item: Item<'a>, stop: Stop) -> Result<(), Stop> {
-        let why = stop.into_error();
         // A name that version 1 cannot say, or a part with which version 1 cannot go on: too much for what may be a
         // moment's failure.
         if proto::v1::check_name(item.name).is_err() {
-            return self.try_again(item, Stop::again(why.to_string()));
+            return self.try_again(item, stop);
         }
+        let why = stop.into_error();
         if item.target.resume().is_some() {
             let why = why.with("; if it only speaks version 1, use --v1, which starts over").to_string();
             return self.try_again(item, Stop::again(why));
@@ -515,13 +518,22 @@ impl<'a> Fetcher<'a> {
             }
             Stop::Final(ref error) if error.exit == ExitCode::ClosedPipe => Err(stop),
             stop => {
-                let why_to_leave = match stop.host_is_dead() {
-                    true => Some("cannot be reached"),
-                    false => self.tools.silence.is_dead().then_some("does not answer"),
+                let (reached, silent) = (!stop.host_is_dead(), self.tools.silence.is_dead());
+                let why_to_leave = match &stop {
+                    Stop::WrongServer(_) => Some(("is not an xfer server", "")),
+                    _ if !reached => Some(("cannot be reached", CHECK_SERVER)),
+                    _ => silent.then_some(("does not answer", CHECK_SERVER)),
                 };
-                self.tools.ledger.failures.add(item.name, &stop.into_error().with(&left), &mut self.tools.progress);
-                if let Some(why) = why_to_leave {
-                    self.leave(why);
+                let error = match stop {
+                    Stop::WrongServer(why) => {
+                        let what = format!("{} from {}", text::quoted(item.name), self.tools.server);
+                        Error::new(ExitCode::Integrity, format!("cannot fetch {what}: {why}"))
+                    }
+                    stop => stop.into_error(),
+                };
+                self.tools.ledger.failures.add(item.name, &error.with(&left), &mut self.tools.progress);
+                if let Some((why, advice)) = why_to_leave {
+                    self.leave(why, advice);
                 }
                 Ok(())
             }
@@ -529,7 +541,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// The server is dead: the rest is not tried.
-    fn leave(&mut self, why: &str) {
+    fn leave(&mut self, why: &str, advice: &str) {
         self.ask_again();
         let (mut names, mut left) = (Vec::new(), String::new());
         for mut item in self.ready.drain(..).chain(self.later.drain(..)) {
@@ -537,8 +549,8 @@ impl<'a> Fetcher<'a> {
             names.push(item.name);
         }
         names.extend(self.names.by_ref().map(Vec::as_slice));
-        let why = format!("{} {why}", self.tools.server);
-        self.tools.ledger.failures.leave(&names, &why, &left, &mut self.tools.progress);
+        let end = format!("({} {why}){advice}{left}", self.tools.server);
+        self.tools.ledger.failures.leave(&names, &format!("the server {why}"), &end, &mut self.tools.progress);
     }
 }
 

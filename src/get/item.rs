@@ -51,6 +51,8 @@ pub struct Tools<'a> {
     pub server: String,
     /// Which of its addresses was connected to last.
     pub last_address: LastAddress,
+    /// Whether it has sent something whole that only an xfer server sends.
+    pub is_xfer_server: bool,
     /// Whether it is dead.
     pub silence: Silence,
     /// What becomes of each file.

@@ -154,10 +154,10 @@ impl Failures {
         self.first.get_or_insert(error.exit);
     }
 
-    /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person. `left` is the
-    /// end of the line: what an earlier attempt or run has left of them.
-    pub fn leave(&mut self, names: &[&[u8]], why: &str, left: &str, progress: &mut Progress) {
-        names.iter().for_each(|name| progress.not_tried(name, why));
+    /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person. A program gets
+    /// the reason, and a person `end`, the end of the line.
+    pub fn leave(&mut self, names: &[&[u8]], reason: &str, end: &str, progress: &mut Progress) {
+        names.iter().for_each(|name| progress.not_tried(name, reason));
         let mut more = String::new();
         let shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
         if names.len() > NOT_TRIED_SHOWN {
@@ -165,8 +165,7 @@ impl Failures {
         }
         if !shown.is_empty() {
             let shown = shown.join(", ") + &more;
-            let line = format!("not tried: {shown} ({why}); check the server, then run the same command again{left}");
-            progress.error(None, None, &line);
+            progress.error(None, None, &format!("not tried: {shown} {end}"));
         }
     }
 }

@@ -11,6 +11,7 @@ use super::connect;
 use super::input::Input;
 use super::item::Tools;
 use super::wait::Stop;
+use super::wrong_server;
 use crate::net::{Io, Transport};
 use crate::proto::Malformed;
 #[cfg(test)]
@@ -20,6 +21,9 @@ use crate::text;
 /// Bytes read in the same call behind those that have a place of their own: the next frame's header, and not so many
 /// that copying them would cost anything.
 const BEHIND_LEN: usize = 64;
+
+/// How long the rest of another protocol's greeting may take; without it, what has come is described.
+const GREETING_TIME: Duration = Duration::from_secs(1);
 
 /// A connection that is up.
 pub struct Link {
@@ -193,9 +197,13 @@ impl Link {
             tools.silence.hear();
         }
         loop {
-            if let Some((used, value)) = parse(self.input.bytes()).map_err(|malformed| self.broken(malformed))? {
-                self.input.consume(used);
-                return Ok(Ok(value));
+            match parse(self.input.bytes()) {
+                Ok(Some((used, value))) => {
+                    self.input.consume(used);
+                    return Ok(Ok(value));
+                }
+                Ok(None) => {}
+                Err(malformed) => return Err(self.unparsable(malformed, tools)?),
             }
             // A server that always has something to say leaves nothing to wait for, and signals would go unseen.
             tools.waits.check()?;
@@ -204,6 +212,23 @@ impl Link {
                 Read::Lost(lost) => return Ok(Err(lost)),
             }
         }
+    }
+
+    /// What it means that bytes cannot be parsed: until the server has proved to be one of this protocol, they may be the
+    /// greeting of another, of which the rest of the line is read.
+    fn unparsable(&mut self, malformed: Malformed, tools: &mut Tools<'_>) -> Result<Stop, Stop> {
+        if tools.is_xfer_server || !wrong_server::may_be_greeting(malformed, self.input.bytes()) {
+            return Ok(self.broken(malformed));
+        }
+        let until = clock::now() + GREETING_TIME;
+        while !wrong_server::is_complete(self.input.bytes()) {
+            tools.waits.check()?;
+            match self.wire.receive(&mut [IoSliceMut::new(self.input.room())], until, tools)? {
+                Read::Bytes(n) => self.input.add(n),
+                Read::Lost(_) => break,
+            }
+        }
+        Ok(Stop::WrongServer(wrong_server::describe(self.input.bytes(), tools.config.port)))
     }
 
     /// The first byte that comes before this time, which stays where it is.
@@ -227,6 +252,16 @@ impl Link {
             (Lost::Silence, When::Digest) => format!("{server} did not send the digest within {seconds} s"),
             (Lost::Silence, When::Bytes { .. } | When::Rest) => format!("{server} sent nothing for {seconds} s {when}"),
         })
+    }
+
+    /// What it means that a server of which nothing is known does not reply.
+    pub fn no_reply(&self, lost: Lost, timeout: Duration) -> Stop {
+        match self.lost(lost, timeout, When::Reply) {
+            Stop::Again { why, connected, .. } => {
+                Stop::Again { why, hint: Some("is this an xfer server? check the port"), connected }
+            }
+            stop => stop,
+        }
     }
 
     /// How long the server was waited for since this was asked last.

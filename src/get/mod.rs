@@ -35,6 +35,7 @@ mod v1;
 mod v2;
 mod wait;
 pub(crate) mod workers;
+mod wrong_server;
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -149,7 +150,17 @@ pub(crate) fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Err
     let progress = Progress::new(config, &server, lines.clone());
     waits.show(progress.clone());
     let (last_address, silence, ledger) = (LastAddress::default(), Silence::new(config.attempts), Ledger::new());
-    let tools = Tools { config, receiver: &receiver, waits, progress, server, last_address, silence, ledger };
+    let tools = Tools {
+        config,
+        receiver: &receiver,
+        waits,
+        progress,
+        server,
+        last_address,
+        is_xfer_server: false,
+        silence,
+        ledger,
+    };
     let exit = Fetcher::new(tools).run();
     lines.flush();
     match config.progress {

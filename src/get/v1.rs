@@ -39,7 +39,10 @@ pub fn ask(item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Answered, Stop> {
     let mut link = Link::connect(tools)?;
     link.send(&v1::encode_request(name));
     let status = link.value(clock::now() + config.timeout, tools, v1::parse_status)?;
-    let status = status.map_err(|lost| link.lost(lost, config.timeout, When::Reply))?;
+    let status = status.map_err(|lost| match tools.is_xfer_server {
+        true => link.lost(lost, config.timeout, When::Reply),
+        false => link.no_reply(lost, config.timeout),
+    })?;
     Ok(Answered { link, status })
 }
 
@@ -67,6 +70,7 @@ fn metadata(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<M
     let timeout = METADATA_TIMEOUT.max(tools.config.timeout);
     let metadata = link.value(clock::now() + timeout, tools, v1::parse_metadata)?;
     let metadata = metadata.map_err(|lost| link.lost(lost, timeout, When::Metadata))?;
+    tools.is_xfer_server = true;
     let expected = base_name(item.name);
     if metadata.name != expected {
         return Err(Stop::protocol(format!(
@@ -94,6 +98,7 @@ fn refusal(link: &mut Link, item: &Item<'_>, tools: &mut Tools<'_>) -> Result<St
             return Ok(link.broken(Malformed::LongMessage));
         }
     }
+    tools.is_xfer_server = true;
     Ok(refusal_v1(link.server(), item.name, &message))
 }
 

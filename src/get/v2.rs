@@ -15,6 +15,7 @@ use super::slot::About;
 use super::target::Offer;
 use super::time_limits::TimeLimits;
 use super::wait::Stop;
+use super::wrong_server;
 use crate::proto::digest::{Algorithm, Digest};
 use crate::proto::v2::{self, ErrorCode, File, Reply};
 use crate::proto::{Malformed, Request, Wanted};
@@ -113,15 +114,14 @@ impl Session {
         self.link.flush();
     }
 
-    /// Waits for the first byte of the first reply.
+    /// Waits for the beginning of the first reply.
     pub fn speaks(&mut self, tools: &mut Tools<'_>) -> Result<Speaks, Stop> {
         let timeout = tools.config.timeout;
-        match self.link.first_byte(clock::now() + timeout, tools)? {
-            Ok(first) if v2::begins_reply(first) => Ok(Speaks::V2),
-            Ok(b'E') => Ok(Speaks::V1),
-            Ok(first) => Err(self.link.broken(Malformed::FrameType(first))),
-            Err(lost @ Lost::Silence) => Err(self.link.lost(lost, timeout, When::Reply)),
-            Err(lost) => Ok(Speaks::Nothing(self.link.lost(lost, timeout, When::Reply))),
+        match self.link.value(clock::now() + timeout, tools, parse_first)? {
+            Ok(true) => Ok(Speaks::V2),
+            Ok(false) => Ok(Speaks::V1),
+            Err(lost @ Lost::Silence) => Err(self.link.no_reply(lost, timeout)),
+            Err(lost) => Ok(Speaks::Nothing(self.link.no_reply(lost, timeout))),
         }
     }
 
@@ -198,7 +198,10 @@ impl Session {
         let timeout = tools.config.timeout;
         tools.collect()?;
         let reply = match self.link.value(self.until(due), tools, parse)? {
-            Ok(reply) => reply,
+            Ok(reply) => {
+                tools.is_xfer_server = true;
+                reply
+            }
             Err(Lost::Silence) if self.is_in_time() => return Ok(None),
             Err(Lost::Silence) if self.limits.has_waited() => return Err(self.no_progress(timeout, when)),
             Err(lost) => return Err(self.link.lost(lost, timeout, when)),
@@ -508,6 +511,21 @@ enum Small<'r> {
     Whole(Digest),
     /// So far this, which is on its way to the disk.
     Late(Body<'r>),
+}
+
+/// Whether a server that has said nothing before speaks version 2, or version 1, by the first byte of its reply, which stays
+/// where it is. Two of the types begin a record of TLS as well.
+fn parse_first(bytes: &[u8]) -> Result<Option<(usize, bool)>, Malformed> {
+    match bytes.first() {
+        Some(b'E') => Ok(Some((0, false))),
+        Some(first) if v2::begins_reply(*first) => match wrong_server::is_tls(bytes) {
+            Some(true) => Err(Malformed::FrameType(*first)),
+            Some(false) => Ok(Some((0, true))),
+            None => Ok(None),
+        },
+        Some(first) => Err(Malformed::FrameType(*first)),
+        None => Ok(None),
+    }
 }
 
 /// Reads what a server of version 2 says; one that was of version 2 before may have been replaced.

@@ -46,6 +46,8 @@ pub enum Stop {
     Mismatch(String),
     /// What an earlier run has left on this disk is not what was written, and why; without it the next attempt may succeed.
     PartUnusable(String),
+    /// The server speaks another protocol; the end of an error line.
+    WrongServer(String),
     /// Nothing that another attempt would change.
     Final(Error),
     /// A signal asks us to end.
@@ -73,7 +75,7 @@ impl Stop {
         match self {
             Stop::Again { connected, .. } => !connected,
             Stop::Final(error) => error.exit == ExitCode::Network,
-            Stop::Mismatch(_) | Stop::PartUnusable(_) | Stop::Signal(_) => false,
+            Stop::Mismatch(_) | Stop::PartUnusable(_) | Stop::WrongServer(_) | Stop::Signal(_) => false,
         }
     }
 
@@ -81,7 +83,7 @@ impl Stop {
     pub fn into_error(self) -> Error {
         match self {
             Stop::Again { why, .. } => Error::new(ExitCode::Network, why),
-            Stop::Mismatch(why) => Error::new(ExitCode::Integrity, why),
+            Stop::Mismatch(why) | Stop::WrongServer(why) => Error::new(ExitCode::Integrity, why),
             Stop::PartUnusable(why) => Error::new(ExitCode::Local, why),
             Stop::Final(error) => error,
             Stop::Signal(signal) => Error::new(ExitCode::Signal(signal), format!("stopped by {}", signal_name(signal))),

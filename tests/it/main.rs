@@ -71,3 +71,4 @@ mod v2_files;
 mod v2_keep_alive;
 mod v2_requests;
 mod v2_waits;
+mod wrong_servers;
