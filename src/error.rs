@@ -76,11 +76,11 @@ pub fn reason(error: &std::io::Error) -> String {
     lower_case(text.split(" (os error").next().unwrap_or(&text))
 }
 
-/// What there is no room on, if that is why a write failed: `df` shows nothing of a quota.
+/// Why there is no room, if that is why a call failed: `df` does not show a quota.
 pub fn no_room(error: &std::io::Error) -> Option<&'static str> {
     match Errno::from_io_error(error)? {
         Errno::NOSPC => Some("the disk is full"),
-        Errno::DQUOT => Some("the disk quota of this user is used up"),
+        Errno::DQUOT => Some("your disk quota is used up"),
         _ => None,
     }
 }

@@ -64,7 +64,7 @@ impl Parent {
             return Ok(());
         }
         let folder = text::path(&self.path);
-        Err(io::Error::other(format!("it belongs to another user, in {folder}, where others may put things")))
+        Err(io::Error::other(format!("it belongs to another user, and others may write to its directory {folder}")))
     }
 
     /// As Linux has it (may_create_in_sticky in fs/namei.c), and for folders that only a group may write to, too.

@@ -231,14 +231,16 @@ impl Beside {
                 (part, journal, Start::behind(Digested::nothing(offer.about.algorithm)))
             }
             // Put there above.
-            Beside::Unseen => return Err(Stop::local(format!("the part of {shown} is gone"))),
+            Beside::Unseen => {
+                return Err(Stop::local(format!("the partial file of {shown} has disappeared; run the command again")));
+            }
         };
         let file = Arc::clone(part.file());
         // Not where there is nothing to cut: ext4 then writes back at the close (ext4(5), auto_da_alloc), which took
         // longer than all else that is done with a file of 4 KiB.
         let cut = if is_fresh { Ok(()) } else { part.truncate(start.offset) };
         *self = Beside::Ours { part, journal: journal.clone(), kept: Kept::Unknown };
-        cut.map_err(|error| Stop::local(format!("cannot cut the part of {shown}: {}", reason(&error))))?;
+        cut.map_err(|error| Stop::local(format!("cannot truncate the partial file of {shown}: {}", reason(&error))))?;
         Ok(Begun { file, start, journal })
     }
 
@@ -261,11 +263,11 @@ impl Beside {
         match part.free_space() {
             Some(free) if free < missing => {
                 let needed = match missing < size {
-                    true => format!("{} more of {}", text::size(missing), text::size(size)),
+                    true => format!("{} more", text::size(missing)),
                     false => text::size(size),
                 };
                 Err(Stop::local(format!(
-                    "not enough space for {shown}: it needs {needed}, and {} are free; make room, or save elsewhere \
+                    "not enough disk space for {shown}: {needed} needed, {} free; free some space, or save elsewhere \
                      with -d",
                     text::size(free)
                 )))
@@ -423,7 +425,7 @@ fn new_journal(part: &Part, offer: &Offer) -> Option<Arc<Journal>> {
     match Journal::create(&path, offer.about.clone()) {
         Ok(journal) => Some(Arc::new(journal)),
         Err(error) => {
-            log::warn!(target: "main", "no journal {}: {}", text::path(&path), reason(&error));
+            log::warn!(target: "main", "cannot create the journal {}: {}; this transfer cannot be resumed later", text::path(&path), reason(&error));
             None
         }
     }

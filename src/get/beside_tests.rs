@@ -328,7 +328,7 @@ fn a_part_that_somebody_has_replaced() {
         }
         let job = beside.commit(offer.attributes, None, true).expect("a part of ours");
         let message = job().expect_err("it is not ours");
-        assert!(message.contains("somebody has replaced") && !message.contains("kept"), "{message}");
+        assert!(message.contains("another program has replaced") && !message.contains("kept"), "{message}");
         assert_eq!(bench.names(), [PART, JOURNAL]);
         // Nor when it is given up, in any other way.
         for name in [PART, JOURNAL] {

@@ -68,7 +68,7 @@ impl<T> Commits<T> {
         match Worker::start("commit", waits.waker()) {
             Ok(worker) => self.workers.push(worker),
             Err(stop) => {
-                log::warn!(target: "main", "{}: going on with {}", stop.into_error(), self.workers.len());
+                log::warn!(target: "main", "{}; continuing with {}", stop.into_error(), self.workers.len());
                 if self.workers.is_empty() {
                     self.workers.push(Worker::here(waits));
                 }

@@ -306,6 +306,13 @@ pub fn name_max(folder: &Path) -> usize {
     reported.filter(|max| (1..NAME_MAX).contains(max)).unwrap_or(NAME_MAX)
 }
 
+/// Whether a full disk is full of files, and not of bytes: `df` without `-i` does not show that. Some file systems count no
+/// inodes (Btrfs).
+pub fn has_no_inodes(folder: &Path) -> bool {
+    simulated!(|_| false);
+    rustix::fs::statvfs(folder).is_ok_and(|stat| stat.f_files > 0 && stat.f_favail == 0)
+}
+
 /// Renames, in place of whatever has the new name.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     simulated!(|disk| disk.rename(from, to, true).map_err(io::Error::from));

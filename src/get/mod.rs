@@ -173,10 +173,10 @@ pub(crate) fn fetch_all(config: &GetConfig, logs: &Logs) -> Result<ExitCode, Err
 /// failure, although it stops no transfer.
 fn without_all_lines(exit: ExitCode) -> ExitCode {
     let (exit, files) = match exit {
-        ExitCode::Done => (ExitCode::Local, "; all files are here"),
+        ExitCode::Done => (ExitCode::Local, "; all files were fetched"),
         other => (other, ""),
     };
-    let line = format!("lines of --progress json are lost: standard error did not take them{files}");
+    let line = format!("some lines of --progress json were lost: standard error did not accept them{files}");
     log::error!(target: "main", "{line}");
     console::print_line(&format!("xfer: {line}"));
     exit
@@ -193,20 +193,20 @@ fn check_names(config: &GetConfig) -> Result<(), Error> {
             false => proto::check_name(name),
         };
         if let Err(malformed) = checked {
-            return usage(format!("cannot ask for {shown}: {malformed}"));
+            return usage(format!("cannot fetch {shown}: {malformed}"));
         }
         let base = base_name(name);
         if matches!(base, b"" | b"." | b"..") {
-            return usage(format!("{shown} names a directory; name a file"));
+            return usage(format!("cannot fetch {shown}: it names a directory; name a file in it"));
         }
         if base.ends_with(b".xfer-part") || base.ends_with(b".xfer-part.state") {
             return usage(format!(
-                "{shown} has a name that xfer keeps for unfinished files; save it from another name"
+                "cannot fetch {shown}: its name ends as that of a partial file (.xfer-part); rename it on the server"
             ));
         }
         if matches!(config.output, Output::Dir(_)) && !saved_as.insert(base) {
             let base = text::quoted(base);
-            return usage(format!("two files would be saved as {base}; fetch them one by one with -o or -d"));
+            return usage(format!("two files would be saved as {base}; fetch them separately, with -o or -d"));
         }
     }
     Ok(())

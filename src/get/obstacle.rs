@@ -1,5 +1,4 @@
-//! What stands in the way of a target's name: a directory, a mount, a name that is too long; and, for `--no-clobber`, all
-//! that is no file.
+//! What keeps a file from being saved: something under its name, or its directory, disk or file system; and what to do.
 
 use std::io;
 use std::path::Path;
@@ -7,8 +6,12 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::disk;
-use crate::error::reason;
+use crate::error::{no_room, reason};
+use crate::folder::folder_of;
 use crate::text;
+
+/// What a user can do about most failures of a disk.
+const SAVE_ELSEWHERE: &str = "save elsewhere with -d";
 
 /// What to say where a file cannot have its name, since a directory has it.
 fn directory_in_the_way(target: &Path) -> String {
@@ -32,13 +35,40 @@ pub fn name_cannot_be_had(target: &Path, error: &io::Error) -> Option<String> {
         Errno::ISDIR => Some(directory_in_the_way(target)),
         // A single file that was given to a container is one.
         Errno::BUSY => Some(format!(
-            "cannot replace {shown}: something is mounted there; save to another path with -o and copy it there, or write \
-             into it: -o - > {shown}"
+            "cannot replace {shown}: something is mounted there; save elsewhere with -o, or write to it with -o - > {shown}"
         )),
         Errno::NAMETOOLONG => {
-            Some(format!("cannot save {shown}: its name is too long for this file system; give it another with -o"))
+            Some(format!("cannot save {shown}: the name is too long for this file system; choose another with -o"))
         }
         _ => None,
+    }
+}
+
+/// Why something cannot be done to a target, its part or its directory, and what to do: the end of an error line.
+pub fn why(error: &io::Error, target: &Path) -> String {
+    if let Some(why) = no_room(error) {
+        return match Errno::from_io_error(error) {
+            Some(Errno::NOSPC) if disk::has_no_inodes(folder_of(target)) => {
+                format!("the file system has no free inodes (see df -i); remove some files, or {SAVE_ELSEWHERE}")
+            }
+            _ => format!("{why}; free some space, or {SAVE_ELSEWHERE}"),
+        };
+    }
+    let why = reason(error);
+    match Errno::from_io_error(error) {
+        Some(Errno::ROFS) => format!("the file system is read-only; {SAVE_ELSEWHERE}"),
+        Some(Errno::ACCESS) => {
+            let folder = text::path(folder_of(target));
+            format!("{why}; check the permissions of the directory {folder}, or {SAVE_ELSEWHERE}")
+        }
+        // In a sticky directory, or with an attribute that only ext4 and its like have (rename(2), chattr(1)).
+        Some(Errno::PERM) => {
+            format!("{why}; check its owner, and with lsattr whether it or its directory is immutable or append-only")
+        }
+        Some(Errno::IO) => format!("{why}; check the disk (see dmesg)"),
+        Some(Errno::FBIG) => String::from("the file is larger than the limit on file sizes (see ulimit -f)"),
+        Some(_) => format!("{why}; {SAVE_ELSEWHERE}"),
+        None => why,
     }
 }
 
@@ -48,15 +78,15 @@ pub fn kept_size(target: &Path) -> Result<Option<u64>, String> {
     let shown = text::path(target);
     let is_missing = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     let is_other = |what: &str| {
-        Err(format!("cannot save {shown}: it is {what}, and --no-clobber keeps that; remove it, or use -o or -d"))
+        Err(format!("cannot save {shown}: it is {what}, which --no-clobber keeps; remove it, or use -o or -d"))
     };
     match disk::stat_behind_links(target) {
         Ok(stat) if stat.is_file => Ok(Some(stat.len)),
         Ok(stat) if stat.is_dir => Err(directory_in_the_way(target)),
         Ok(_) => is_other("a pipe, a socket or a device"),
         Err(error) if !is_missing(&error) => Err(name_cannot_be_had(target, &error)
-            .unwrap_or_else(|| format!("cannot tell whether {shown} is there: {}; use -o or -d", reason(&error)))),
-        Err(_) if disk::stat(target).is_ok() => is_other("a link to nothing"),
+            .unwrap_or_else(|| format!("cannot tell whether {shown} exists: {}", why(&error, target)))),
+        Err(_) if disk::stat(target).is_ok() => is_other("a dangling symbolic link"),
         Err(_) => Ok(None),
     }
 }

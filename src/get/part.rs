@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::commits::{Folder, Saved};
 use super::disk::{self, File, Stat};
-use super::obstacle::{kept_size, name_cannot_be_had};
+use super::obstacle::{kept_size, name_cannot_be_had, why};
 use super::unsupported::Feature;
 use super::wait::Stop;
 use crate::error::reason;
@@ -109,7 +109,9 @@ impl Part {
     /// Opens and locks the part file of a target, with whatever an earlier run has left in it; makes one if there is none.
     pub fn open(target: &Path) -> Result<Part, Stop> {
         let made = Part::try_open(target, true)?;
-        made.ok_or_else(|| Stop::local(format!("cannot make {}: it vanishes", text::path(&part_path(target)))))
+        made.ok_or_else(|| {
+            Stop::local(format!("cannot create {}: another program keeps removing it", text::path(&part_path(target))))
+        })
     }
 
     /// Opens and locks the part file of a target, if there is one.
@@ -169,10 +171,10 @@ impl Part {
                 Err(Errno::WOULDBLOCK) => {
                     let target = text::path(target);
                     return Err(Stop::local(format!(
-                        "another xfer is fetching {target}; wait for it, or use -o or -d"
+                        "another xfer is already fetching {target}; wait for it, or save elsewhere with -o or -d"
                     )));
                 }
-                Err(error) => return Err(Stop::local(format!("cannot lock {shown}: {}", reason(&error.into())))),
+                Err(error) => return Err(Stop::local(format!("cannot lock {shown}: {}", why(&error.into(), target)))),
             }
             let cannot_use = |why: String| Stop::local(format!("cannot use {shown}: {why}; remove it"));
             let ours = file.stat().map_err(|error| cannot_use(reason(&error)))?;
@@ -186,7 +188,7 @@ impl Part {
             let (file, target) = (Arc::new(file), target.to_path_buf());
             return Ok(Some(Part { file, path, target, is_new, is_unnamed: false, is_locked: true }));
         }
-        Err(Stop::local(format!("cannot lock {shown}: it is being replaced all the time")))
+        Err(Stop::local(format!("cannot lock {shown}: another program keeps replacing it")))
     }
 
     /// Makes one where files cannot be locked, under a name at which no other client looks: that of a locked part and a
@@ -206,7 +208,7 @@ impl Part {
         }
         let shown = text::path(&shared);
         Err(Stop::local(format!(
-            "cannot save {}: {shown}.1 to .{UNLOCKED_MAX} are there; remove them",
+            "cannot save {}: {shown}.1 to .{UNLOCKED_MAX} already exist; remove them",
             text::path(target)
         )))
     }
@@ -287,7 +289,7 @@ impl Part {
     ) -> Result<Saved, CommitFailure> {
         let failed = |what: &str, error: &io::Error| CommitFailure {
             message: name_cannot_be_had(&self.target, error)
-                .unwrap_or_else(|| format!("cannot {what} {}: {}", text::path(&self.target), reason(error))),
+                .unwrap_or_else(|| format!("cannot {what} {}: {}", text::path(&self.target), why(error, &self.target))),
             is_in_doubt: what == SYNC,
         };
         let saved = match self.rename(attributes, sync.is_some(), replaces) {
@@ -349,8 +351,10 @@ impl Part {
     fn move_to_target(&self, replaces: bool) -> Result<Saved, (&'static str, io::Error)> {
         // A lock keeps other clients away, and nobody else.
         if !lies_at(&self.file, &self.path).map_err(|error| ("save", error))? {
-            let why =
-                io::Error::other(format!("somebody has replaced {}; run the command again", text::path(&self.path)));
+            let why = io::Error::other(format!(
+                "another program has replaced {}; run the command again",
+                text::path(&self.path)
+            ));
             return Err(("save", why));
         }
         if !replaces {
@@ -376,7 +380,10 @@ impl Part {
             Err(error) => return Err(("save", error.into())),
         }
         link_locked(&self.file, &self.path).map_err(|error| match error {
-            Errno::EXIST => ("save", io::Error::other("another xfer is fetching it; wait for it, or use -o or -d")),
+            Errno::EXIST => (
+                "save",
+                io::Error::other("another xfer is already fetching it; wait for it, or save elsewhere with -o or -d"),
+            ),
             error => ("save", error.into()),
         })?;
         disk::rename(&self.path, &self.target).map_err(|error| ("replace", error))?;
@@ -484,14 +491,14 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
         Some(Errno::LOOP) => format!("cannot save {shown}: {} is a symbolic link; remove it", text::path(part)),
         Some(Errno::NOENT) => {
             format!(
-                "cannot save {shown}: the directory {} does not exist; make it, or use -d",
+                "cannot save {shown}: the directory {} does not exist; create it, or use -d",
                 text::path(folder_of(target))
             )
         }
         Some(Errno::ACCESS) if disk::stat(part).is_ok() => {
-            format!("cannot save {shown}: cannot open {}: permission denied; remove it", text::path(part))
+            format!("cannot save {shown}: permission denied for {}; remove it", text::path(part))
         }
-        _ => format!("cannot save {shown}: {}; save elsewhere with -o or -d", reason(error)),
+        _ => format!("cannot save {shown}: {}", why(error, target)),
     })
 }
 
@@ -511,7 +518,7 @@ fn is_at(file: &File, ours: &Stat, path: &Path, is_new: bool) -> Result<bool, St
         return Err("it is not a regular file".to_string());
     }
     if ours.links != 1 {
-        return Err("it has more than one name".to_string());
+        return Err("it has more than one hard link".to_string());
     }
     if !is_new && !is_ours(ours.owner, path) {
         return Err("it belongs to another user".to_string());

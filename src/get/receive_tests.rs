@@ -19,11 +19,7 @@ const LATE: Duration = Duration::from_millis(100);
 
 fn file(path: &str) -> Sink {
     let file = OpenOptions::new().write(true).open(Path::new(path)).expect("the device can be opened");
-    Sink::File {
-        file: Arc::new(File::Real(file)),
-        passes_cache: Arc::new(AtomicBool::new(false)),
-        shown: path.to_string(),
-    }
+    Sink::File { file: Arc::new(File::Real(file)), passes_cache: Arc::new(AtomicBool::new(false)), path: path.into() }
 }
 
 /// Takes writes at any place, and answers every sync with EINVAL (fsync(2)).

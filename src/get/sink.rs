@@ -1,15 +1,17 @@
 //! Where received bytes are written: a file, or something that takes each byte once.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
 use super::disk::File;
+use super::obstacle;
 use super::wait::Stop;
 use crate::error::{Error, ExitCode, no_room, reason};
-use crate::stdio;
+use crate::{stdio, text};
 
 /// Where blocks are written.
 #[derive(Clone)]
@@ -20,8 +22,8 @@ pub enum Sink {
         file: Arc<File>,
         /// Whether its bytes need not stay in the page cache; turned off by a file system that knows no such writes.
         passes_cache: Arc<AtomicBool>,
-        /// What error lines call it.
-        shown: String,
+        /// The target that it becomes.
+        path: PathBuf,
     },
     /// Something that takes each byte once.
     Stream {
@@ -53,29 +55,35 @@ impl Sink {
         }
     }
 
+    /// What error lines call it.
+    fn shown(&self) -> String {
+        match self {
+            Sink::File { path, .. } => text::path(path),
+            Sink::Stream { shown, .. } => shown.clone(),
+        }
+    }
+
     /// What it means that bytes of an earlier attempt cannot be read again.
     pub fn unreadable(&self, error: &io::Error) -> Stop {
-        let (Sink::File { shown, .. } | Sink::Stream { shown, .. }) = self;
-        Stop::local(format!("cannot read the part of {shown}: {}; try again, or remove it", reason(error)))
+        let shown = self.shown();
+        Stop::local(format!(
+            "cannot read the partial file of {shown}: {}; try again, or use --no-resume",
+            reason(error)
+        ))
     }
 
     /// What a failed write means for the user.
     pub fn failure(&self, error: &io::Error) -> Stop {
-        let (Sink::File { shown, .. } | Sink::Stream { shown, .. }) = self;
-        if let Some(why) = no_room(error) {
-            return Stop::local(match self {
-                Sink::Stream { .. } => format!("cannot write to {shown}: {why}"),
-                Sink::File { .. } => format!("cannot write {shown}: {why}; make room, or save elsewhere with -d"),
-            });
-        }
-        match (Errno::from_io_error(error), self) {
-            (Some(Errno::PIPE), Sink::Stream { .. }) => {
+        let shown = self.shown();
+        match self {
+            Sink::Stream { .. } if Errno::from_io_error(error) == Some(Errno::PIPE) => {
                 Stop::Final(Error::new(ExitCode::ClosedPipe, format!("{shown} was closed")))
             }
-            (Some(Errno::FBIG), _) => Stop::local(format!(
-                "cannot write {shown}: it would exceed a limit on the size of files (see ulimit -f)"
-            )),
-            _ => Stop::local(format!("cannot write {shown}: {}", reason(error))),
+            Sink::Stream { .. } => {
+                let why = no_room(error).map_or_else(|| reason(error), String::from);
+                Stop::local(format!("cannot write to {shown}: {why}"))
+            }
+            Sink::File { path, .. } => Stop::local(format!("cannot write {shown}: {}", obstacle::why(error, path))),
         }
     }
 }

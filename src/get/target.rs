@@ -14,7 +14,7 @@ use super::disk::{self, Time};
 use super::flow::Digested;
 use super::held::HELD_MAX;
 use super::journal::Journal;
-use super::obstacle::{kept_size, permanent_obstacle};
+use super::obstacle::{kept_size, permanent_obstacle, why};
 use super::part::{Attributes, Part};
 use super::receive::{Start, Stopped};
 use super::scale::scaled;
@@ -333,7 +333,7 @@ impl Target {
                     beside.clean(&path);
                     Ok(Saved::UpToDate)
                 }
-                Err(error) => Err(format!("cannot sync {}: {}", text::path(&path), reason(&error))),
+                Err(error) => Err(format!("cannot sync {}: {}", text::path(&path), why(&error, &path))),
             }
         })
     }
@@ -421,7 +421,7 @@ impl FileTarget {
 
     fn sink(&self, file: Arc<disk::File>, offer: &Offer) -> Sink {
         let passes_cache = Arc::new(AtomicBool::new(offer.about.size >= PASSES_CACHE_FROM));
-        Sink::File { file, passes_cache, shown: text::path(&self.path) }
+        Sink::File { file, passes_cache, path: self.path.clone() }
     }
 
     fn make_folder(&self) -> Result<(), Stop> {
@@ -430,7 +430,7 @@ impl FileTarget {
         }
         let folder = folder_of(&self.path);
         disk::make_folder(folder).map_err(|error| {
-            Stop::local(format!("cannot make the directory {}: {}", text::path(folder), reason(&error)))
+            Stop::local(format!("cannot create the directory {}: {}", text::path(folder), why(&error, folder)))
         })
     }
 }
@@ -442,8 +442,11 @@ impl StreamTarget {
         // Version 1 sends all of it again, and what went out is left out.
         let goes_on = offer.attributes.is_none() || offer.offset == written;
         if written > 0 && !(is_same && goes_on) {
-            let message =
-                format!("the file changed on the server after {} went to {}", text::size(written), self.shown);
+            let message = format!(
+                "the file changed on the server after {} were written to {}; discard them, and run the command again",
+                text::size(written),
+                self.shown
+            );
             return Err(Stop::Final(Error::new(ExitCode::Network, message)));
         }
         self.promised = Some(offer.about.clone());

@@ -81,16 +81,16 @@ impl Feature {
     /// What cannot be done, and what follows from that.
     fn words(self) -> (&'static str, &'static str) {
         match self {
-            Feature::SyncFile => ("sync files in", "a power failure can damage what was saved shortly before"),
-            Feature::SyncFolder => {
-                ("sync the directory", "a power failure can take away what was saved shortly before")
-            }
+            Feature::SyncFile => ("sync files in", "a power failure can damage files that were just saved"),
+            Feature::SyncFolder => ("sync the directory", "a power failure can remove files that were just saved"),
             Feature::Lock => ("lock", "interrupted transfers cannot be resumed here"),
-            Feature::SetMode => ("set the permissions of", "files here have those that the file system gives them"),
-            Feature::SetTime => ("set the time of", "files here have that of the download"),
+            Feature::SetMode => {
+                ("set the permissions of", "files here get the permissions that the file system gives them")
+            }
+            Feature::SetTime => ("set the time of", "files here get the time of the download"),
             Feature::ExclusiveRename | Feature::HardLink => (
-                "keep a rename from replacing",
-                "with --no-clobber, a file that appears at the last moment is replaced",
+                "prevent a rename from replacing",
+                "with --no-clobber, a file that is created at the last moment is replaced",
             ),
         }
     }

@@ -33,7 +33,11 @@ pub struct Answered {
 pub fn ask(item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Answered, Stop> {
     let config = tools.config;
     let name = v1::check_name(item.name).map_err(|malformed| {
-        let message = format!("cannot ask {} for {}: {malformed}", tools.server, text::quoted(item.name));
+        let message = format!(
+            "cannot fetch {} from {}, which speaks version 1: {malformed}",
+            text::quoted(item.name),
+            tools.server
+        );
         Stop::Final(Error::new(ExitCode::Usage, message))
     })?;
     let mut link = Link::connect(tools)?;
@@ -198,7 +202,7 @@ fn expect_same(
         return Ok(());
     }
     Err(Stop::protocol(format!(
-        "{} sends different data than in the attempt before; discard the {} already written",
+        "{} sends different data than in the attempt before; discard the {} already written, and run the command again",
         link.server(),
         text::size(body.received())
     )))

@@ -58,7 +58,7 @@ impl Worker {
     /// Starts a thread of this name, or does without one.
     pub fn start_or_here(name: &str, waits: &Waits) -> Worker {
         Worker::start(name, waits.waker()).unwrap_or_else(|stop| {
-            log::warn!(target: "main", "{}: all else waits while it would run", stop.into_error());
+            log::warn!(target: "main", "{}; the main thread does its work", stop.into_error());
             waits.flush();
             Worker::here(waits)
         })
@@ -72,7 +72,7 @@ impl Worker {
     /// Starts a thread of this name, or shares that of another worker.
     pub fn start_or_share(name: &str, other: &Worker) -> Worker {
         Worker::start(name, Arc::clone(&other.waker)).unwrap_or_else(|stop| {
-            log::warn!(target: "main", "{}: another does its work", stop.into_error());
+            log::warn!(target: "main", "{}; another thread does its work", stop.into_error());
             Worker { jobs: other.jobs.clone(), waker: Arc::clone(&other.waker) }
         })
     }
@@ -126,7 +126,7 @@ impl<T> Pending<T> {
         match self.receiver.try_recv() {
             Ok(result) => Ok(Some(result)),
             Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Stop::local("a worker thread has failed; please report this")),
+            Err(TryRecvError::Disconnected) => Err(Stop::local("a worker thread failed; please report this")),
         }
     }
 

@@ -165,19 +165,19 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Malformed::EmptyName => f.write_str("the name is empty"),
-            Malformed::LongName(length) => write!(f, "the name has {length} bytes, at most {NAME_MAX} are allowed"),
+            Malformed::LongName(length) => write!(f, "the name has {length} bytes; at most {NAME_MAX} are allowed"),
             Malformed::NulInName => f.write_str("the name contains a NUL byte"),
             Malformed::NotUtf8 => f.write_str("the name is not UTF-8"),
             Malformed::Status => f.write_str("the reply begins with neither OK nor ERROR"),
             Malformed::LongMessage => write!(f, "the error message has more than {MESSAGE_MAX} bytes"),
             Malformed::Size(size) => write!(f, "the file size {size} is above {SIZE_MAX}"),
             Malformed::Digest => f.write_str("the digest is not 32 lower-case hexadecimal digits"),
-            Malformed::OldServer => f.write_str("it speaks only version 1 by now; to ask it in that, use --v1"),
-            Malformed::FrameType(kind) => write!(f, "a frame of type 0x{kind:02x} has no place here"),
+            Malformed::OldServer => f.write_str("it now speaks version 1 only; use --v1 to fetch from it"),
+            Malformed::FrameType(kind) => write!(f, "unexpected frame of type 0x{kind:02x}"),
             Malformed::FrameLength(kind, length) => {
-                write!(f, "a frame of type 0x{kind:02x} cannot have {length} bytes")
+                write!(f, "invalid length {length} of a frame of type 0x{kind:02x}")
             }
-            Malformed::Field(kind, field) => write!(f, "a frame of type 0x{kind:02x} has a bad {field}"),
+            Malformed::Field(kind, field) => write!(f, "invalid {field} in a frame of type 0x{kind:02x}"),
         }
     }
 }

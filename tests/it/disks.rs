@@ -258,7 +258,7 @@ fn a_part_that_somebody_has_replaced_is_left_alone() {
                     relay.release(0);
                     let outcome = first.finish();
                     assert_local_error(&outcome);
-                    outcome.stderr_has("somebody has replaced").stderr_lacks("saved");
+                    outcome.stderr_has("another program has replaced").stderr_lacks("saved");
                 }
                 Some(signal) => _ = first.finish_after(signal).exits(130),
             }

@@ -2,8 +2,13 @@
 
 use std::fs;
 
+use rustix::io::Errno;
+
+use crate::harness::fuse::{Call, Fuse, Quirks};
 use crate::harness::wire::ClosedPort;
-use crate::harness::{Outcome, Program, Scratch, Server, content, get};
+use crate::harness::wire2::{File, SHUTTING_DOWN, data, error};
+use crate::harness::{Outcome, Program, Scratch, Server, content, get, plain_get};
+use crate::scripted_server::ScriptedServer;
 
 /// The lines of an outcome about failed attempts and failures.
 fn error_lines(outcome: &Outcome) -> Vec<&str> {
@@ -87,4 +92,63 @@ fn a_target_is_saved_replaced_or_up_to_date() {
             fs::remove_file(&path).unwrap();
         }
     }
+}
+
+/// Each failure of a disk has its words and its advice, whether the file is small or large.
+#[test]
+fn a_disk_that_fails_says_what_to_do() {
+    let scratch = Scratch::new();
+    scratch.share("small", &content(3, 3000));
+    scratch.share("large", &content(3, 3_000_000));
+    let server = Server::of(&scratch);
+    let inodes = "the file system has no free inodes (see df -i); remove some files, or save elsewhere with -d";
+    for (call, errno, verb, why) in [
+        (Call::Write, Errno::NOSPC, "write", "the disk is full; free some space, or save elsewhere with -d"),
+        (Call::Write, Errno::DQUOT, "write", "your disk quota is used up; free some space, or save elsewhere with -d"),
+        (Call::Write, Errno::IO, "write", "input/output error; check the disk (see dmesg)"),
+        (Call::Create, Errno::NOSPC, "save", inodes),
+        (Call::Create, Errno::ROFS, "save", "the file system is read-only; save elsewhere with -d"),
+        (Call::Create, Errno::ACCESS, "save", "permission denied; check the permissions of the directory "),
+        (
+            Call::Rename,
+            Errno::PERM,
+            "replace",
+            "operation not permitted; check its owner, and with lsattr whether it or ",
+        ),
+        (Call::Rename, Errno::NAMETOOLONG, "save", "the name is too long for this file system; choose another with -o"),
+    ] {
+        let quirks = Quirks { has_no_inodes: call == Call::Create, ..Quirks::refusing(call, errno) };
+        let quirks = Quirks { files: vec![("small", 1, 1), ("large", 1, 1)], ..quirks };
+        let Some(fuse) = Fuse::mount(&scratch, "odd", quirks) else { return };
+        for name in ["small", "large"] {
+            let outcome = plain_get(&scratch, server.addr).arg("-d").arg(fuse.folder()).arg(name).run();
+            let line = format!("xfer: cannot {verb} {}: {why}", fuse.path(name).display());
+            outcome
+                .exits(5)
+                .has_one_error_line()
+                .assert(outcome.stderr.starts_with(&line), &format!("{line:?} expected"));
+        }
+    }
+}
+
+/// The reset of the count is no secret: five attempts that got nowhere, behind those that did.
+#[test]
+fn giving_up_counts_the_attempts_in_a_row() {
+    let scratch = Scratch::new();
+    let body = content(5, 3_000_000);
+    let server = ScriptedServer::answering_gets(move |number, get| {
+        let (from, all) = (usize::try_from(get.offset).unwrap(), File::of(&body));
+        let file = File { offset: get.offset, ..all }.bytes();
+        match number {
+            0 | 1 => [file, data(&body[from..from + 1_000_000]), error(SHUTTING_DOWN, "")].concat(),
+            _ => error(SHUTTING_DOWN, "The server is shutting down"),
+        }
+    });
+    let outcome = get(&scratch, server.addr).args(["--retries", "2", "--max-backoff", "0.1", "a"]).run();
+    outcome.exits(3).has_one_error_line().stderr_has(&format!(
+        "xfer: cannot fetch 'a': {} is shutting down (gave up after 2 attempts in a row that got no further); kept 1.9 MiB \
+         of 2.9 MiB in {}/.a.xfer-part; run the same command to resume\n",
+        server.addr,
+        scratch.out().display()
+    ));
 }

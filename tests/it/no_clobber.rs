@@ -46,15 +46,15 @@ fn a_link_to_nothing_is_not_the_file() {
     // The second leads through a file, as if that were a folder.
     for to in ["nothing", "../files/a/b"] {
         symlink(to, &link).unwrap();
-        assert_fails(&get_keeping(&scratch, &server), "out/a: it is a link to nothing");
+        assert_fails(&get_keeping(&scratch, &server), "out/a: it is a dangling symbolic link");
         assert_eq!(fs::read_link(&link).unwrap(), Path::new(to));
         assert_eq!(scratch.names("out"), ["a"], "nothing is made through it");
         let outcome = plain_get(&scratch, server.addr).args(["--no-clobber", "a", "-o", "out/a"]).run();
-        assert_fails(&outcome, "out/a: it is a link to nothing");
+        assert_fails(&outcome, "out/a: it is a dangling symbolic link");
         fs::remove_file(&link).unwrap();
     }
     symlink("a", &link).unwrap();
-    assert_fails(&get_keeping(&scratch, &server), "out/a is there: too many levels of symbolic links");
+    assert_fails(&get_keeping(&scratch, &server), "out/a exists: too many levels of symbolic links");
     server.stop();
 }
 
@@ -109,7 +109,7 @@ fn a_folder_that_cannot_be_searched() {
     fs::create_dir(scratch.path("links")).unwrap();
     symlink(&hidden, scratch.path("links/a")).unwrap();
     let outcome = run("links");
-    outcome.exits(5).has_one_error_line().stderr_has("links/a is there: permission denied");
+    outcome.exits(5).has_one_error_line().stderr_has("links/a exists: permission denied");
     fs::set_permissions(scratch.path("hidden"), fs::Permissions::from_mode(0o700)).unwrap();
     server.stop();
 }

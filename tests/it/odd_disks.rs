@@ -195,7 +195,7 @@ fn modes_that_cannot_be_set() {
 fn no_clobber_where_no_call_can_do_it() {
     let refused = vec![(Call::ExclusiveRename, Errno::NOSYS), (Call::Link, Errno::PERM)];
     let quirks = Quirks { refused, ..Quirks::none() };
-    assert_saved_with_a_warning(quirks.clone(), &["--no-clobber"], "cannot keep a rename from replacing ");
+    assert_saved_with_a_warning(quirks.clone(), &["--no-clobber"], "cannot prevent a rename from replacing ");
     let by_link = Quirks::refusing(Call::ExclusiveRename, Errno::INVAL);
     let Some(outcome) = get_all_into(by_link, &["--no-clobber"]) else { return };
     outcome.exits(0).log_lacks(" - WARN");
@@ -249,7 +249,7 @@ fn short_names() {
     outcome
         .exits(5)
         .has_one_error_line()
-        .stderr_has("its name is too long for this file system; give it another with -o");
+        .stderr_has("the name is too long for this file system; choose another with -o");
     assert_eq!(fs::read_dir(fuse.folder()).unwrap().count(), 1, "nothing else is left");
     server.stop();
 }
@@ -263,7 +263,7 @@ fn a_name_that_no_file_system_takes() {
     let server = Server::of(&scratch);
     let relay = Relay::of(server.addr, Plan::faithful());
     let outcome = plain_get(&scratch, relay.addr).args(["large", "-o", &name]).run();
-    outcome.exits(5).has_one_error_line().stderr_has("its name is too long for this file system");
+    outcome.exits(5).has_one_error_line().stderr_has("the name is too long for this file system");
     assert_eq!(scratch.names("").iter().filter(|name| name.ends_with("part")).count(), 0, "{}", outcome.report());
     server.stop();
 }

@@ -110,7 +110,7 @@ fn a_part_that_another_client_has_locked() {
         flock(&lock, FlockOperation::LockExclusive).unwrap();
         let server = Server::of(&scratch);
         let outcome = get(&scratch, server.addr).args(["a", "b", "c"]).args(args).run();
-        outcome.exits(5).stderr_has("another xfer is fetching").stderr_has("2 of 3 saved");
+        outcome.exits(5).stderr_has("another xfer is already fetching").stderr_has("2 of 3 saved");
         assert_eq!(fs::read(&part).unwrap(), b"its bytes");
         assert_eq!(scratch.names("out"), [".b.xfer-part", "a", "c"]);
         drop(lock);

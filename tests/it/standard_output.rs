@@ -186,7 +186,7 @@ fn lines_for_programs_that_are_lost_are_a_failure() {
     scratch.share("a", b"body");
     let server = Server::of(&scratch);
     let json_get = |name: &str| get(&scratch, server.addr).args(["--progress", "json", "--force", name]);
-    let lost = "lines of --progress json are lost";
+    let lost = "lines of --progress json were lost";
     json_get("a").stderr(full_device()).run().exits(5).log_has(lost).log_has("/out/a: 4 bytes, ");
     assert_eq!(fs::read(scratch.path("out/a")).unwrap(), b"body");
     // Another failure keeps its code.
@@ -207,7 +207,9 @@ fn lines_for_programs_that_nobody_takes_in_time_are_lost() {
     let server = Server::of(&scratch);
     let (reader, writer, _) = full_pipe();
     let outcome = get(&scratch, server.addr).args(["--progress", "json", "a"]).stderr(writer).run();
-    outcome.exits(5).log_has("lines of --progress json are lost: standard error did not take them; all files are here");
+    outcome
+        .exits(5)
+        .log_has("lines of --progress json were lost: standard error did not accept them; all files were fetched");
     assert_eq!(fs::read(scratch.path("out/a")).unwrap(), b"body");
     drop(reader);
     server.stop_content();

@@ -28,6 +28,8 @@ const FLOCK_LOCKS: u32 = 1 << 10;
 /// What can be refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Call {
+    Create,
+    Write,
     SyncFile,
     SyncFolder,
     Lock,
@@ -47,6 +49,8 @@ pub struct Quirks {
     pub name_max: u32,
     /// Blocks of 4096 bytes in all, as it tells; 0: it tells none.
     pub blocks: u64,
+    /// Whether it has no room for another file, as it tells.
+    pub has_no_inodes: bool,
     /// Whose all files are.
     pub owner: u32,
     /// Whether only the first sync of a file is refused.
@@ -68,6 +72,7 @@ impl Quirks {
             refused: Vec::new(),
             name_max: 255,
             blocks: 1 << 20,
+            has_no_inodes: false,
             owner,
             is_sync_refused_once: false,
             makes_up_inodes: false,
@@ -241,7 +246,9 @@ impl State {
 
     fn statfs(&self) -> Vec<u8> {
         let blocks = self.quirks.blocks;
-        let mut out: Vec<u8> = [blocks, blocks, blocks, 0, 0].iter().flat_map(|number| number.to_ne_bytes()).collect();
+        let inodes = if self.quirks.has_no_inodes { 1000 } else { 0 };
+        let mut out: Vec<u8> =
+            [blocks, blocks, blocks, inodes, 0].iter().flat_map(|number| number.to_ne_bytes()).collect();
         out.extend(words(&[4096, self.quirks.name_max, 4096]));
         out.resize(80, 0);
         out
@@ -322,6 +329,7 @@ impl State {
 
     fn create(&mut self, mode: u32, name: &[u8]) -> Reply {
         self.check_name(name)?;
+        self.refuses(Call::Create)?;
         if self.names.contains_key(name) {
             return Err(Errno::EXIST);
         }
@@ -338,6 +346,7 @@ impl State {
     }
 
     fn write(&mut self, node: u64, offset: u64, bytes: &[u8]) -> Reply {
+        self.refuses(Call::Write)?;
         let file = self.nodes.get_mut(&node).ok_or(Errno::NOENT)?;
         let (start, end) = (offset as usize, offset as usize + bytes.len());
         file.bytes.resize(file.bytes.len().max(end), 0);
