@@ -201,7 +201,7 @@ fn check_names(config: &GetConfig) -> Result<(), Error> {
         }
         if base.ends_with(b".xfer-part") || base.ends_with(b".xfer-part.state") {
             return usage(format!(
-                "cannot fetch {shown}: its name ends as that of a partial file (.xfer-part); rename it on the server"
+                "cannot fetch {shown}: names that end in .xfer-part or .xfer-part.state are reserved; rename it on the server"
             ));
         }
         if matches!(config.output, Output::Dir(_)) && !saved_as.insert(base) {

@@ -63,7 +63,7 @@ pub fn why(error: &io::Error, target: &Path) -> String {
         }
         // In a sticky directory, or with an attribute that only ext4 and its like have (rename(2), chattr(1)).
         Some(Errno::PERM) => {
-            format!("{why}; check its owner, and with lsattr whether it or its directory is immutable or append-only")
+            format!("{why}: the file or its directory may be immutable (see lsattr), or belong to another user")
         }
         Some(Errno::IO) => format!("{why}; check the disk (see dmesg)"),
         Some(Errno::FBIG) => String::from("the file is larger than the limit on file sizes (see ulimit -f)"),

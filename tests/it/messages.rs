@@ -113,7 +113,7 @@ fn a_disk_that_fails_says_what_to_do() {
             Call::Rename,
             Errno::PERM,
             "replace",
-            "operation not permitted; check its owner, and with lsattr whether it or ",
+            "operation not permitted: the file or its directory may be immutable (see lsattr)",
         ),
         (Call::Rename, Errno::NAMETOOLONG, "save", "the name is too long for this file system; choose another with -o"),
     ] {
