@@ -25,6 +25,9 @@ const BEHIND_LEN: usize = 64;
 /// How long the rest of another protocol's greeting may take; without it, what has come is described.
 const GREETING_TIME: Duration = Duration::from_secs(1);
 
+/// What ends the line of a request in most text protocols, and the request in HTTP.
+const END_OF_LINE: &[u8] = b"\r\n\r\n";
+
 /// A connection that is up.
 pub struct Link {
     wire: Wire,
@@ -254,14 +257,27 @@ impl Link {
         })
     }
 
-    /// What it means that a server of which nothing is known does not reply.
-    pub fn no_reply(&self, lost: Lost, timeout: Duration) -> Stop {
-        match self.lost(lost, timeout, When::Reply) {
+    /// What it means that a server of which nothing is known does not reply. Many of HTTP, and Redis, wait for the end of a
+    /// line: a silent one gets it, now that the attempt is over for every server of this protocol.
+    pub fn no_reply(&mut self, lost: Lost, tools: &mut Tools<'_>) -> Result<Stop, Stop> {
+        let timeout = tools.config.timeout;
+        if lost == Lost::Silence && self.input.bytes().is_empty() {
+            self.wire.out.clear();
+            self.send(END_OF_LINE);
+            let until = clock::now() + GREETING_TIME.min(timeout);
+            if let Read::Bytes(n) = self.wire.receive(&mut [IoSliceMut::new(self.input.room())], until, tools)? {
+                self.input.add(n);
+                if wrong_server::is_known(self.input.bytes()) {
+                    return Ok(Stop::WrongServer(wrong_server::describe(self.input.bytes(), tools.config.port)));
+                }
+            }
+        }
+        Ok(match self.lost(lost, timeout, When::Reply) {
             Stop::Again { why, connected, .. } => {
                 Stop::Again { why, hint: Some("is this an xfer server? check the port"), connected }
             }
             stop => stop,
-        }
+        })
     }
 
     /// How long the server was waited for since this was asked last.

@@ -43,11 +43,11 @@ pub fn ask(item: &Item<'_>, tools: &mut Tools<'_>) -> Result<Answered, Stop> {
     let mut link = Link::connect(tools)?;
     link.send(&v1::encode_request(name));
     let status = link.value(clock::now() + config.timeout, tools, v1::parse_status)?;
-    let status = status.map_err(|lost| match tools.is_xfer_server {
-        true => link.lost(lost, config.timeout, When::Reply),
-        false => link.no_reply(lost, config.timeout),
-    })?;
-    Ok(Answered { link, status })
+    match status {
+        Ok(status) => Ok(Answered { link, status }),
+        Err(lost) if tools.is_xfer_server => Err(link.lost(lost, config.timeout, When::Reply)),
+        Err(lost) => Err(link.no_reply(lost, tools)?),
+    }
 }
 
 impl Answered {

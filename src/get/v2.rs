@@ -120,8 +120,8 @@ impl Session {
         match self.link.value(clock::now() + timeout, tools, parse_first)? {
             Ok(true) => Ok(Speaks::V2),
             Ok(false) => Ok(Speaks::V1),
-            Err(lost @ Lost::Silence) => Err(self.link.no_reply(lost, timeout)),
-            Err(lost) => Ok(Speaks::Nothing(self.link.no_reply(lost, timeout))),
+            Err(lost @ Lost::Silence) => Err(self.link.no_reply(lost, tools)?),
+            Err(lost) => Ok(Speaks::Nothing(self.link.no_reply(lost, tools)?)),
         }
     }
 

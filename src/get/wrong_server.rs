@@ -74,6 +74,11 @@ pub fn describe(bytes: &[u8], port: u16) -> String {
     }
 }
 
+/// Whether a greeting is that of a protocol that is known by name.
+pub fn is_known(bytes: &[u8]) -> bool {
+    binary_protocol(bytes).is_some() || text_protocol(bytes).is_some()
+}
+
 fn binary_protocol(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         _ if is_tls(bytes) == Some(true) => Some("a TLS server"),

@@ -1,6 +1,6 @@
 //! Servers of other protocols: named as what they are, at once, however their bytes come.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -81,6 +81,23 @@ fn a_server_that_answers_only_version_1_is_named() {
             say(stream, greeting, true);
         });
         assert_named(&patient_get(&scratch, server.addr).arg("a").run(), server.addr, what);
+    }
+}
+
+/// As Apache, Go and Python wait for the end of a request's line, and Redis for that of a command: long after a server of
+/// this protocol would have answered, they get one.
+#[test]
+fn a_server_that_waits_for_the_end_of_a_line_is_named() {
+    for version in [&[][..], &["--v1"]] {
+        let scratch = Scratch::new();
+        let server = ScriptedServer::of_any_version(|_, stream| {
+            let line = BufReader::new(stream.try_clone().unwrap()).split(b'\n').next();
+            if line.is_some_and(|line| line.is_ok_and(|line| line.ends_with(b"\r"))) {
+                say(stream, SERVERS[1].0, false);
+            }
+        });
+        let outcome = get(&scratch, server.addr).args(["--timeout", "0.5"]).args(version).arg("a").run();
+        assert_named(&outcome, server.addr, SERVERS[1].1);
     }
 }
 

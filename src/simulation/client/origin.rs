@@ -274,6 +274,8 @@ impl Origin {
                     self.reply_v2(&request, connection);
                 }
                 Ok(None) => {}
+                // It has given up, and ends the line for a server of another protocol.
+                Err(_) if input == b"\r\n\r\n" => connection.is_finished = true,
                 other => panic!("the client asked {other:?}"),
             },
         }
