@@ -103,7 +103,7 @@ fn the_rest_of_a_frame_is_discarded() {
     // In blocks of 512 or 1024 bytes, whichever the shell takes: less than the file in both.
     let outcome = get(&scratch, server.addr).args(&names).after("ulimit -f 1000").run();
     assert_one_failure(&outcome);
-    outcome.stderr_has("limit on the size of files");
+    outcome.stderr_has("the limit on file sizes (see ulimit -f)");
     assert_eq!(server.connections(), 1, "{}", outcome.report());
 }
 

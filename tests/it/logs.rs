@@ -418,7 +418,7 @@ fn quiet_and_verbose() {
     let served = server.stop();
     served.assert(!served.stderr.contains(" - INFO - "), "no INFO on the console with -q");
     let server = Server::start(serve(&scratch).log_file(scratch.path("verbose.log")).arg("-v"));
-    get(&scratch, server.addr).args(["-v", "--force", "a"]).run().exits(0).stderr_has("saved ");
+    get(&scratch, server.addr).args(["-v", "--force", "a"]).run().exits(0).stderr_has("replaced ");
     server.stop();
 }
 

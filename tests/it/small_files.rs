@@ -136,7 +136,7 @@ fn a_directory_or_a_file_in_the_way() {
         assert_eq!(fs::read(scratch.path("out/a/precious")).unwrap(), b"precious");
         let below = scratch.path("out/b/c");
         let outcome = plain_get(&scratch, server.addr).arg("-d").arg(below).arg("b").args(args).run();
-        outcome.exits(5).stderr_has("cannot make the directory");
+        outcome.exits(5).stderr_has("cannot create the directory");
         server.stop();
     }
 }

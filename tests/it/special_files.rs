@@ -73,7 +73,7 @@ fn nobody_is_told_that_a_made_up_file_is_verified() {
     server.stop_blaming_peers();
 }
 
-const SHORT: &str = "The file cannot be read: it has fewer bytes than its size (4096 bytes)";
+const SHORT: &str = " cannot read 'a': it has fewer bytes than its size (4096 bytes); ";
 
 /// A read error is the end at once, with the server's words, whatever has come before; and the next run begins anew.
 #[test]

@@ -30,7 +30,7 @@ fn a_size_that_is_not_true_is_a_read_error_at_once() {
                 assert_eq!(fs::read(saved).unwrap(), vec![b'x'; size as usize], "{habits}: {}", outcome.report());
             } else {
                 let how_many = if held < size { "fewer" } else { "more" };
-                let why = format!("The file cannot be read: it has {how_many} bytes than its size ({size} bytes)");
+                let why = format!(" cannot read '{name}': it has {how_many} bytes than its size ({size} bytes); ");
                 outcome.exits(1).has_one_error_line().stderr_has(&why).stderr_lacks("resuming").made_attempts(1);
                 assert!(!saved.exists(), "{habits}: {}", outcome.report());
             }
