@@ -194,7 +194,7 @@ fn kills_in_the_middle_of_a_thousand() {
         start(&scratch, &relay, args).run().exits(0).stderr_has("1000 of 1000 saved");
         assert_eq!(scratch.names("out").len(), 1000, "nothing else in the target directory");
         names.iter().for_each(|name| assert!(fs::read(scratch.out().join(name)).unwrap() == body(name), "{name}"));
-        server.stop_content();
+        server.stop_blaming_peers();
     }
 }
 
