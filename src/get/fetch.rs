@@ -549,8 +549,9 @@ impl<'a> Fetcher<'a> {
             names.push(item.name);
         }
         names.extend(self.names.by_ref().map(Vec::as_slice));
-        let end = format!("({} {why}){advice}{left}", self.tools.server);
-        self.tools.ledger.failures.leave(&names, &format!("the server {why}"), &end, &mut self.tools.progress);
+        let why = format!("{} {why}", self.tools.server);
+        let advice = format!("{advice}{left}");
+        self.tools.ledger.failures.leave(&names, &why, &advice, &mut self.tools.progress);
     }
 }
 

@@ -47,7 +47,12 @@ impl Done {
         }
     }
 
-    fn ended<'a>(&'a self, saved: Saved, size: Option<u64>, digest: Option<&'a Digest>) -> Ended<'a> {
+    /// The same for programs. Nobody has looked at a file that is kept: it has no size and no digest here.
+    fn ended(&self, saved: Saved) -> Ended<'_> {
+        let (size, digest) = match saved {
+            Saved::Kept => (None, None),
+            _ => (Some(self.size), Some(&self.digest)),
+        };
         let (path, seconds) = (self.path.as_deref(), Some(self.seconds));
         Ended { name: &self.name, saved, path, size, digest, seconds }
     }
@@ -126,12 +131,7 @@ impl Tools<'_> {
     /// Tells of a file whose commit has ended.
     pub fn committed(&mut self, done: Done, result: Committed) {
         match result {
-            Ok(saved) => {
-                // Nobody has looked at a file that is kept.
-                let is_known = saved != Saved::Kept;
-                let (size, digest) = (is_known.then_some(done.size), is_known.then_some(&done.digest));
-                self.progress.done(&done.ended(saved, size, digest), &done.line(saved));
-            }
+            Ok(saved) => self.progress.done(&done.ended(saved), &done.line(saved)),
             Err(message) => {
                 let error = Stop::local(message).into_error();
                 self.ledger.failures.add(&done.name, &error, &mut self.progress);
@@ -154,10 +154,10 @@ impl Failures {
         self.first.get_or_insert(error.exit);
     }
 
-    /// Says which files are not tried, since their server is dead; all of them in the log, a few to the person. A program gets
-    /// the reason, and a person `end`, the end of the line.
-    pub fn leave(&mut self, names: &[&[u8]], reason: &str, end: &str, progress: &mut Progress) {
-        names.iter().for_each(|name| progress.not_tried(name, reason));
+    /// Reports the files that are not tried, because of their server; all of them in the log, a few to the person. `advice`
+    /// is the end of the line: what to do, and what earlier attempts have left of them.
+    pub fn leave(&mut self, names: &[&[u8]], why: &str, advice: &str, progress: &mut Progress) {
+        names.iter().for_each(|name| progress.not_tried(name, why));
         let mut more = String::new();
         let shown: Vec<String> = names.iter().take(NOT_TRIED_SHOWN).map(|name| text::quoted(name)).collect();
         if names.len() > NOT_TRIED_SHOWN {
@@ -165,7 +165,7 @@ impl Failures {
         }
         if !shown.is_empty() {
             let shown = shown.join(", ") + &more;
-            progress.error(None, None, &format!("not tried: {shown} {end}"));
+            progress.error(None, None, &format!("not tried: {shown} ({why}){advice}"));
         }
     }
 }

@@ -62,7 +62,7 @@ fn between_two_attempts() {
     let mut running = quiet_get(&scratch, port.addr).arg("a").spawn();
     running.wait_for_log("attempt 3 of 5");
     assert_says(&mut running, |line| {
-        ["waiting 1 s before attempt 3 of 5: 'a'", "waiting 2 s before attempt 3 of 5: 'a'"].contains(&line)
+        ["attempt 3 of 5 in 1 s: 'a'", "attempt 3 of 5 in 2 s: 'a'"].contains(&line)
     });
     running.finish_after(Signal::INT).exits(130);
 }
