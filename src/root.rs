@@ -93,7 +93,7 @@ impl Shared {
 
     /// In words, as what is shared.
     pub fn described(&self) -> String {
-        let what = if self.only.is_some() { "the one file" } else { "the directory" };
+        let what = if self.only.is_some() { "the file" } else { "the directory" };
         format!("{what} {}", text::path(&self.real_path()))
     }
 }
@@ -286,7 +286,7 @@ impl Root {
     pub fn check(&self, name: &[u8]) -> Result<(), Refusal> {
         let refuse = |why: &str| Err(Refusal::NotFound(why.to_string()));
         match &self.only {
-            Some(only) if **only != *name => return refuse("not the one file that is shared"),
+            Some(only) if **only != *name => return refuse("not the file that is shared"),
             // Whoever shares a hidden file by its name means it.
             Some(_) if !is_part(name) => return Ok(()),
             _ => {}

@@ -83,11 +83,11 @@ fn urls_stand_alone_and_agree() {
     let cases = [
         (
             "xfer get xfer://nas/a xfer://srv:80/b xfer://nas/c -d x",
-            "the URLs name different servers, nas:9999 and srv:80, but one command fetches from one; \
+            "the URLs name different servers, nas:9999 and srv:80, but a command can fetch from only one; \
              type: xfer get xfer://nas/a xfer://nas/c -d x; xfer get xfer://srv:80/b -d x",
         ),
         ("xfer get xfer://nas/a xfer://nas:80/b", "different servers, nas:9999 and nas:80"),
-        ("xfer get xfer://nas/a b", "'b' names no server, but other names are URLs; type: xfer get a b -H nas:9999"),
+        ("xfer get xfer://nas/a b", "'b' is not a URL, but other names are; type: xfer get a b -H nas:9999"),
         (
             "xfer get xfer://nas/a -H srv",
             "the URL names the server nas:9999, but -H says otherwise; \

@@ -38,7 +38,7 @@ pub struct GetArgs {
     /// directory to save in, created if missing (default: XFER_DOWNLOAD_DIR or client_downloads)
     #[argh(option, short = 'd', arg_name = "DIR")]
     dir: Option<String>,
-    /// save the only FILE as PATH; '-' writes it to standard output
+    /// save FILE as PATH (one FILE only); '-' is standard output
     #[argh(option, short = 'o', arg_name = "PATH")]
     output: Option<String>,
     /// read more names from LIST, one per line; '-' is standard input
@@ -47,10 +47,10 @@ pub struct GetArgs {
     /// names in LIST end with a NUL byte (find -print0)
     #[argh(switch, short = '0')]
     null: bool,
-    /// verify with md5 or blake3, which is faster (default: md5)
+    /// digest to verify with: md5, or blake3, which is faster (default: md5)
     #[argh(option, arg_name = "DIGEST", from_str_fn(parse_checksum))]
     checksum: Option<Algorithm>,
-    /// give up on a file after N attempts in a row; 0: never (default: 5)
+    /// give up on a file after N failed attempts in a row; 0: never give up (default: 5)
     #[argh(option, arg_name = "N", from_str_fn(parse_count))]
     retries: Option<u32>,
     /// end an attempt after this time without data (default: 10)
@@ -74,7 +74,7 @@ pub struct GetArgs {
     /// use only version 1 of the protocol (old servers)
     #[argh(switch)]
     v1: bool,
-    /// progress bar: auto (on a terminal), always, never, or json for programs (default: auto)
+    /// progress line: auto (on a terminal), always, never, or json for programs (default: auto)
     #[argh(option, arg_name = "WHEN", from_str_fn(parse_progress))]
     progress: Option<ProgressMode>,
     /// directory for log files (default: XFER_LOG_DIR or logs)
@@ -119,8 +119,8 @@ Examples:
         ),
     ],
     foot: "\
-Exit status: 0 success, 1 not found or refused, 2 usage, 3 network, 4 bad data,
-5 local file or disk, above 128 signal
+Exit status: 0 success, 1 not found or refused, 2 usage, 3 network, 4 wrong
+digest or protocol, 5 local file or disk, above 128 stopped by a signal
 Manual page: xfer-get(1)
 ",
 };

@@ -62,7 +62,7 @@ pub fn shown(list: &OsStr) -> String {
 /// The name in a line.
 fn of_line(line: &[u8], is_first: bool) -> Result<&[u8], &'static str> {
     if is_first && UTF_16_MARKS.iter().any(|mark| line.starts_with(mark)) {
-        return Err("begins with the mark of UTF-16; save the list as UTF-8");
+        return Err("begins with a UTF-16 byte order mark; save the list as UTF-8");
     }
     let line = line.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_first).unwrap_or(line);
     if line.contains(&0) {

@@ -32,16 +32,16 @@ pub struct ServeArgs {
     /// address of this machine to listen on, or localhost (default: all addresses, IPv6 and IPv4)
     #[argh(option, short = 'b', arg_name = "ADDR", from_str_fn(parse_bind))]
     bind: Option<Bind>,
-    /// share hidden files, too (a name in the path begins with a dot)
+    /// share hidden files, too (names that begin with a dot)
     #[argh(switch)]
     hidden: bool,
-    /// disable the sandbox (needed if DIR is swapped while running, or for SIGHUP to find a new one)
+    /// disable the sandbox (needed if DIR is replaced while the server runs)
     #[argh(switch)]
     no_sandbox: bool,
-    /// connections at most (default: 20000, or fewer if 'ulimit -n' is low)
+    /// maximum number of connections (default: 20000, or fewer if 'ulimit -n' is low)
     #[argh(option, arg_name = "N", from_str_fn(parse_positive))]
     max_conns: Option<NonZeroU32>,
-    /// connections at most from one address; 0: no limit (default: half of --max-conns, 16 to 500)
+    /// maximum number from one address; 0: no limit (default: half of --max-conns, 16 to 500)
     #[argh(option, arg_name = "N", from_str_fn(parse_count))]
     max_conns_per_ip: Option<u32>,
     /// close a connection without a complete request after this time (default: 10)
@@ -50,10 +50,10 @@ pub struct ServeArgs {
     /// close a connection without progress after this time (default: 60)
     #[argh(option, arg_name = "SECONDS", from_str_fn(parse_seconds))]
     idle_timeout: Option<Duration>,
-    /// close a connection that receives fewer BYTES per second over two minutes; 0: no limit (default: 500)
+    /// close a connection that takes fewer BYTES per second over two minutes; 0: no limit (default: 500)
     #[argh(option, arg_name = "BYTES", from_str_fn(parse_count))]
     min_rate: Option<u32>,
-    /// let running transfers finish for this time at shutdown; 0: cut them off (default: 10)
+    /// time that running transfers have to finish at shutdown; 0: none (default: 10)
     #[argh(option, arg_name = "SECONDS", from_str_fn(parse_drain))]
     drain: Option<Duration>,
     /// directory for log files (default: XFER_LOG_DIR or logs)
@@ -79,8 +79,8 @@ pub const PAGE: Page = Page {
     head: "\
 Usage: xfer serve [DIR|FILE] [OPTIONS]
 
-Share the files in a directory, or one file, over TCP, until Ctrl-C. Anyone who
-can reach the port can fetch them with 'xfer get'. Nothing is encrypted.
+Share the files in a directory, or one file, over TCP. Anyone who can reach the
+port can fetch them with 'xfer get'. Nothing is encrypted. Ctrl-C stops it.
 
 Examples:
   xfer serve /srv/files -p 8080
@@ -100,7 +100,7 @@ Examples:
     ],
     foot: "\
 Signals: SIGTERM and Ctrl-C stop the server, SIGHUP reopens the log file and
-DIR or FILE, SIGUSR1 logs the transfers under way
+DIR or FILE, SIGUSR1 logs the running transfers
 Manual page: xfer-serve(8)
 ",
 };

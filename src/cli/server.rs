@@ -55,7 +55,7 @@ impl Asked<'_> {
         };
         let port = match (server.port, self.port) {
             (Some(a), Some(b)) if a != b => {
-                return Err(usage(format!("-H says port {a}, but -p says {b}; give one of them")));
+                return Err(usage(format!("-H says port {a}, but -p says {b}; use one of them")));
             }
             (Some(port), _) | (None, Some(port)) => port,
             (None, None) => env_port(1)?,
@@ -115,7 +115,7 @@ impl Asked<'_> {
         if let (Some(plain), None) = (files.iter().find(|file| !is_url(file)), self.host) {
             let plain = text::quoted(plain);
             let command = paste::get(&words, server, self.options);
-            return Err(usage(format!("{plain} names no server, but other names are URLs; type: {command}")));
+            return Err(usage(format!("{plain} is not a URL, but other names are; type: {command}")));
         }
         Ok((server.clone(), names))
     }
@@ -124,7 +124,7 @@ impl Asked<'_> {
     fn several_servers(&self, files: &[Vec<u8>], servers: &[Server]) -> Error {
         let shown: Vec<String> = servers.iter().take(2).map(Server::typed).collect();
         let what =
-            format!("the URLs name different servers, {}, but one command fetches from one", shown.join(" and "));
+            format!("the URLs name different servers, {}, but a command can fetch from only one", shown.join(" and "));
         if files.len() > self.words {
             return usage(format!("{what}; put the names of each server into a list of its own"));
         }

@@ -179,9 +179,14 @@ pub fn command(first: &[u8], rest: &[OsString]) -> String {
             None => format!("unknown option {word}; use xfer serve or xfer get; see xfer --help"),
         },
         _ => match near_command(first) {
-            Some("get") => format!("unknown command {word}; did you mean get? Type: {}", to_get()),
-            Some("serve") => format!("unknown command {word}; did you mean serve? Type: {}", to_serve()),
-            Some(near) => format!("unknown command {word}; did you mean {near}? Type: xfer {near}"),
+            Some(near) => {
+                let line = match near {
+                    "get" => to_get(),
+                    "serve" => to_serve(),
+                    _ => format!("xfer {near}"),
+                };
+                format!("unknown command {word}; did you mean {near}? Type: {line}")
+            }
             None => format!("unknown command {word}; use serve or get; see xfer --help"),
         },
     }

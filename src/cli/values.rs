@@ -157,18 +157,22 @@ pub fn parse_count(text: &str) -> Result<u32, String> {
 
 /// Seconds, whole or not, above zero and at most a year.
 pub fn parse_seconds(text: &str) -> Result<Duration, String> {
-    const YEAR: f64 = 365.0 * 86_400.0;
-    match text.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 && seconds <= YEAR => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err(format!("bad time {}: give seconds above 0, for example 10 or 0.5", shown(text))),
-    }
+    seconds(text, "a number of seconds above 0")
 }
 
 /// Seconds for what is under way at the end; none at all is a choice.
 pub fn parse_drain(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(0.0) => Ok(Duration::ZERO),
-        _ => parse_seconds(text).map_err(|message| message.replace("seconds above 0", "seconds from 0")),
+        _ => seconds(text, "a number of seconds, 0 or more"),
+    }
+}
+
+fn seconds(text: &str, wanted: &str) -> Result<Duration, String> {
+    const YEAR: f64 = 365.0 * 86_400.0;
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= YEAR => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("bad time {}: give {wanted}, for example 10 or 0.5", shown(text))),
     }
 }
 

@@ -22,9 +22,9 @@ pub fn refusal(server: &str, name: &[u8], code: ErrorCode, message: &[u8]) -> St
             refused(format!("{shown} not found on {server}{why}; check the name, or see the server's log"))
         }
         ErrorCode::ReadError => refused(format!("{server} cannot read {shown}{why}; see the server's log")),
-        ErrorCode::Unsupported => {
-            refused(format!("{server} does not support the request for {shown}{why}; is it older than this xfer?"))
-        }
+        ErrorCode::Unsupported => refused(format!(
+            "{server} does not support the request for {shown}{why}; is the server older than this client?"
+        )),
         ErrorCode::BadRequest => Stop::protocol(format!("{server} rejected the request for {shown}{why}")),
         ErrorCode::Changed => Stop::again(format!("{shown} changed on {server} while it was sent")),
         ErrorCode::Busy => Stop::again(format!("{server} is busy{why}")),

@@ -54,7 +54,7 @@ impl Backoff {
         match (self.attempt, self.was_reset) {
             (1, _) => String::new(),
             (attempts, false) => format!(" (gave up after {attempts} attempts)"),
-            (attempts, true) => format!(" (gave up after {attempts} attempts in a row that got no further)"),
+            (attempts, true) => format!(" (gave up after {attempts} attempts in a row without progress)"),
         }
     }
 

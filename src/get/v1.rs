@@ -202,7 +202,7 @@ fn expect_same(
         return Ok(());
     }
     Err(Stop::protocol(format!(
-        "{} sends different data than in the attempt before; discard the {} already written, and run the command again",
+        "{} sent different data than in the previous attempt; discard the {} already written, and run the command again",
         link.server(),
         text::size(body.received())
     )))

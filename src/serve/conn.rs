@@ -762,7 +762,7 @@ impl<T: Transport> Conn<T> {
                 cx.gathered.extend_from_slice(foreign::http_refusal(is_head).as_bytes());
                 self.after_refusal(then, cx)
             }
-            _ => self.refuse(ErrorCode::BadRequest, "Bad request: this port speaks the xfer protocol", then, cx),
+            _ => self.refuse(ErrorCode::BadRequest, "Bad request: this server speaks only the xfer protocol", then, cx),
         }
     }
 

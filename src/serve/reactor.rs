@@ -570,11 +570,11 @@ impl<'a> Reactor<'a> {
         if let Some((count, last)) = turned_away {
             let (closed, most) = (conns(count), self.peers.most());
             let last = Shown(last);
-            log::warn!(target: "main", "closed {closed} at once, the last from {last}: an address can have at most {most} (--max-conns-per-ip)");
+            log::warn!(target: "main", "closed {closed} immediately, the last from {last}: an address can have at most {most} (--max-conns-per-ip)");
         }
         if let Some((count, last)) = unlogged {
             let (closed, last) = (conns(count), Shown(last));
-            log::warn!(target: "main", "closed {closed} that have no lines of their own, the last from {last}: too many that were sent little or nothing");
+            log::warn!(target: "main", "omitted the lines of {closed}, the last from {last}: too many connections were sent little or nothing");
         }
     }
 
@@ -707,7 +707,7 @@ impl<'a> Reactor<'a> {
             (_, true) => format!("; cutting off {transfers}"),
             _ => {
                 let seconds = drain.as_secs_f64();
-                format!("; finishing {transfers}, at most {seconds} s; a second signal stops at once")
+                format!("; finishing {transfers} within {seconds} s; a second signal stops at once")
             }
         };
         log::info!(target: "main", "stopping: {name}{rest}");

@@ -37,7 +37,7 @@ const LEFT_OPEN: [(ABI, &str); 6] = [
 const LINKS_MAX: usize = 40;
 
 /// Why something cannot be opened again, and what to do.
-const SHUT_OUT: &str = " (the sandbox allows only the directory that was there at the start: restart the server, \
+const SHUT_OUT: &str = " (the sandbox allows only the directory that was opened at the start: restart the server, \
     or run it with --no-sandbox)";
 
 /// The restrictions that the server has put on itself; they last as long as its thread.
@@ -190,7 +190,7 @@ impl Place {
 /// What this kernel does not forbid, as the end of a sentence.
 fn left_open(abi: ABI) -> String {
     let parts: Vec<&str> = LEFT_OPEN.iter().filter(|(since, _)| abi < *since).map(|(_, what)| *what).collect();
-    if parts.is_empty() { String::new() } else { format!("; left open by this kernel: {}", parts.join(", ")) }
+    if parts.is_empty() { String::new() } else { format!("; not restricted by this kernel: {}", parts.join(", ")) }
 }
 
 /// Where a log is written and made again.

@@ -104,9 +104,9 @@ fn a_storm_beyond_the_cap_costs_little() {
     assert_eq!(logfile::reasons(&log).len(), 2 + (count - cut) + 1, "{log}");
 }
 
-/// N in `closed N connections at once, ...`.
+/// N in `closed N connections immediately, ...`.
 fn closed_at_once(line: &str) -> Option<usize> {
-    let (before, _) = line.split_once(" at once, the last from 127.0.0.2:")?;
+    let (before, _) = line.split_once(" immediately, the last from 127.0.0.2:")?;
     let number = before.rsplit_once(" - closed ")?.1.split(' ').next()?;
     number.parse().ok()
 }

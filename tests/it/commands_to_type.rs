@@ -185,7 +185,7 @@ fn urls_that_disagree_are_answered_with_commands_that_work() {
     case.fetches(&[b"get", &one, b"-H", b"localhost", b"-d", b"out"], name);
     case.fetches(&[b"get", &one, b"-p", b"1", b"-d", b"out"], name);
     let outcome = case.xfer(&[b"get", &one, b"plain.txt", b"-d", b"out"]);
-    outcome.exits(2).stderr_has("'plain.txt' names no server");
+    outcome.exits(2).stderr_has("'plain.txt' is not a URL");
     case.sh(command_in(&outcome));
     assert_eq!(case.scratch.names("out"), ["it's", "plain.txt"]);
     // In a list there is no command to show.

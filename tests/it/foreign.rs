@@ -121,7 +121,7 @@ fn the_log_says_which_protocol_came() {
         stream.write_all(bytes).unwrap();
         let reply = read_to_end(&mut stream);
         if number > 0 {
-            assert_eq!(reply, b"ERRORBad request: this port speaks the xfer protocol", "{what}");
+            assert_eq!(reply, b"ERRORBad request: this server speaks only the xfer protocol", "{what}");
         }
         drop(stream);
         server.wait_for_log(&format!(" - WARN - refused {peer}: {what}\n"));

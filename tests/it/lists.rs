@@ -35,8 +35,8 @@ fn a_byte_order_mark_is_no_part_of_the_first_name() {
 #[test]
 fn a_list_in_utf_16_is_refused_with_what_to_do() {
     for (list, line) in [
-        (&b"\xff\xfea\0\r\0\n\0b\0\r\0\n\0"[..], "line 1 of the list 'list' begins with the mark of UTF-16"),
-        (b"\xfe\xff\0a\0\n", "line 1 of the list 'list' begins with the mark of UTF-16"),
+        (&b"\xff\xfea\0\r\0\n\0b\0\r\0\n\0"[..], "line 1 of the list 'list' begins with a UTF-16 byte order mark"),
+        (b"\xfe\xff\0a\0\n", "line 1 of the list 'list' begins with a UTF-16 byte order mark"),
         (b"a\0\n\0b\0\n\0", "line 1 of the list 'list' contains a NUL byte"),
         (b"a\nb\0c\n", "line 2 of the list 'list' contains a NUL byte; if NUL bytes end the names, use -0;"),
     ] {

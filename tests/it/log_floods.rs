@@ -163,9 +163,8 @@ fn all_peers_that_are_given_nothing_have_so_many_lines() {
     let bound = BURST + PER_SECOND * seconds;
     assert!(opened + refusals <= bound, "{opened} openings and {refusals} refusals in {seconds} s");
     let shared = |line: &logfile::LogLine| {
-        let (number, rest) = line.message.strip_prefix("closed ")?.split_once(" connection")?;
-        rest.contains(" that have no lines of their own, the last from 127.0.0.1:")
-            .then(|| number.parse::<usize>().unwrap())
+        let (number, rest) = line.message.strip_prefix("omitted the lines of ")?.split_once(" connection")?;
+        rest.contains(", the last from 127.0.0.1:").then(|| number.parse::<usize>().unwrap())
     };
     let counted: usize = lines.iter().filter_map(shared).sum();
     assert_eq!(opened + counted, conns + 1, "{opened} in the log, and {counted} counted: {}", outcome.log);

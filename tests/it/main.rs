@@ -12,6 +12,7 @@ mod clock;
 mod commands_to_type;
 mod dead_servers;
 mod demo;
+mod diagnostics;
 mod digests;
 mod disks;
 mod dying_links;

@@ -146,7 +146,7 @@ fn giving_up_counts_the_attempts_in_a_row() {
     });
     let outcome = get(&scratch, server.addr).args(["--retries", "2", "--max-backoff", "0.1", "a"]).run();
     outcome.exits(3).has_one_error_line().stderr_has(&format!(
-        "xfer: cannot fetch 'a': {} is shutting down (gave up after 2 attempts in a row that got no further); kept 1.9 MiB \
+        "xfer: cannot fetch 'a': {} is shutting down (gave up after 2 attempts in a row without progress); kept 1.9 MiB \
          of 2.9 MiB in {}/.a.xfer-part; run the same command to resume\n",
         server.addr,
         scratch.out().display()

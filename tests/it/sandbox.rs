@@ -12,7 +12,7 @@ use crate::harness::wire::ask;
 use crate::harness::{Scratch, Server, cores, logfile, serve, wait_for};
 
 /// What the server says when it cannot open something again because it has restricted itself.
-const SHUT_OUT: &str = "permission denied (the sandbox allows only the directory that was there at the start: restart the \
+const SHUT_OUT: &str = "permission denied (the sandbox allows only the directory that was opened at the start: restart the \
     server, or run it with --no-sandbox); continuing with the old one";
 
 /// Whether this kernel has Landlock. Only asking for it tells, so a thread of its own does.
@@ -33,7 +33,7 @@ fn sandbox_line(log: &str) -> String {
 
 /// What that line says where the kernel has Landlock, without the parts that this one lacks.
 fn assert_says(line: &str, expected: &str) {
-    let line = line.split("; left open by this kernel: ").next().unwrap();
+    let line = line.split("; not restricted by this kernel: ").next().unwrap();
     if has_landlock() {
         assert_eq!(line, format!("sandbox: Landlock: {expected}"));
     } else {

@@ -46,10 +46,10 @@ fn only_that_one_file_is_shared() {
         }
         get(&scratch, server.addr).args(["--force", "a.bin"]).run().exits(0);
         let log = server.stop().log;
-        let line = format!(" sharing the one file {} on ", file.canonicalize().unwrap().display());
+        let line = format!(" sharing the file {} on ", file.canonicalize().unwrap().display());
         assert!(log.contains(&line), "{log}");
         assert!(log.contains("refused 'b.bin' to 127.0.0.1:"), "{log}");
-        assert!(log.contains(": not found (not the one file that is shared)\n"), "{log}");
+        assert!(log.contains(": not found (not the file that is shared)\n"), "{log}");
         fs::remove_file(scratch.path("server.log")).unwrap();
     }
 }
@@ -91,7 +91,7 @@ fn sighup_shares_the_file_again_and_never_a_directory() {
     let server = Server::start(serve_dir(&scratch, &file));
     server.signal(Signal::HUP);
     let real = file.canonicalize().unwrap();
-    server.wait_for_log(&format!(" - INFO - reopened the one file {}\n", real.display()));
+    server.wait_for_log(&format!(" - INFO - reopened the file {}\n", real.display()));
     assert_served(&server, "a", b"body");
     fs::remove_file(&file).unwrap();
     scratch.share("a/secret", b"secret");
@@ -199,6 +199,6 @@ fn the_line_to_paste_names_the_file() {
     fs::write(&raw, b"body").unwrap();
     let server = Server::start(serve_dir(&scratch, &raw));
     server.wait_for_stderr("/%FF\n");
-    wait_for("the log", || server.log().contains("sharing the one file "));
+    wait_for("the log", || server.log().contains("sharing the file "));
     server.stop_content();
 }

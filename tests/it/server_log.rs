@@ -108,7 +108,7 @@ fn a_file_that_is_cut_by_a_shutdown_is_named() {
         });
         with_reader(version, &[], |server, stream, _| {
             server.signal(Signal::TERM);
-            server.wait_for_log("stopping: SIGTERM; finishing 1 transfer, at most 10 s; a second signal stops at once");
+            server.wait_for_log("stopping: SIGTERM; finishing 1 transfer within 10 s; a second signal stops at once");
             let outcome = server.into_running().finish_after(Signal::INT);
             outcome.exits(130).log_has(" - main - INFO - stopping at once: SIGINT, the second signal\n");
             assert_cut(&outcome.log, "WARN", "big", BIG, stream.local_addr().unwrap(), "shutdown");

@@ -271,7 +271,7 @@ fn mistakes_in_the_environment_name_the_variable() {
         ("XFER_HOST=nas:many", "", "bad port 'many' in XFER_HOST: give a number from 1 to 65535"),
         ("XFER_HOST=nas:0", "", "bad port '0' in XFER_HOST: give a number from 1 to 65535"),
         ("XFER_HOST=nas:8080 XFER_PORT=many", "-H nas", "bad port 'many' in XFER_PORT: give a number"),
-        ("", "-H nas:8080 -p 9779", "-H says port 8080, but -p says 9779; give one of them"),
+        ("", "-H nas:8080 -p 9779", "-H says port 8080, but -p says 9779; use one of them"),
     ] {
         with_env(&scratch, variables, options).exits(2).has_one_error_line().stderr_has(line);
     }
