@@ -88,7 +88,7 @@ fn the_manual_s_commands_answer() {
     let having = |what: &str| log.lines().filter(|line| line.contains(what)).count();
     assert_eq!((having("sending 'sent big' to "), having(" - closed 127.0.0.")), (1, 4), "{log}");
 
-    let fetched = answer("What was fetched, when and by whom?", &path);
+    let fetched = answer("Which files were fetched, when, and by whom?", &path);
     assert_eq!(fetched.len(), 10, "{fetched:#?}");
     assert!(fetched.iter().all(|line| line.contains(" - INFO - sent '") && line.contains(" (4 bytes) to 127.0.0.")));
     // Unless midnight has come meanwhile.
@@ -101,7 +101,7 @@ fn the_manual_s_commands_answer() {
     let (count, address) = first.split_once(' ').unwrap();
     assert!(count.parse::<u64>().unwrap() > 36 && address == "127.0.0.1", "{bytes:#?}");
 
-    let failed = answer("What failed, and why?", &path);
+    let failed = answer("Which transfers failed, and why?", &path);
     let [cut] = &failed[..] else { panic!("{failed:#?}") };
     assert!(cut.contains(" - WARN - cut 'sent big' after ") && cut.contains(": reset by peer ("), "{cut}");
 
@@ -118,7 +118,7 @@ fn the_manual_s_commands_answer() {
 
     let fate = |name: &str| {
         let command =
-            command("What became of one file?").replace("large.bin", name).replace(LOG, path.to_str().unwrap());
+            command("What happened to one file?").replace("large.bin", name).replace(LOG, path.to_str().unwrap());
         String::from_utf8(Command::new("sh").arg("-c").arg(command).output().unwrap().stdout).unwrap()
     };
     let of_plain = fate("plain.txt");
