@@ -2,6 +2,7 @@
 
 pub mod columns;
 mod hidden;
+pub mod shell;
 
 use std::fmt::{self, Display, Formatter, Write};
 

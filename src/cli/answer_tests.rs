@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
-use super::paste::Server;
+use super::host::Server;
 use super::tests::{get_config, words};
 use super::url::{self, Url};
 use super::{Command, parse};

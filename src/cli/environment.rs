@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::paste::Server;
+use super::host::{Server, parse_port};
 use super::usage;
-use super::values::{host_mistake, parse_port, split_host};
+use super::values::{host_mistake, split_host};
 use crate::error::Error;
 use crate::logging::LogTarget;
 use crate::proto::DEFAULT_PORT;

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::argv::{Typed, decode, typed};
+use super::argv::{Typed, typed};
 use super::environment::env_path;
 use super::help::Page;
 use super::server::Asked;
 use super::url::is_url;
 use super::values::{parse_checksum, parse_count, parse_progress, parse_seconds, parse_server_port};
+use super::words::decode;
 use super::{Command, habits, log_target, names, printed, usage, verbosity};
 use crate::error::Error;
 use crate::get::{Existing, GetConfig, Output, ProgressMode};

@@ -8,14 +8,12 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use argh::ArgsInfo;
-
-use super::argv::{Given, encode};
-use super::get::GetArgs;
-use super::paste::{self, Server};
-use super::url::{decode, is_host, parse_authority, split_at_slash};
-use super::usage;
-use super::values::{ipv6_and_port, is_ipv6, parse_port};
+use super::host::{Server, is_host, parse_port};
+use super::paste;
+use super::url::{decode, parse_authority, split_at_slash};
+use super::values::{ipv6_and_port, is_ipv6};
+use super::words::{Given, encode};
+use super::{options_of, usage};
 use crate::error::Error;
 use crate::text;
 
@@ -193,7 +191,7 @@ fn destination(words: &[&[u8]], remotes: &[Option<Remote>], options: &[Given]) -
 
 /// An option of `xfer get` as if it had been typed.
 fn given(long: &str, name: &str, value: &[u8]) -> Given {
-    let flags = GetArgs::get_args_info().flags;
+    let flags = options_of("get");
     // Of the declaration itself; the tests try each name that is given here.
     let flag = flags.iter().find(|flag| flag.long == long).unwrap_or(&flags[0]);
     Given { flag, name: name.to_string(), value: Some(encode(OsStr::from_bytes(value))) }

@@ -10,6 +10,7 @@ mod environment;
 mod get;
 mod habits;
 mod help;
+mod host;
 mod names;
 mod paste;
 mod serve;
@@ -19,18 +20,21 @@ mod tests;
 mod unknown;
 mod url;
 mod values;
+mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use argh::{ArgsInfo, FlagInfo};
 
 use crate::error::{Error, ExitCode};
 use crate::get::GetConfig;
 use crate::logging::{LogTarget, Verbosity};
 use crate::serve::ServeConfig;
 use crate::text;
-use argv::decode;
 use environment::env_log;
+use words::decode;
 
 const DEFAULT_LOGS: &str = "logs";
 
@@ -111,6 +115,14 @@ fn printed(text: String) -> Command {
 
 fn version() -> String {
     format!("xfer {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// The options of a command, as argh's declaration has them.
+fn options_of(command: &str) -> &'static [FlagInfo<'static>] {
+    match command {
+        "serve" => serve::ServeArgs::get_args_info().flags,
+        _ => get::GetArgs::get_args_info().flags,
+    }
 }
 
 fn usage(message: impl Into<String>) -> Error {

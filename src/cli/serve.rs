@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::argv::{Typed, decode, typed};
+use super::argv::{Typed, typed};
 use super::environment::env_port;
 use super::help::Page;
-use super::values::{parse_bind, parse_count, parse_drain, parse_own_port, parse_port, parse_positive, parse_seconds};
+use super::host::parse_port;
+use super::values::{parse_bind, parse_count, parse_drain, parse_own_port, parse_positive, parse_seconds};
+use super::words::decode;
 use super::{Command, log_target, usage, verbosity};
 use crate::error::{Error, ExitCode};
 use crate::serve::{Bind, Limits, PerAddress, ServeConfig};

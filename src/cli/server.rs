@@ -2,12 +2,13 @@
 
 use std::net::Ipv6Addr;
 
-use super::argv::{Given, decode};
 use super::environment::{env_host, env_port};
-use super::paste::{self, Server};
-use super::url::{self, Url, is_url, same_host};
+use super::host::{Server, parse_port, same_host};
+use super::paste;
+use super::url::{self, Url, is_url};
 use super::usage;
-use super::values::{host_mistake, parse_port, split_host};
+use super::values::{host_mistake, split_host};
+use super::words::{Given, decode};
 use crate::error::Error;
 use crate::proto::DEFAULT_PORT;
 use crate::text;

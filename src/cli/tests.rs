@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStringExt;
 
 use argh::{ArgsInfo, FlagInfoKind};
 
-use super::argv::{decode, encode};
 use super::get::{self, GetArgs};
 use super::serve::{self, ServeArgs};
 use super::values::parse_bind;
+use super::words::{decode, encode};
 use super::{Command, parse};
 use crate::error::ExitCode;
 use crate::get::{GetConfig, Output};

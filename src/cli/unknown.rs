@@ -3,14 +3,12 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use argh::{ArgsInfo, FlagInfo};
+use argh::FlagInfo;
 
-use super::argv::shown;
-use super::get::GetArgs;
-use super::serve::ServeArgs;
-use super::values::parse_port;
-use super::{paste, url};
-use crate::text;
+use super::host::parse_port;
+use super::words::shown;
+use super::{options_of, url};
+use crate::text::{self, shell};
 
 /// Options of other programs (curl, wget, rsync, scp, python -m http.server), and the answer to each.
 type Habits = &'static [(&'static [&'static str], &'static str)];
@@ -100,8 +98,8 @@ pub fn option(command: &str, flags: &[FlagInfo<'_>], word: &str, name: &str) -> 
 
 fn advice(command: &str, flags: &[FlagInfo<'_>], word: &str, name: &str) -> String {
     let (own, other, others) = match command {
-        "serve" => (SERVE, "get", GetArgs::get_args_info().flags),
-        _ => (GET, "serve", ServeArgs::get_args_info().flags),
+        "serve" => (SERVE, "get", options_of("get")),
+        _ => (GET, "serve", options_of("serve")),
     };
     if let Some((_, answer)) = own.iter().chain(BOTH).find(|(names, _)| names.contains(&name)) {
         return (*answer).to_string();
@@ -114,7 +112,7 @@ fn advice(command: &str, flags: &[FlagInfo<'_>], word: &str, name: &str) -> Stri
         return format!("{} is an option of xfer {other}", flag.long);
     }
     let name_of_it = match command {
-        "get" => paste::quoted(word.as_bytes()).map(|word| format!("; for a file of this name: xfer get -- {word}")),
+        "get" => shell::readable(word.as_bytes()).map(|word| format!("; for a file of this name: xfer get -- {word}")),
         _ => None,
     };
     format!("see xfer {command} --help{}", name_of_it.unwrap_or_default())
@@ -130,7 +128,7 @@ fn nearest(flags: &[FlagInfo<'_>], word: &str) -> Option<&'static str> {
         _ => longs().map(|long| (strsim::damerau_levenshtein(long, letters), long)).min().filter(is_near)?.1,
     };
     // The names are those of the declaration, but their lifetime is that of the borrow.
-    let all = GetArgs::get_args_info().flags.iter().chain(ServeArgs::get_args_info().flags).map(|flag| flag.long);
+    let all = options_of("get").iter().chain(options_of("serve")).map(|flag| flag.long);
     all.chain(["--version"]).find(|known| known.trim_start_matches('-') == long)
 }
 
@@ -148,7 +146,7 @@ pub fn argument(command: &str, last: &str, extra: &str) -> String {
 /// What to say of a first word that is no command.
 pub fn command(first: &[u8], rest: &[OsString]) -> String {
     let word = text::quoted(first);
-    let args: Option<String> = rest.iter().map(|arg| Some(format!(" {}", paste::quoted(arg.as_bytes())?))).collect();
+    let args: Option<String> = rest.iter().map(|arg| Some(format!(" {}", shell::readable(arg.as_bytes())?))).collect();
     let typed = |command: &str, default: &str| match &args {
         Some(args) if !args.is_empty() => format!("xfer {command}{args}"),
         _ => format!("xfer {command}{default}"),
@@ -170,7 +168,7 @@ pub fn command(first: &[u8], rest: &[OsString]) -> String {
         b"server" | b"share" | b"listen" | b"daemon" | b"start" => {
             format!("unknown command {word}; type: {}", to_serve())
         }
-        _ if url::is_url(first) => match paste::quoted(first) {
+        _ if url::is_url(first) => match shell::readable(first) {
             Some(url) => format!("no command given; type: xfer get {url}{}", args.unwrap_or_default()),
             None => String::from("no command given; use xfer get; see xfer --help"),
         },
@@ -197,7 +195,7 @@ fn options_first(first: &[u8], rest: &[OsString]) -> Option<String> {
     let at = rest.iter().position(|arg| arg == "get" || arg == "serve")?;
     let command = rest[at].to_str()?;
     let others = std::iter::once(first).chain(rest[..at].iter().chain(&rest[at + 1..]).map(|arg| arg.as_bytes()));
-    let others = others.map(paste::quoted).collect::<Option<Vec<String>>>()?;
+    let others = others.map(shell::readable).collect::<Option<Vec<String>>>()?;
     Some(format!("xfer {command} {}", others.join(" ")))
 }
 

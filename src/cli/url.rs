@@ -1,15 +1,14 @@
 //! `xfer://HOST[:PORT]/NAME`: a server and a name on it in one word (RFC 3986, zones as in RFC 6874).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
-use super::paste::{self, Server};
+use super::host::{Server, is_host, parse_port};
 use super::usage;
-use super::values::parse_port;
 use crate::error::Error;
 use crate::proto::DEFAULT_PORT;
-use crate::text;
+use crate::text::{self, shell};
 
 const SCHEME: &[u8] = b"xfer://";
 
@@ -59,7 +58,10 @@ pub fn parse(word: &[u8]) -> Result<Url, Error> {
     let host = std::str::from_utf8(authority).map_err(|_| bad("the host is not valid UTF-8".into()))?;
     let server = parse_authority(host).map_err(&bad)?;
     let name = decode(path).map_err(&bad)?;
-    let right = || paste::get_urls(&[if name.is_empty() { b"FILE" } else { &name }], &server, [].into_iter());
+    let right = || {
+        let name: &[u8] = if name.is_empty() { b"FILE" } else { &name };
+        format!("xfer get {}", shell::quoted(&of(&server, name)))
+    };
     if host.contains('@') {
         return Err(bad(format!("xfer has no user names; type: {}", right())));
     }
@@ -121,20 +123,6 @@ fn parse_ipv6(text: &str) -> Result<String, String> {
             Ok(format!("{ip}%{zone}"))
         }
         None => Ok(ip.to_string()),
-    }
-}
-
-/// Whether a text can be a host: not empty, without a slash, and shown on a terminal as it is.
-pub fn is_host(text: &str) -> bool {
-    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@' | '\'' | '\\');
-    !text.is_empty() && !text.contains(odd) && text::escaped(text.as_bytes()) == text
-}
-
-/// Whether two texts name the same host: names in any case, addresses in any form.
-pub fn same_host(one: &str, other: &str) -> bool {
-    match (one.parse::<IpAddr>(), other.parse::<IpAddr>()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one.eq_ignore_ascii_case(other),
     }
 }
 

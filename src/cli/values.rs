@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::argv::shown;
-use super::paste::Server;
-use super::url::{decode, is_host, parse_authority};
+use super::host::{Server, is_host, parse_port};
+use super::url::{decode, parse_authority};
+use super::words::shown;
 use crate::get::ProgressMode;
 use crate::proto::digest::Algorithm;
 use crate::serve::Bind;
@@ -92,15 +92,6 @@ pub fn split_host(text: &str) -> Option<(&str, Option<&str>)> {
     };
     let is_host = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
     is_host.then_some((host, port))
-}
-
-/// A port, 0 too.
-pub fn parse_port(text: &str) -> Result<u16, String> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    match text.parse() {
-        Ok(port) if digits => Ok(port),
-        _ => Err(format!("bad port {}: give a number from 1 to 65535", shown(text))),
-    }
 }
 
 /// The value of `-p` of `xfer get`.

@@ -1,6 +1,7 @@
 //! What keeps a file from being saved: something under its name, or its directory, disk or file system; and what to do.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -8,7 +9,7 @@ use rustix::io::Errno;
 use super::disk;
 use crate::error::{no_room, reason};
 use crate::folder::folder_of;
-use crate::text;
+use crate::text::{self, shell};
 
 /// What a user can do about most failures of a disk.
 const SAVE_ELSEWHERE: &str = "save elsewhere with -d";
@@ -34,9 +35,12 @@ pub fn name_cannot_be_had(target: &Path, error: &io::Error) -> Option<String> {
     match Errno::from_io_error(error)? {
         Errno::ISDIR => Some(directory_in_the_way(target)),
         // A single file that was given to a container is one.
-        Errno::BUSY => Some(format!(
-            "cannot replace {shown}: something is mounted there; save elsewhere with -o, or write to it with -o - > {shown}"
-        )),
+        Errno::BUSY => {
+            let quoted = shell::word(target.as_os_str().as_bytes());
+            Some(format!(
+                "cannot replace {shown}: something is mounted there; save elsewhere with -o, or write to it with -o - > {quoted}"
+            ))
+        }
         Errno::NAMETOOLONG => {
             Some(format!("cannot save {shown}: the name is too long for this file system; choose another with -o"))
         }
@@ -88,5 +92,17 @@ pub fn kept_size(target: &Path) -> Result<Option<u64>, String> {
             .unwrap_or_else(|| format!("cannot tell whether {shown} exists: {}", why(&error, target)))),
         Err(_) if disk::stat(target).is_ok() => is_other("a dangling symbolic link"),
         Err(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The path has the name that the user asked for, which may come from a list.
+    #[test]
+    fn a_command_to_type_is_quoted() {
+        let why = name_cannot_be_had(Path::new("out/a $(rm b).iso"), &Errno::BUSY.into()).expect("it is in the way");
+        assert!(why.ends_with(" -o - > 'out/a $(rm b).iso'"), "{why}");
     }
 }
