@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::Output;
-use super::super::commits::Saved;
 use super::super::receive::Stopped;
+use super::super::saved::Saved;
 use super::super::slot::{About, PIECE};
 use super::super::target::Target;
 use super::*;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::clock;
 use super::disk;
+use super::saved::Saved;
 use super::wait::{SIGNAL_GRACE, Stop, Waits};
 use super::workers::{Pending, Worker};
 
@@ -18,21 +19,6 @@ const PENDING_MAX: usize = 32;
 
 /// What a commit came to, or why it failed.
 pub type Committed = Result<Saved, String>;
-
-/// How a file ended where it should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Saved {
-    /// There was no target before.
-    New,
-    /// The target was overwritten.
-    Replaced,
-    /// The bytes went to standard output, a pipe or a device.
-    Written,
-    /// The target already had the content of the server's file.
-    UpToDate,
-    /// Another program created the target during the transfer, and `--no-clobber` keeps that file.
-    Kept,
-}
 
 /// Commits under way, each with what is to be said about it in the end.
 pub struct Commits<T> {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::clock;
-use super::commits::{Folder, Saved};
+use super::commits::Folder;
 use super::held::HELD_MAX;
 use super::item::{Item, Outcome, Received, Tools, cannot_resume};
 use super::ledger::Done;
 use super::progress::Ended;
+use super::saved::Saved;
 use super::target::Target;
 use super::v2::{Failed, Session, Speaks};
 use super::wait::{Stop, signal_name};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::clock;
-use super::commits::{Commits, Committed, Folder, Saved};
+use super::commits::{Commits, Committed, Folder};
 use super::item::Tools;
 use super::progress::{Ended, Progress};
+use super::saved::Saved;
 use super::wait::{Stop, signal_name};
 use crate::error::{Error, ExitCode};
 use crate::proto::digest::Digest;

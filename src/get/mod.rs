@@ -24,6 +24,7 @@ mod receive;
 mod refusal;
 mod reread;
 mod retry;
+mod saved;
 mod scale;
 mod silence;
 mod sink;

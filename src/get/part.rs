@@ -9,9 +9,10 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::commits::{Folder, Saved};
+use super::commits::Folder;
 use super::disk::{self, File, Stat};
 use super::obstacle::{kept_size, name_cannot_be_had, why};
+use super::saved::Saved;
 use super::unsupported::Feature;
 use super::wait::Stop;
 use crate::error::reason;

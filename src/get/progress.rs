@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::clock;
-use super::commits::Saved;
 use super::lines::Lines;
+use super::saved::Saved;
 use super::{GetConfig, ProgressMode};
 use crate::console;
 use crate::error::ExitCode;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Output;
 use super::beside::{Begun, Beside, Kept, Left, Look, Restart};
-use super::commits::{Committed, Folder, Saved};
+use super::commits::{Committed, Folder};
 use super::disk::{self, Time};
 use super::flow::Digested;
 use super::held::HELD_MAX;
@@ -17,6 +17,7 @@ use super::journal::Journal;
 use super::obstacle::{kept_size, permanent_obstacle, why};
 use super::part::{Attributes, Part};
 use super::receive::{Start, Stopped};
+use super::saved::Saved;
 use super::scale::scaled;
 use super::sink::Sink;
 use super::slot::About;

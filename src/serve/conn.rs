@@ -36,6 +36,7 @@ use log::Level;
 
 use super::Limits;
 use super::addresses::Shown;
+use super::answer::{Answer, Brings};
 use super::digests::{Digests, Failure, Waiter};
 use super::foreign::{self, Protocol};
 use super::header::{Header, Pieces};
@@ -43,7 +44,7 @@ use super::log_limit::{LOGGED_FROM, LogLimit, Refusals};
 use super::outbox::{Outbox, Piece};
 use super::peers::Source;
 use super::reason::Reason;
-use super::reply::{Answer, Awaited, Brings, Reply, begin_v1, begin_v2, cause};
+use super::reply::{Awaited, Reply, begin_v1, begin_v2, cause};
 use crate::file::{Patience, Ready};
 use crate::net::{Closed, Flush, Io, Transport};
 use crate::pace::Pace;

@@ -1,6 +1,7 @@
 //! `xfer serve`: from its configuration to a running reactor, and what it says on the way.
 
 mod addresses;
+mod answer;
 mod bind;
 pub(crate) mod conn;
 pub(crate) mod digests;

@@ -1,6 +1,6 @@
 //! What is to be counted and logged of the bytes that were gathered for a peer, once the kernel has taken them.
 
-use super::reply::Answer;
+use super::answer::Answer;
 
 /// Where pieces end among the gathered bytes that the kernel has not taken, in order. A turn answers a few requests, so
 /// that there are a few of them.
@@ -91,7 +91,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::serve::reply::Brings;
+    use crate::serve::answer::Brings;
 
     #[test]
     fn only_what_the_kernel_took_counts() {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::totals::Totals;
 use crate::error::ExitCode;
-use crate::get::commits::Saved;
+use crate::get::saved::Saved;
 
 /// The version of the objects.
 const VERSION: u32 = 1;

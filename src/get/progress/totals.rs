@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use crate::get::commits::Saved;
+use crate::get::saved::Saved;
 
 /// What is known of all files of a run.
 pub struct Totals {
