@@ -5,11 +5,11 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
-use rustix::io::retry_on_intr;
+use rustix::io::Errno;
 
 /// Bytes written after each time that poll said there is room: PIPE_BUF, which a pipe then takes whole.
 const CHUNK: usize = 4096;
@@ -239,11 +239,21 @@ fn write_while_ready(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
     (written, Ok(()))
 }
 
+/// Whether there is room before this time is over. Signals do not make it longer: whoever sends SIGUSR1 again and again, to
+/// see how far a transfer is, would stop it at a console that is full.
 fn has_room(file: &File, wait: Duration) -> io::Result<bool> {
     let mut polled = [PollFd::from_borrowed_fd(file.as_fd(), PollFlags::OUT)];
-    // PATIENCE at most: both numbers fit.
-    let wait = Timespec { tv_sec: 0, tv_nsec: wait.as_nanos().try_into().unwrap_or(0) };
-    Ok(retry_on_intr(|| poll(&mut polled, Some(&wait)))? > 0)
+    let until = Instant::now() + wait;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        // PATIENCE at most: both numbers fit.
+        let timeout = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut polled, Some(&timeout)) {
+            Err(Errno::INTR) if !left.is_zero() => {}
+            Err(Errno::INTR) => return Ok(false),
+            result => return Ok(result? > 0),
+        }
+    }
 }
 
 #[cfg(test)]

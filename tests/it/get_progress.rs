@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use crate::harness::wire::ClosedPort;
@@ -85,6 +86,29 @@ fn while_the_server_hashes() {
     let mut running = quiet_get(&scratch, server.addr).arg("a").spawn();
     assert_says(&mut running, |line| line == "server hashing 'a': 25% (512.0 KiB of 2.0 MiB)");
     running.finish_after(Signal::INT).exits(130);
+}
+
+/// Somebody asks many times a second, and nobody reads the answers: a write to the full console is given up all the same.
+#[test]
+fn at_a_full_console() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    let mut running = get(&scratch, server.addr).arg("a").stderr(writer).spawn();
+    wait_for("the file", || scratch.out().join("a").exists());
+    wait_for("the end", || {
+        // The process is ours until its end is waited for, which happens here.
+        running.has_ended() || {
+            running.signal(Signal::USR1);
+            false
+        }
+    });
+    running.finish().exits(0);
+    server.stop();
 }
 
 #[test]
