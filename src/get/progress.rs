@@ -173,10 +173,11 @@ impl Progress {
         self.view().pause = Pause::Until(until, attempt);
     }
 
-    /// Begins to show something of `total` bytes, of which `done` are done.
+    /// Begins to show something of `total` bytes, of which `done` are done; a server may claim more than there are.
     pub fn begin(&self, activity: Activity, name: &[u8], total: u64, done: u64) {
         let mut view = self.view();
         let now = clock::now();
+        let done = done.min(total);
         view.end_task();
         if activity == Activity::Receiving {
             view.totals.take(name);

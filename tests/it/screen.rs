@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::harness::wire2::{self, Get, NOT_FOUND};
 use crate::harness::{PATIENCE, Program, Scratch, Screen, content, md5_hex, wait_for};
-use crate::scripted_server::ScriptedServer;
+use crate::scripted_server::{ScriptedServer, hold};
 
 /// Bytes of a file, and how many of them come before the server pauses.
 const WHOLE: usize = 10 << 20;
@@ -285,6 +285,23 @@ fn two_files_of_which_one_fails() {
     screen.wait_until(&lines, |last| {
         last.starts_with("xfer: ") && last.contains("'none'") && last.ends_with(&lines) && last.lines().count() == 3
     });
+}
+
+/// A server may claim what it likes: no number of it makes the line longer than the screen is wide.
+#[test]
+fn a_server_that_claims_too_much() {
+    let (scratch, screen) = (Scratch::new(), Screen::new(80));
+    let server = ScriptedServer::of_any_version(|_, stream| {
+        let said = [wire2::File::of(b"").bytes(), wire2::wait(u64::MAX, 1)].concat();
+        if Get::read(stream).is_some() && stream.write_all(&said).is_ok() {
+            hold(stream);
+        }
+    });
+    let running = get_on(&screen, &scratch, &server, &["a"]).spawn();
+    screen.wait_for("server hashing");
+    let raw = screen.raw();
+    assert!(raw.contains("a 100% 1 byte of 1 byte ") && !raw.contains("18446744"), "{raw}");
+    running.finish_after(Signal::INT).exits(130);
 }
 
 #[test]

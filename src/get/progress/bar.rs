@@ -150,10 +150,11 @@ impl Fields {
         }
     }
 
-    /// Columns of the longest of these texts: `1023.9 KiB of 95.4 MiB`.
+    /// Columns of the longest of these texts: `1023.9 KiB of 95.4 MiB`, or `16384.0 PiB of 16384.0 PiB`, which a server may
+    /// claim.
     fn bytes_columns(&self) -> usize {
-        let longest = "1023.9 KiB".len();
-        self.bytes.1.map_or(longest, |total| longest + " of ".len() + text::size(total).len())
+        let done = text::size(self.bytes.0).len().max("1023.9 KiB".len());
+        self.bytes.1.map_or(done, |total| done + " of ".len() + text::size(total).len())
     }
 
     fn percent(&self) -> u128 {
@@ -237,6 +238,19 @@ mod tests {
                     let line = fields.line(limit);
                     assert!(columns(&line) <= limit, "{limit} columns: {line:?}");
                     assert!(!line.is_empty() || limit < 12, "nothing in {limit} columns");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_size_makes_a_line_too_long() {
+        for (done, total) in [(u64::MAX, u64::MAX), (u64::MAX - 1, u64::MAX), (1, u64::MAX)] {
+            for fields in [of_one("a"), of_several("a")] {
+                let fields = Fields { done: (done, total), bytes: (done, Some(total)), ..fields };
+                for limit in 0..250 {
+                    let line = fields.line(limit);
+                    assert!(columns(&line) <= limit, "{limit} columns: {line:?}");
                 }
             }
         }
