@@ -4,6 +4,7 @@
 mod conversations;
 mod masks;
 mod pages;
+mod safety;
 mod world;
 
 use std::process::{Command, Stdio};
@@ -75,6 +76,22 @@ fn readme_is_short() {
 #[test]
 fn there_are_no_other_pages() {
     assert_eq!(pages::all(), [README, "man/xfer-get.1", "man/xfer-protocol.5", "man/xfer-serve.8", "man/xfer.1"]);
+}
+
+/// Only what is on a list is found, and `rm` removes no more than single files.
+#[test]
+fn no_example_runs_other_programs() {
+    let world = World::new();
+    let fails = |command: &str| !world.run(&[command]).remove(0).success;
+    assert!(fails("uname"), "a program that is not on the list");
+    world.scratch.write("home/sub/a", b"a");
+    world.scratch.write("home/b", b"b");
+    for command in ["rm -r sub", "rm -rf sub", "rm sub/a", "rm -- b"] {
+        assert!(fails(command), "{command}");
+    }
+    assert_eq!(world.scratch.names("home/sub"), ["a"]);
+    assert!(!fails("rm -f b") && !world.scratch.path("home/b").exists());
+    assert!(!fails("[ \"$(cd && ls sub)\" = a ]"), "the home directory is that of the examples");
 }
 
 /// The examples of one page, one after the other, as a reader might try them.

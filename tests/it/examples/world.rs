@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 
+use super::safety;
 use crate::harness::{Outcome, Plan, Program, Relay, Running, Scratch, Server, content, wait_for};
 
 /// The machines on which the examples start servers. All of them are the loopback here.
@@ -89,8 +90,7 @@ impl World {
         symlink(scratch.path("srv/data"), scratch.path("home/server_files")).unwrap();
         fs::create_dir_all(scratch.path("bin")).unwrap();
         symlink(env!("CARGO_BIN_EXE_xfer"), scratch.path("bin/xfer")).unwrap();
-        let ssh = scratch.write("bin/ssh", b"#!/bin/sh\n# The other machine is this one.\nexec sh -c \"$2\"\n");
-        fs::set_permissions(ssh, Permissions::from_mode(0o755)).unwrap();
+        safety::make_programs(&scratch.path("bin"));
 
         fs::create_dir_all(scratch.path("var/log/xfer")).unwrap();
         let server = Program::xfer(&scratch).arg("serve").arg(scratch.path("srv/data"));
@@ -122,8 +122,11 @@ impl World {
         self.scratch.path("output")
     }
 
-    /// A command as it has to be typed here.
+    /// A command as it has to be typed here, if it does no harm.
     fn translated(&self, command: &str, port: u16) -> String {
+        if let Some(why) = safety::refusal(command) {
+            panic!("not run: {command}\n{why}");
+        }
         let mut text = command.to_owned();
         for host in HOSTS {
             text = text.replace(&format!("xfer://{host}/"), &format!("xfer://{host}:{port}/"));
@@ -150,10 +153,14 @@ impl World {
     }
 
     fn shell(&self, shell: &str, script: &str, port: u16) -> Program {
-        let path = format!("{}:{}", self.scratch.path("bin").display(), std::env::var("PATH").unwrap());
-        let shell = PathBuf::from(shell);
+        let shell = safety::program(shell).unwrap_or_else(|| panic!("no {shell} on this machine"));
         let program = Program::xfer(&self.scratch).called(&shell).own_log().in_dir(&self.home());
-        program.env("PATH", path).env("XFER_PORT", port.to_string()).arg("-c").arg(script)
+        program
+            .env("PATH", self.scratch.path("bin"))
+            .env("HOME", self.home())
+            .env("XFER_PORT", port.to_string())
+            .arg("-c")
+            .arg(script)
     }
 
     /// Commands that one shell runs, one after the other.
