@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
+use rustix::process::getpgrp;
+use rustix::termios::tcgetpgrp;
 
 /// Bytes written after each time that poll said there is room: PIPE_BUF, which a pipe then takes whole.
 const CHUNK: usize = 4096;
@@ -91,7 +93,7 @@ impl Console {
         self.write_some(bytes)
     }
 
-    /// Draws a line of so many columns below all others, in place of the one that is there; more than `limit` columns are
+    /// In the foreground, draws a line of so many columns below all others, in place of the one that is there; more than `limit` columns are
     /// never written. The cursor stays at its beginning: there the terminal shows `^C` and `^Z`. It is erased by spaces,
     /// which every terminal has. What does not fit into the console is not waited for: the next drawing comes soon.
     pub fn draw_bar(&mut self, text: String, columns: usize, limit: usize) {
@@ -113,11 +115,14 @@ impl Console {
     }
 
     /// Leaves the bar where it is, as something that was printed long ago.
-    pub fn forget_bar(&mut self) {
+    fn forget_bar(&mut self) {
         self.bar = Bar::default();
     }
 
     fn draw_bar_again(&mut self) {
+        if !is_in_foreground() {
+            return self.forget_bar();
+        }
         let Bar { text, columns, drawn } = &self.bar;
         let line = format!("\r{text}{}\r", " ".repeat(drawn.saturating_sub(*columns)));
         self.bar.drawn = *columns;
@@ -125,6 +130,10 @@ impl Console {
     }
 
     fn erase_bar(&mut self) {
+        if self.bar.drawn > 0 && !is_in_foreground() {
+            // The shell has the screen, and has written where the bar was.
+            return self.forget_bar();
+        }
         let drawn = std::mem::take(&mut self.bar.drawn);
         if drawn > 0 {
             self.write_some(format!("\r{}\r", " ".repeat(drawn)).as_bytes());
@@ -237,6 +246,11 @@ fn write_while_ready(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
         }
     }
     (written, Ok(()))
+}
+
+/// Whether the process is in the foreground of the terminal. One that is not that of our session asks nobody.
+fn is_in_foreground() -> bool {
+    tcgetpgrp(rustix::stdio::stderr()).map_or(true, |foreground| foreground == getpgrp())
 }
 
 /// Whether there is room before this time is over. Signals do not make it longer: whoever sends SIGUSR1 again and again, to

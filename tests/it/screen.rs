@@ -340,6 +340,32 @@ fn in_the_background_nothing_is_drawn() {
     screen.wait_until("no bar", |last| !last.contains('['));
 }
 
+/// The bar was on the screen when Ctrl-Z gave that to the shell: a line that is printed before the bar is due again neither
+/// erases what the shell has written since, nor brings the bar back.
+#[test]
+fn a_line_in_the_background_leaves_the_screen_alone() {
+    let (scratch, gate, screen) = (Scratch::new(), Gate::default(), Screen::new(80));
+    let server = slow_server(content(1, WHOLE), &gate);
+    let job =
+        "set -m; \"$0\" \"$@\"; echo STOPPED; kill -USR1 %1; bg >/dev/null; read line; echo BACK; fg >/dev/null; exit";
+    let running = get_on(&screen, &scratch, &server, &["large.bin"]).after(job).spawn();
+    screen.wait_for("SPEED/s");
+    // From now on nothing comes that would have the bar drawn.
+    gate.open(1);
+    screen.wait_for(" stalled");
+    screen.press(b"\x1a");
+    screen.wait_for("receiving 'large.bin': ");
+    screen.press(b"\n");
+    screen.wait_for("BACK");
+    screen.wait_until("the bar again", |last| last.trim_end().lines().last().is_some_and(|line| line.contains('[')));
+    let raw = screen.raw();
+    let (_, after) = raw.split_once("STOPPED").unwrap();
+    let (background, _) = after.split_once("BACK").unwrap();
+    assert!(!background.contains("[=") && !background.contains(&" ".repeat(40)), "{background:?}");
+    gate.open(2);
+    running.finish().exits(0);
+}
+
 /// The file itself has the screen.
 #[test]
 fn a_file_to_the_terminal_has_no_bar() {

@@ -1,10 +1,8 @@
-//! The terminal of standard error: whether it can show a bar, whether it shows one now, and how wide that is.
+//! The terminal of standard error: whether it can show a bar, and how wide that is.
 
 use std::io::{self, IsTerminal};
 
 use rustix::fs::{Stat, fstat, makedev, stat};
-use rustix::process::getpgrp;
-use rustix::termios::tcgetpgrp;
 
 use crate::console;
 use crate::get::Output;
@@ -41,10 +39,6 @@ impl Terminal {
     /// Draws the line that is made for this many columns: one less than the terminal has, since some begin a new line when
     /// the last one is filled.
     pub fn draw(&mut self, line: impl FnOnce(usize) -> String) {
-        if !is_in_foreground() {
-            // The shell has the screen, and has written behind the bar.
-            return console::with(console::Console::forget_bar);
-        }
         let width = window_columns();
         let mut text = line(width - 1);
         let drawn = columns(&text);
@@ -76,11 +70,6 @@ pub fn gets_file(output: &Output) -> bool {
         return false;
     };
     io::stderr().is_terminal() && (target == stderr || target == makedev(DEV_TTY.0, DEV_TTY.1))
-}
-
-/// Whether the process is in the foreground of its terminal. One that is not that of our session asks nobody.
-fn is_in_foreground() -> bool {
-    tcgetpgrp(rustix::stdio::stderr()).map_or(true, |foreground| foreground == getpgrp())
 }
 
 fn window_columns() -> usize {
