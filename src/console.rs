@@ -97,8 +97,13 @@ impl Console {
     /// never written. The cursor stays at its beginning: there the terminal shows `^C` and `^Z`. It is erased by spaces,
     /// which every terminal has. What does not fit into the console is not waited for: the next drawing comes soon.
     pub fn draw_bar(&mut self, text: String, columns: usize, limit: usize) {
-        self.bar = Bar { text, columns, drawn: self.bar.drawn.min(limit) };
+        self.set_bar(text, columns, limit);
         self.draw_bar_again();
+    }
+
+    /// Has this line drawn in place of the one that is there, together with the next lines that are printed.
+    pub fn set_bar(&mut self, text: String, columns: usize, limit: usize) {
+        self.bar = Bar { text, columns, drawn: self.bar.drawn.min(limit) };
     }
 
     /// The same line once more, if others were printed in its place.

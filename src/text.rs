@@ -108,18 +108,29 @@ pub fn path(path: &std::path::Path) -> String {
 
 /// A number of bytes: `512 bytes`, `10.0 MiB`.
 pub fn size(bytes: u64) -> String {
+    size_to(bytes, 1)
+}
+
+/// The same, with two decimals from 1 GiB on, for a number that is watched while it grows: at gigabit speed 0.1 GiB takes
+/// a second.
+pub fn exact_size(bytes: u64) -> String {
+    size_to(bytes, if bytes < 1 << 30 { 1 } else { 2 })
+}
+
+fn size_to(bytes: u64, decimals: usize) -> String {
     if bytes < 1024 {
         return if bytes == 1 { String::from("1 byte") } else { format!("{bytes} bytes") };
     }
+    // 1023.95 would be printed as 1024.0.
+    let limit = UNIT - if decimals == 1 { 0.05 } else { 0.005 };
     let mut value = bytes as f64 / UNIT;
     for unit in ["KiB", "MiB", "GiB", "TiB"] {
-        // 1023.95 would be printed as 1024.0.
-        if value < UNIT - 0.05 {
-            return format!("{value:.1} {unit}");
+        if value < limit {
+            return format!("{value:.decimals$} {unit}");
         }
         value /= UNIT;
     }
-    format!("{value:.1} PiB")
+    format!("{value:.decimals$} PiB")
 }
 
 /// Bytes in a time, as a speed; a time too short to measure counts as a microsecond.
@@ -206,5 +217,9 @@ mod tests {
         }
         assert_eq!(size((1 << 20) - 1), "1.0 MiB");
         assert_eq!(size(u64::MAX), "16384.0 PiB");
+        let cases = [((1 << 30) - (1 << 20), "1023.0 MiB"), (1 << 30, "1.00 GiB"), ((1 << 40) - 1, "1.00 TiB")];
+        for (bytes, shown) in cases {
+            assert_eq!(exact_size(bytes), shown);
+        }
     }
 }

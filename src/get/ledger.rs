@@ -88,7 +88,10 @@ impl Tools<'_> {
 
     /// Waits for the oldest file on its way, and tells of it; whether there was one.
     pub fn collect_one(&mut self) -> Result<bool, Stop> {
-        let Some((done, result)) = self.ledger.commits.next(&mut self.waits)? else { return Ok(false) };
+        self.progress.saving();
+        let next = self.ledger.commits.next(&mut self.waits)?;
+        self.progress.asking();
+        let Some((done, result)) = next else { return Ok(false) };
         self.committed(done, result);
         Ok(true)
     }

@@ -1,6 +1,7 @@
 //! What a person or a program sees of a run on standard error: lines, and the state of what is under way.
 
 mod bar;
+mod idle;
 mod json;
 mod rate;
 mod terminal;
@@ -22,9 +23,10 @@ use crate::proto::base_name;
 use crate::proto::digest::Digest;
 use crate::text;
 use bar::{Fields, Time, duration};
+use idle::Idle;
 use json::Object;
 use rate::Rate;
-use terminal::Terminal;
+use terminal::{Terminal, When};
 use totals::Totals;
 
 /// How often a program hears of bytes at most.
@@ -33,6 +35,12 @@ const JSON_REFRESH: Duration = Duration::from_millis(500);
 /// How often the bar is drawn at most, and, while nothing happens, at least: `stalled 4 s` counts seconds.
 const REFRESH: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_millis(500);
+
+/// How long nothing is said of a server that has to answer, or of a pause: most are shorter.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
+/// Before this, a comparison with a journal has no speed.
+const CHECKED_AFTER: Duration = Duration::from_millis(300);
 
 /// What takes time with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +77,8 @@ enum Pause {
     Asking,
     /// An attempt is due at this time, if at one file: which attempt, at which.
     Until(Instant, Option<(String, Vec<u8>)>),
+    /// Files that are here wait for the disk.
+    Saving,
 }
 
 /// The view of a run. Clones share it.
@@ -81,8 +91,13 @@ struct View {
     server: String,
     lines: Lines,
     task: Option<Task>,
-    /// What there is without a task.
+    /// The file that was at hand last, or comes first.
+    name: Vec<u8>,
+    /// What there is without a task, and since when.
     pause: Pause,
+    paused: Instant,
+    /// Since when there is no task, if there is none.
+    idle: Instant,
     totals: Totals,
     rate: Rate,
     /// When the bar was drawn last, if there is one.
@@ -109,6 +124,18 @@ struct Task {
     base: u64,
     done: u64,
     since: Instant,
+    /// The comparison of its first bytes with their journal, which goes on meanwhile.
+    check: Option<Checking>,
+}
+
+/// How far such a comparison is.
+#[derive(Clone, Copy)]
+struct Checking {
+    /// When it was looked at first, and bytes compared by then.
+    since: Instant,
+    base: u64,
+    done: u64,
+    len: u64,
 }
 
 /// A file that ended well.
@@ -145,7 +172,10 @@ impl Progress {
             server: server.to_string(),
             lines,
             task: None,
+            name: config.files.first().cloned().unwrap_or_default(),
             pause: Pause::Asking,
+            paused: now,
+            idle: now,
             totals: Totals::new(config.files.len() as u64, now),
             rate: Rate::new(now),
             drawn: None,
@@ -160,17 +190,22 @@ impl Progress {
 
     /// A connection is being made.
     pub fn connecting(&self) {
-        self.view().pause = Pause::Connecting;
+        self.view().pause(Pause::Connecting);
     }
 
     /// The server is asked.
     pub fn asking(&self) {
-        self.view().pause = Pause::Asking;
+        self.view().pause(Pause::Asking);
+    }
+
+    /// Files that are here are waited for, until the disk has them.
+    pub fn saving(&self) {
+        self.view().pause(Pause::Saving);
     }
 
     /// Nothing is done until this time; then this attempt at this file is due, if it is one.
     pub fn waiting(&self, until: Instant, attempt: Option<(String, Vec<u8>)>) {
-        self.view().pause = Pause::Until(until, attempt);
+        self.view().pause(Pause::Until(until, attempt));
     }
 
     /// Begins to show something of `total` bytes, of which `done` are done; a server may claim more than there are.
@@ -187,7 +222,8 @@ impl Progress {
             view.rate = Rate::new(now);
         }
         view.rate.begin(now);
-        view.task = Some(Task { activity, name: name.to_vec(), total, base: done, done, since: now });
+        view.name = name.to_vec();
+        view.task = Some(Task { activity, name: name.to_vec(), total, base: done, done, since: now, check: None });
         if let (Mode::Json, Activity::Receiving, 0) = (&view.mode, activity, done) {
             view.tell("start");
         }
@@ -197,6 +233,21 @@ impl Progress {
     /// Whether this is what is shown.
     pub fn is_about(&self, activity: Activity) -> bool {
         self.view().task.as_ref().is_some_and(|task| task.activity == activity)
+    }
+
+    /// The size of a file is known before it is received.
+    pub fn learn(&self, name: &[u8], total: u64) {
+        self.view().totals.put(name, 0, total);
+    }
+
+    /// Meanwhile so many of so many bytes that were there before are compared with their journal, if any are to be.
+    pub fn check(&self, check: Option<(u64, u64)>) {
+        let mut view = self.view();
+        let Some(task) = &mut view.task else { return };
+        task.check = check.map(|(done, len)| match task.check {
+            Some(begun) => Checking { done, ..begun },
+            None => Checking { since: clock::now(), base: done, done, len },
+        });
     }
 
     /// Moves to this many bytes.
@@ -318,15 +369,15 @@ impl Progress {
 
     /// When the bar has to be drawn again although nothing happens.
     pub fn next_tick(&self) -> Option<Instant> {
-        self.view().drawn.map(|drawn| drawn + TICK)
+        self.view().next_tick()
     }
 
     /// Draws the bar again if that is due.
     pub fn tick(&self) {
         let mut view = self.view();
         let now = clock::now();
-        if view.drawn.is_some_and(|drawn| now >= drawn + TICK) {
-            view.draw(now);
+        if view.next_tick().is_some_and(|due| now >= due) {
+            view.draw(now, When::Now);
         }
     }
 
@@ -354,8 +405,14 @@ impl View {
         }
     }
 
+    fn pause(&mut self, pause: Pause) {
+        (self.pause, self.paused) = (pause, clock::now());
+    }
+
     fn end_task(&mut self) {
         let Some(task) = self.task.take() else { return };
+        self.idle = clock::now();
+        self.paused = self.idle;
         if task.activity == Activity::Receiving {
             self.totals.put(&task.name, task.done, task.total);
         }
@@ -376,7 +433,7 @@ impl View {
     /// Says something about a file, which is not at hand any more then, or about the run.
     fn say(&mut self, level: log::Level, name: Option<&[u8]>, object: Object, line: &str) {
         log::log!(target: "main", level, "{line}");
-        if self.task.as_ref().is_some_and(|task| name.is_none_or(|name| name == task.name)) {
+        if self.task.as_ref().is_none_or(|task| name.is_none_or(|name| name == task.name)) {
             self.end();
         }
         let is_good = level == log::Level::Info;
@@ -385,6 +442,10 @@ impl View {
             Mode::Json => self.print(object, name, Some(line)),
             _ if is_good => self.lines.print(line),
             _ => self.lines.print(&format!("xfer: {line}")),
+        }
+        if self.drawn.is_some() {
+            // Its numbers may have changed with the line.
+            self.draw(clock::now(), When::WithLines);
         }
     }
 
@@ -403,7 +464,7 @@ impl View {
         }
         let object = Object::new(event).with("state", self.state()).with_totals(&self.totals, self.at_hand());
         let Some(task) = &self.task else { return self.print(object, None, None) };
-        let (rate, left) = task.mean_rate();
+        let (rate, left) = task.mean_rate(clock::now());
         let object = object
             .with("bytes", task.done)
             .with("total", task.total)
@@ -418,71 +479,138 @@ impl View {
             (None, Pause::Connecting) => "connecting",
             (None, Pause::Asking) => "asking",
             (None, Pause::Until(..)) => "waiting",
+            (None, Pause::Saving) => Activity::Saving.name(),
+        }
+    }
+
+    /// When the bar has to be drawn next, although nothing happens.
+    fn next_tick(&self) -> Option<Instant> {
+        if !matches!(self.mode, Mode::Bar(_)) {
+            return None;
+        }
+        match (self.drawn, &self.task) {
+            (Some(drawn), _) => Some(drawn + TICK),
+            (None, None) => Some(self.idle_from()),
+            (None, Some(_)) => None,
+        }
+    }
+
+    /// From when on there is something to say of what the run waits for: of a pause that is not short at once.
+    fn idle_from(&self) -> Instant {
+        match self.pause {
+            Pause::Until(until, _) if until >= self.paused + IDLE_AFTER => self.paused,
+            _ => self.idle + IDLE_AFTER,
         }
     }
 
     /// Draws, unless that was a moment ago.
     fn draw_again(&mut self, now: Instant) {
         if self.drawn.is_none_or(|drawn| now.saturating_duration_since(drawn) >= REFRESH) {
-            self.draw(now);
+            self.draw(now, When::Now);
         }
     }
 
-    fn draw(&mut self, now: Instant) {
+    fn draw(&mut self, now: Instant, when: When) {
+        let is_idle = self.task.is_none() && now >= self.idle_from();
         // One empty file needs no bar.
         let is_empty = self.is_one() && self.task.as_ref().is_none_or(|task| task.total == 0);
-        if !matches!(self.mode, Mode::Bar(_)) || is_empty {
+        if !matches!(self.mode, Mode::Bar(_)) || is_empty && !is_idle {
             return;
         }
-        self.drawn = Some(now);
-        let mut fields = self.fields(now);
+        if matches!(when, When::Now) {
+            self.drawn = Some(now);
+        }
+        let idle = is_idle.then(|| self.idle(now));
+        let fields = self.fields(now);
         let Mode::Bar(terminal) = &mut self.mode else { return };
-        fields.name = terminal.name(fields.name);
-        terminal.draw(|limit| fields.line(limit));
+        terminal.draw(when, |limit| match idle {
+            Some(idle) => idle.line(limit),
+            None => fields.line(limit),
+        });
+    }
+
+    /// The last component of a name, as the bar shows it.
+    fn bar_name(&self, name: &[u8]) -> String {
+        let name = text::escaped(base_name(name));
+        if let Mode::Bar(terminal) = &self.mode { terminal.name(name) } else { name }
+    }
+
+    /// ` 3 of 300`, if there are several files.
+    fn count(&self) -> Option<String> {
+        let (ended, known) = (self.totals.files_ended(), self.totals.files_known);
+        let digits = known.to_string().len();
+        (!self.is_one()).then(|| format!("{ended:>digits$} of {known}"))
+    }
+
+    fn idle(&self, now: Instant) -> Idle {
+        let seconds = now.saturating_duration_since(self.paused).as_secs();
+        let time = if seconds > 0 { format!(", {seconds} s") } else { String::new() };
+        let of_one = self.is_one().then_some(&self.name);
+        let (name, what) = match &self.pause {
+            Pause::Connecting => (None, [format!("connecting to {}{time}", self.server), format!("connecting{time}")]),
+            Pause::Asking => {
+                (of_one, [format!("waiting for {} to answer{time}", self.server), format!("waiting{time}")])
+            }
+            Pause::Saving => (of_one, [format!("saving{time}"), format!("saving{time}")]),
+            Pause::Until(until, attempt) => {
+                let left = seconds_until(*until, now);
+                let label = attempt.as_ref().map_or("next attempt", |(label, _)| label);
+                let name = attempt.as_ref().map(|(_, name)| name);
+                (name, [format!("{label} in {left}"), format!("retry in {left}")])
+            }
+        };
+        Idle { count: self.count(), name: name.map(|name| self.bar_name(name)), what }
     }
 
     fn fields(&self, now: Instant) -> Fields {
-        let name = self.task.as_ref().map_or_else(String::new, |task| text::escaped(base_name(&task.name)));
-        let pace = self.pace(now);
+        let name = self.bar_name(&self.name);
+        let activity = self.activity(now);
+        let pace = activity.is_none().then(|| self.pace(now));
+        let (done, total) = self.task.as_ref().map_or((0, 0), |task| (task.done, task.total));
         if self.is_one() {
-            let (done, total) = self.task.as_ref().map_or((0, 0), |task| (task.done, task.total));
             let time = self.time_left(now).map_or(Time::Unknown, Time::Left);
-            return Fields { count: None, name, done: (done, total), bytes: (done, Some(total)), pace, time };
+            let activity = activity.map(String::from);
+            return Fields { count: None, name, activity, done: (done, total), bytes: (done, Some(total)), pace, time };
         }
-        let (ended, known) = (self.totals.files_ended(), self.totals.files_known);
-        let digits = known.to_string().len();
+        // The other numbers are those of the run.
+        let percent = u128::from(done) * 100 / u128::from(total.max(1));
+        let activity = activity.map(|activity| format!("{activity} {percent:>3}%"));
         let (done, total) = self.totals.bytes(self.at_hand());
         let is_final = self.totals.bytes_final(self.at_hand().is_some());
         let elapsed = Time::Elapsed(now.saturating_duration_since(self.totals.started));
         Fields {
-            count: Some(format!("{ended:>digits$} of {known}")),
+            count: self.count(),
             name,
-            done: (ended, known),
+            activity,
+            done: (self.totals.files_ended(), self.totals.files_known),
             bytes: (done, is_final.then_some(total)),
             pace,
             time: self.time_left(now).filter(|_| is_final).map_or(elapsed, Time::Left),
         }
     }
 
-    /// The speed, or what happens in place of it.
+    /// What is done with the file at hand, if it is not received.
+    fn activity(&self, now: Instant) -> Option<&'static str> {
+        let task = self.task.as_ref()?;
+        if task.activity != Activity::Receiving {
+            return Some(task.activity.name());
+        }
+        // Small files are verified most of the time, and have a speed all the same.
+        let is_whole = task.done == task.total && (self.is_one() || self.rate.stalled(now).is_some());
+        is_whole.then_some("verifying")
+    }
+
+    /// The speed, or for how long nothing has come.
     fn pace(&self, now: Instant) -> String {
-        match (&self.task, &self.pause) {
-            (Some(task), _) if task.activity != Activity::Receiving => task.activity.name().to_string(),
-            // Small files are verified most of the time, and have a speed all the same.
-            (Some(task), _) if task.done == task.total && (self.is_one() || self.rate.stalled(now).is_some()) => {
-                String::from("verifying")
-            }
-            (Some(_), _) => match (self.rate.stalled(now), self.rate.speed(now)) {
-                (Some(time), _) => format!("stalled {}", duration(time)),
-                (None, Some(speed)) => text::speed(speed as u64, 1.0),
-                (None, None) => String::new(),
-            },
-            (None, Pause::Until(until, _)) => format!("waiting {}", seconds_until(*until, now)),
-            (None, _) => self.state().to_string(),
+        match (self.rate.stalled(now).filter(|_| self.task.is_some()), self.rate.speed(now)) {
+            (Some(time), _) => format!("stalled {}", duration(time)),
+            (None, Some(speed)) => text::speed(speed as u64, 1.0),
+            (None, None) => String::new(),
         }
     }
 
-    /// Until all bytes that are known of have come, at the speed of the last seconds.
+    /// Until all bytes that are known of have come, at the speed of the last seconds, and those that were there before are
+    /// compared.
     fn time_left(&self, now: Instant) -> Option<Duration> {
         let task = self.task.as_ref()?;
         let (done, total) = match self.at_hand() {
@@ -490,8 +618,10 @@ impl View {
             _ => (task.done, task.total),
         };
         let speed = self.rate.speed(now).filter(|speed| *speed > 0.0 && self.rate.stalled(now).is_none())?;
+        let seconds = total.saturating_sub(done) as f64 / speed;
+        let seconds = seconds.max(task.check_left(now)?).ceil();
         // Longer than any age of the world is no time.
-        Duration::try_from_secs_f64((total.saturating_sub(done) as f64 / speed).ceil()).ok()
+        Duration::try_from_secs_f64(seconds).ok()
     }
 
     /// `receiving 'a': 44% (42.2 MiB of 95.4 MiB), 11.2 MiB/s, 5 s left`
@@ -510,6 +640,7 @@ impl View {
                 Pause::Until(until, Some((attempt, name))) => {
                     format!("{attempt} in {}: {}", seconds_until(*until, now), text::quoted(name))
                 }
+                Pause::Saving => String::from("saving"),
             });
             return line;
         };
@@ -529,11 +660,21 @@ impl View {
 
 impl Task {
     /// Bytes a second since it began, and seconds left.
-    fn mean_rate(&self) -> (f64, Option<f64>) {
-        let seconds = clock::since(self.since).as_secs_f64();
+    fn mean_rate(&self, now: Instant) -> (f64, Option<f64>) {
+        let seconds = now.saturating_duration_since(self.since).as_secs_f64();
         let rate = (self.done.saturating_sub(self.base)) as f64 / seconds.max(0.001);
         let left = (self.total.saturating_sub(self.done)) as f64;
-        (rate, (rate > 0.0).then(|| left / rate))
+        let check_left = self.check_left(now).filter(|_| rate > 0.0);
+        (rate, check_left.map(|check_left| check_left.max(left / rate)))
+    }
+
+    /// Seconds until its first bytes are compared with their journal: 0 if none are to be. None if nobody can say.
+    fn check_left(&self, now: Instant) -> Option<f64> {
+        let Some(check) = self.check.filter(|check| check.done < check.len) else { return Some(0.0) };
+        let time = now.saturating_duration_since(check.since);
+        let done = check.done.saturating_sub(check.base);
+        let left = check.len - check.done;
+        (time >= CHECKED_AFTER && done > 0).then(|| left as f64 * time.as_secs_f64() / done as f64)
     }
 }
 

@@ -241,6 +241,10 @@ pub trait Room {
     fn end_frame(&mut self);
     /// Says that no more is here for the moment.
     fn pause(&mut self) {}
+    /// How many of how many bytes that were there before are compared with their journal, if any are to be.
+    fn checked(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// When what has come has been in memory for long enough; not while nothing is there.
     fn due(&self) -> Option<Instant>;
     /// Lets the disk have what has come.
@@ -455,6 +459,10 @@ impl Room for Body<'_> {
         if self.is_stream() {
             self.flush();
         }
+    }
+
+    fn checked(&self) -> Option<(u64, u64)> {
+        self.check.as_ref().map(|check| (check.done(), check.len()))
     }
 
     /// Not while they would wait for what is read again: that takes no time, or all blocks would be under way with a few

@@ -264,6 +264,7 @@ impl Session {
         size: u64,
         tools: &mut Tools<'_>,
     ) -> Result<Outcome, Failed> {
+        tools.progress.learn(item.name, file.size);
         if file.sizes_differ {
             log::info!(target: "main", "{} differs in size from the file on the server; fetching it", item.target.shown());
             item.stage = Stage::Fetching;
@@ -490,6 +491,7 @@ impl Session {
                         body.pause();
                     }
                     self.limits.hear(n as u64, self.link.take_waited());
+                    tools.progress.check(body.checked());
                     tools.progress.advance(body.received());
                 }
                 Read::Lost(Lost::Silence) if self.is_in_time() => {}

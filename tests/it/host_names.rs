@@ -182,6 +182,10 @@ fn a_server_that_is_lost_with_its_name_is_dead() {
     let program = names.get(&scratch, port).args(["--v1", "--max-backoff", "0.1", "a", "b", "c"]);
     let outcome = program.run();
     server.join().unwrap();
-    outcome.exits(3).made_attempts(6).stderr_has("1 of 3 saved, 1 failed, 1 not tried");
+    outcome
+        .exits(3)
+        .made_attempts(6)
+        .stderr_has("1 of 3 saved: 4 bytes, ")
+        .stderr_has("; 1 failed: 'b'; 1 not tried\n");
     outcome.took_less_than(Duration::from_secs(30));
 }

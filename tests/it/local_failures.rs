@@ -36,7 +36,7 @@ fn assert_only_the_large_one_failed(outcome: &Outcome, scratch: &Scratch, names:
 }
 
 fn assert_one_failure(outcome: &Outcome) {
-    outcome.exits(5).stderr_has("40 of 41 saved, 1 failed").log_lacks("attempt 2 of");
+    outcome.exits(5).stderr_has("40 of 41 saved: ").stderr_has("; 1 failed: 'large'\n").log_lacks("attempt 2 of");
 }
 
 /// Fetches a large file of which only the end is missing, and which cannot be saved, and others; through a relay that does

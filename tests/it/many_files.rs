@@ -172,7 +172,7 @@ fn files_that_wait_for_another_attempt_are_bounded() {
         running.has_ended()
     });
     let outcome = running.finish();
-    outcome.exits(3).stderr_has("0 of 400 saved, 400 failed");
+    outcome.exits(3).stderr_has("0 of 400 saved: ").stderr_has("; 400 failed: '0', '1', '2' and 397 more");
     // Part and journal of those that wait and of those that are asked for, and some for the rest.
     let expected = 40..=2 * (32 + 64) + 32;
     outcome.assert(expected.contains(&most.0), &format!("{} descriptors open at once, {expected:?} expected", most.0));

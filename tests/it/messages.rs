@@ -33,7 +33,7 @@ fn a_refused_connection_has_its_hint_once() {
             "xfer: not tried: 'b' ({} cannot be reached); check the server, then run the same command again",
             port.addr
         ),
-        String::from("xfer: 0 of 2 saved, 1 failed, 1 not tried"),
+        String::from("xfer: 0 of 2 saved; 1 failed: 'a'; 1 not tried"),
     ];
     outcome.exits(3).assert(error_lines(&outcome) == expected, &format!("{expected:#?} expected"));
     outcome.log_has(" - WARN - cannot connect to ").log_has(" - ERROR - cannot fetch 'a': ");

@@ -277,7 +277,9 @@ fn the_summary_counts_every_file() {
     // Of the file that is the same, no byte came.
     assert_eq!(numbers, [12.0, 12.0, 8.0, 1.0], "{summary:?}");
     assert_eq!((&summary["files_final"], &summary["bytes_final"]), (&Value::Bool(true), &Value::Bool(true)));
-    assert_eq!(text(summary, "message"), "3 of 4 saved (1 replaced, 1 already up to date), 1 failed");
+    let message = text(summary, "message");
+    assert!(message.starts_with("3 of 4 saved (1 replaced, 1 already up to date): 8 bytes, "), "{message}");
+    assert!(message.ends_with("/s; 1 failed: 'none'"), "{message}");
     server.stop();
 }
 

@@ -12,8 +12,10 @@ const PERCENT_COLUMNS: usize = 4;
 const PACE_COLUMNS: usize = 12;
 const BAR_COLUMNS_MIN: usize = 10;
 
-/// Columns of the longest times: `119 min left`, and `119 min` where there is no room to say that it is left.
-const TIME_COLUMNS: usize = 12;
+/// Columns of the longest times: `119 min left`, `119 min elapsed`, and `119 min` where there is no room to say that it
+/// is left.
+const LEFT_COLUMNS: usize = 12;
+const ELAPSED_COLUMNS: usize = 15;
 const SHORT_TIME_COLUMNS: usize = 7;
 
 /// What the line says, in the order in which it is shown.
@@ -22,12 +24,14 @@ pub struct Fields {
     pub count: Option<String>,
     /// The file at hand.
     pub name: String,
+    /// What is done with it, unless it is received: the numbers behind it are of that.
+    pub activity: Option<String>,
     /// How much is done, and how much that is when all is done.
     pub done: (u64, u64),
     /// Bytes done, and bytes in all, if that is known.
     pub bytes: (u64, Option<u64>),
-    /// `11.2 MiB/s`, or what happens in place of it.
-    pub pace: String,
+    /// `11.2 MiB/s`, or for how long nothing has come; none where no speed is shown.
+    pub pace: Option<String>,
     /// The time.
     pub time: Time,
 }
@@ -47,35 +51,65 @@ pub enum Time {
 struct Layout {
     /// Columns that the name gets before anything with a lower rank has a place; a shorter name takes what it needs.
     name: usize,
-    bytes: bool,
+    /// Whether it says what is done with the file.
+    activity: bool,
+    bytes: Bytes,
     bar: bool,
     pace: bool,
     /// Columns of the time; 0 without it.
     time: usize,
 }
 
-const fn layout(name: usize, bytes: bool, bar: bool, pace: bool, time: usize) -> Layout {
-    Layout { name, bytes, bar, pace, time }
+/// How the bytes are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bytes {
+    Not,
+    /// `2.9 GiB of 3.0 GiB`
+    Short,
+    /// `2.93 GiB of 3.00 GiB`
+    Exact,
 }
+
+impl Bytes {
+    /// Columns of the longest number below 1 TiB.
+    fn columns(self) -> usize {
+        if self == Bytes::Exact { "1023.99 GiB".len() } else { "1023.9 KiB".len() }
+    }
+
+    fn text(self, bytes: u64) -> String {
+        if self == Bytes::Exact { text::exact_size(bytes) } else { text::size(bytes) }
+    }
+}
+
+const fn layout(name: usize, bytes: Bytes, bar: bool, pace: bool, time: usize) -> Layout {
+    Layout { name, activity: true, bytes, bar, pace, time }
+}
+
+/// The last resort.
+const COUNT_ONLY: Layout = Layout { name: 0, activity: false, bytes: Bytes::Not, bar: false, pace: false, time: 0 };
 
 /// From the richest to the poorest: the first one that fits is used. The second list is for several files, of which the
 /// count says what the percentage says of one, and the bytes say more than a bar.
-const OF_ONE_FILE: [Layout; 7] = [
-    layout(32, true, true, true, TIME_COLUMNS),
-    layout(32, false, true, true, TIME_COLUMNS),
-    layout(16, false, true, true, TIME_COLUMNS),
-    layout(13, false, false, true, SHORT_TIME_COLUMNS),
-    layout(12, false, false, true, 0),
-    layout(4, false, false, false, 0),
-    layout(0, false, false, false, 0),
+const OF_ONE_FILE: [Layout; 9] = [
+    layout(32, Bytes::Exact, true, true, LEFT_COLUMNS),
+    layout(32, Bytes::Short, true, true, LEFT_COLUMNS),
+    layout(32, Bytes::Not, true, true, LEFT_COLUMNS),
+    layout(16, Bytes::Not, true, true, LEFT_COLUMNS),
+    layout(13, Bytes::Not, false, true, SHORT_TIME_COLUMNS),
+    layout(12, Bytes::Not, false, true, 0),
+    layout(4, Bytes::Not, false, false, 0),
+    layout(0, Bytes::Not, false, false, 0),
+    COUNT_ONLY,
 ];
-const OF_SEVERAL: [Layout; 6] = [
-    layout(16, true, true, true, TIME_COLUMNS),
-    layout(12, true, false, true, TIME_COLUMNS),
-    layout(9, true, false, true, SHORT_TIME_COLUMNS),
-    layout(9, false, false, true, 0),
-    layout(8, false, false, false, 0),
-    layout(0, false, false, false, 0),
+const OF_SEVERAL: [Layout; 8] = [
+    layout(16, Bytes::Exact, true, true, ELAPSED_COLUMNS),
+    layout(16, Bytes::Short, true, true, ELAPSED_COLUMNS),
+    layout(12, Bytes::Short, false, true, ELAPSED_COLUMNS),
+    layout(9, Bytes::Short, false, true, SHORT_TIME_COLUMNS),
+    layout(9, Bytes::Not, false, true, 0),
+    layout(8, Bytes::Not, false, false, 0),
+    layout(0, Bytes::Not, false, false, 0),
+    COUNT_ONLY,
 ];
 
 impl Fields {
@@ -93,27 +127,27 @@ impl Fields {
         };
         let bar_columns = BAR_COLUMNS_MIN + left - (name_columns - name_least);
         let mut parts = Vec::new();
-        match &self.count {
-            Some(count) => {
-                parts.push(count.clone());
-                parts.push(padded(&shortened(&self.name, name_columns), name_columns));
-            }
-            None => {
-                parts.push(padded(&shortened(&self.name, name_columns), name_columns));
-                parts.push(format!("{:>PERCENT_COLUMNS$}", format!("{}%", self.percent())));
-            }
+        parts.extend(self.count.clone());
+        parts.push(padded(&shortened(&self.name, name_columns), name_columns));
+        if let Some(activity) = self.activity_in(layout) {
+            // A space more, where a name is before it: it is no part of that.
+            parts.push(format!("{}{activity}", if name_columns > 0 { " " } else { "" }));
         }
-        if layout.bytes {
-            parts.push(padded(&self.bytes_text(), self.bytes_columns()));
+        if self.count.is_none() {
+            parts.push(format!("{:>PERCENT_COLUMNS$}", format!("{}%", self.percent())));
+        }
+        if layout.bytes != Bytes::Not {
+            parts.push(padded(&self.bytes_text(layout.bytes), self.bytes_columns(layout.bytes)));
         }
         if layout.bar {
             parts.push(bar(self.done, bar_columns));
         }
-        if layout.pace {
-            parts.push(format!("{:>PACE_COLUMNS$}", self.pace));
+        if let Some(pace) = self.pace.as_ref().filter(|_| layout.pace) {
+            parts.push(format!("{pace:>PACE_COLUMNS$}"));
         }
         if layout.time > 0 {
-            parts.push(format!("{:>width$}", self.time.text(layout.time == TIME_COLUMNS), width = layout.time));
+            let text = self.time.text(layout.time > SHORT_TIME_COLUMNS);
+            parts.push(format!("{text:>width$}", width = layout.time));
         }
         // A name without a place is no field.
         parts.retain(|part| !part.is_empty());
@@ -123,15 +157,21 @@ impl Fields {
     /// Columns that the line takes at least with these fields.
     fn least(&self, layout: &Layout) -> usize {
         let first = self.count.as_deref().map_or(PERCENT_COLUMNS, columns);
+        let name = self.name_least(layout);
+        let pace = self.pace.as_deref().filter(|_| layout.pace);
         let fields = [
-            self.name_least(layout),
-            if layout.bytes { self.bytes_columns() } else { 0 },
+            name,
+            self.activity_in(layout).map_or(0, |activity| activity.len() + usize::from(name > 0)),
+            if layout.bytes == Bytes::Not { 0 } else { self.bytes_columns(layout.bytes) },
             if layout.bar { BAR_COLUMNS_MIN } else { 0 },
-            // Longer than any speed: `server hashing`.
-            if layout.pace { PACE_COLUMNS.max(columns(&self.pace)) } else { 0 },
+            pace.map_or(0, |pace| PACE_COLUMNS.max(columns(pace))),
             layout.time,
         ];
         first + fields.iter().filter(|field| **field > 0).map(|field| field + 1).sum::<usize>()
+    }
+
+    fn activity_in(&self, layout: &Layout) -> Option<&str> {
+        self.activity.as_deref().filter(|_| layout.activity)
     }
 
     fn name_least(&self, layout: &Layout) -> usize {
@@ -143,18 +183,21 @@ impl Fields {
         if self.count.is_some() { limit / 4 } else { columns(&self.name) }
     }
 
-    fn bytes_text(&self) -> String {
+    fn bytes_text(&self, shown: Bytes) -> String {
         match self.bytes {
-            (done, Some(total)) => format!("{} of {}", text::size(done), text::size(total)),
-            (done, None) => text::size(done),
+            (done, Some(total)) => format!("{} of {}", shown.text(done), shown.text(total)),
+            (done, None) => shown.text(done),
         }
     }
 
     /// Columns of the longest of these texts: `1023.9 KiB of 95.4 MiB`, or `16384.0 PiB of 16384.0 PiB`, which a server may
     /// claim.
-    fn bytes_columns(&self) -> usize {
-        let done = text::size(self.bytes.0).len().max("1023.9 KiB".len());
-        self.bytes.1.map_or(done, |total| done + " of ".len() + text::size(total).len())
+    fn bytes_columns(&self, shown: Bytes) -> usize {
+        let (done, total) = self.bytes;
+        // Below 1 GiB, both ways to show a number are the same.
+        let longest = if total.unwrap_or(done) < 1 << 30 { Bytes::Short.columns() } else { shown.columns() };
+        let done = shown.text(done).len().max(longest);
+        total.map_or(done, |total| done + " of ".len() + shown.text(total).len())
     }
 
     fn percent(&self) -> u128 {
@@ -167,8 +210,10 @@ impl Time {
     fn text(self, is_long: bool) -> String {
         match self {
             Time::Left(time) if is_long => format!("{} left", duration(time)),
-            Time::Left(time) | Time::Elapsed(time) => duration(time),
-            Time::Unknown => String::new(),
+            Time::Left(time) => duration(time),
+            Time::Elapsed(time) if is_long => format!("{} elapsed", duration(time)),
+            // Without its word it would be taken for the time left.
+            Time::Elapsed(_) | Time::Unknown => String::new(),
         }
     }
 
@@ -202,7 +247,12 @@ fn bar((done, total): (u64, u64), width: usize) -> String {
     // pbr keeps two columns behind the bar.
     bar.set_width(Some(width + 2));
     bar.set(done.min(total));
-    String::from_utf8_lossy(&bytes).trim().to_string()
+    let drawn = String::from_utf8_lossy(&bytes).trim().to_string();
+    // pbr rounds: at 96 % a bar of 15 places is full.
+    match drawn.strip_suffix("=]") {
+        Some(most) if done < total => format!("{most}>]"),
+        _ => drawn,
+    }
 }
 
 #[cfg(test)]
@@ -213,9 +263,10 @@ mod tests {
         Fields {
             count: None,
             name: name.to_string(),
+            activity: None,
             done: (42 << 20, 100 << 20),
             bytes: (42 << 20, Some(100 << 20)),
-            pace: String::from("11.2 MiB/s"),
+            pace: Some(String::from("11.2 MiB/s")),
             time: Time::Left(Duration::from_secs(5)),
         }
     }
@@ -230,11 +281,15 @@ mod tests {
         }
     }
 
+    fn checking(name: &str) -> Fields {
+        Fields { activity: Some(String::from("checking")), pace: None, ..of_one(name) }
+    }
+
     #[test]
     fn no_line_is_too_long_and_each_has_what_fits() {
         for name in ["a", "large.bin", &"x".repeat(300), &"測".repeat(50), &"👩\u{200d}🚀".repeat(20)] {
             for limit in 0..250 {
-                for fields in [of_one(name), of_several(name)] {
+                for fields in [of_one(name), of_several(name), checking(name)] {
                     let line = fields.line(limit);
                     assert!(columns(&line) <= limit, "{limit} columns: {line:?}");
                     assert!(!line.is_empty() || limit < 12, "nothing in {limit} columns");
@@ -263,7 +318,29 @@ mod tests {
         assert_eq!(columns(&of_one("large.bin").line(199)), 199);
         assert_eq!(bar((0, 5), 12), "[----------]");
         assert_eq!(bar((5, 5), 12), "[==========]");
+        assert_eq!(bar((96, 100), 12), "[=========>]");
         assert_eq!(bar((0, 0), 12), "[----------]");
+    }
+
+    #[test]
+    fn what_is_done_with_a_file_is_said_before_its_numbers() {
+        let cases = [
+            (79, "disk.img  checking  42% 42.0 MiB of 100.0 MiB   [======>---------]     5 s left"),
+            (30, "disk.img  checking  42%"),
+            (17, "checking  42%"),
+            (10, " 42%"),
+        ];
+        for (limit, shown) in cases {
+            assert_eq!(checking("disk.img").line(limit), shown);
+        }
+    }
+
+    /// Two decimals where there is room for them, and one where there is not.
+    #[test]
+    fn large_sizes_have_two_decimals() {
+        let large = |name: &str| Fields { bytes: (1234 << 20, Some(40 << 30)), ..of_one(name) };
+        assert!(large("large.bin").line(79).starts_with("large.bin  42% 1.21 GiB of 40.00 GiB    ["));
+        assert!(large("thirteen.data").line(79).starts_with("thirteen.data  42% 1.2 GiB of 40.0 GiB    ["));
     }
 
     #[test]

@@ -14,6 +14,14 @@ const DEFAULT_COLUMNS: u16 = 80;
 /// `/dev/tty`, the terminal of whoever opens it (devices.txt of the kernel).
 const DEV_TTY: (u32, u32) = (5, 0);
 
+/// When a line is drawn.
+pub enum When {
+    /// At once.
+    Now,
+    /// Below the lines that are printed next: a write of its own would cost as much as a small file.
+    WithLines,
+}
+
 /// Where the bar is drawn.
 pub struct Terminal {
     /// Whether bytes above U+007F are letters there.
@@ -38,7 +46,7 @@ impl Terminal {
 
     /// Draws the line that is made for this many columns: one less than the terminal has, since some begin a new line when
     /// the last one is filled.
-    pub fn draw(&mut self, line: impl FnOnce(usize) -> String) {
+    pub fn draw(&mut self, when: When, line: impl FnOnce(usize) -> String) {
         let width = window_columns();
         let mut text = line(width - 1);
         let drawn = columns(&text);
@@ -48,7 +56,10 @@ impl Terminal {
             text.push_str("\x1b[J");
         }
         self.width = width;
-        console::with(|console| console.draw_bar(text, drawn, width - 1));
+        console::with(|console| match when {
+            When::Now => console.draw_bar(text, drawn, width - 1),
+            When::WithLines => console.set_bar(text, drawn, width - 1),
+        });
     }
 }
 

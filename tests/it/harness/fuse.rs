@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -63,6 +64,8 @@ pub struct Quirks {
     pub remembered: u64,
     /// Whether the kernel passes each read on, also behind the size (FOPEN_DIRECT_IO).
     pub is_direct: bool,
+    /// How long each read takes, of 128 KiB at most.
+    pub read_time: Duration,
 }
 
 impl Quirks {
@@ -79,6 +82,7 @@ impl Quirks {
             files: Vec::new(),
             remembered: 0,
             is_direct: true,
+            read_time: Duration::ZERO,
         }
     }
 
@@ -340,6 +344,7 @@ impl State {
     }
 
     fn read(&self, node: u64, offset: u64, len: u32) -> Vec<u8> {
+        std::thread::sleep(self.quirks.read_time);
         let bytes = self.nodes.get(&node).map_or(&[][..], |file| &file.bytes);
         let rest = bytes.get(offset as usize..).unwrap_or_default();
         rest[..rest.len().min(len as usize)].to_vec()

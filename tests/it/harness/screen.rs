@@ -137,7 +137,7 @@ fn masked(line: &str) -> String {
         let end = from + 1 + unit.len();
         // Room is taken from the spaces before it; one stays.
         let spaces = masked[..at].len() - masked[..at].trim_end_matches(' ').len();
-        let width = end - at + spaces;
+        let width = (end - at + spaces).max(if spaces > 0 { name.len() + 1 } else { 0 });
         let name = match masked[..at - spaces].ends_with(',') {
             true => format!(" {name}"),
             false => format!("{name:>width$}"),
