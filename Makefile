@@ -22,6 +22,7 @@ PAGES = xfer.1 xfer-get.1 xfer-serve.8 xfer-protocol.5
 
 build: ## build the release binary
 	$(CARGO) build --release --locked
+	@touch -c "$(BIN)" # cargo leaves it as it is if only tests have changed, and 'make install' compares times
 
 demo: build ## show a server, a client, and a transfer that is interrupted and resumed
 	@$(DEFAULT_SIGNALS) sh contrib/demo.sh "$(BIN)"
@@ -48,6 +49,8 @@ dist: ## make a reproducible xfer-VERSION.tar.gz of the last commit, and print i
 
 install: ## install what `make` has built, under PREFIX; does not build
 	@test -x "$(BIN)" || { echo "make install: $(BIN) is missing: run 'make' first (as yourself; only 'make install' may need root)" >&2; exit 1; }
+	@newer=$$(find src Cargo.toml Cargo.lock -type f -newer "$(BIN)" | head -n 1); \
+	test -z "$$newer" || { echo "make install: $$newer is newer than $(BIN): run 'make' first (as yourself; only 'make install' may need root)" >&2; exit 1; }
 	@case "$(PREFIX)" in /*) ;; *) echo "make install: PREFIX must begin with /: '$(PREFIX)'" >&2; exit 1 ;; esac
 	install -d "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(UNITDIR)" "$(DESTDIR)$(SYSUSERSDIR)" "$(DESTDIR)$(SYSCONFDIR)/logrotate.d"
 	install -m 0755 "$(BIN)" "$(DESTDIR)$(BINDIR)/xfer"

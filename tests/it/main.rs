@@ -39,6 +39,7 @@ mod local_failures;
 mod log_answers;
 mod log_floods;
 mod logs;
+mod makefile;
 mod many_files;
 mod messages;
 mod mixtures;
