@@ -215,6 +215,15 @@ impl ServedFile {
         }
     }
 
+    /// What has happened to it, if it is not what it was when it was opened; `otherwise` if it did not become shorter.
+    pub fn change(&self, otherwise: &str) -> String {
+        let size = self.stamp.size;
+        match self.source.stamp() {
+            Ok(now) if now.size < size => format!("it became shorter: {} bytes instead of {size}", now.size),
+            _ => String::from(otherwise),
+        }
+    }
+
     /// Why it has not as many bytes as its size says, but `fewer` or `more`; `None` if that is because it changed.
     pub fn untrue_size(&self, how_many: &str) -> Option<String> {
         let size = self.stamp.size;

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::fmt::{Arguments, Write as _};
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -63,11 +63,16 @@ pub enum OnConsole {
     DebugOnly,
 }
 
+/// The target of a record that is for the log file only, since the same is printed without a time on a terminal.
+const FILE_ONLY: &str = "file-only";
+
 /// The two sinks. Clones share them.
 #[derive(Clone)]
 pub struct Logs {
     file: Arc<Mutex<Sink>>,
     console: Arc<Mutex<Sink>>,
+    /// Whether lines of level INFO go to the console, and that is a terminal.
+    informs_terminal: bool,
 }
 
 /// Lines on their way to one place.
@@ -101,7 +106,8 @@ impl Logs {
         zone();
         console::with(|_| ());
         let (place, warning) = open(role, target)?;
-        let logs = Logs { file: Sink::shared(place), console: Sink::shared(Place::Console) };
+        let informs_terminal = console == OnConsole::All && verbosity != Verbosity::Quiet && io::stderr().is_terminal();
+        let logs = Logs { file: Sink::shared(place), console: Sink::shared(Place::Console), informs_terminal };
         let (file_level, console_level) = match (verbosity, console) {
             (Verbosity::Verbose, _) => (LevelFilter::Debug, LevelFilter::Debug),
             (_, OnConsole::DebugOnly) => (LevelFilter::Info, LevelFilter::Off),
@@ -116,6 +122,7 @@ impl Logs {
                 fern::Dispatch::new()
                     .level(console_level)
                     .filter(move |line| console == OnConsole::All || line.level() == log::Level::Debug)
+                    .filter(|line| line.target() != FILE_ONLY)
                     .chain(sink_output(&logs.console)),
             );
         // Only a second call in one process could fail, and then the first logger goes on.
@@ -132,7 +139,20 @@ impl Logs {
         Ok(logs)
     }
 
-    /// The log file's path as it was opened, if there is one.
+    /// Logs what a person may want to copy: `HEADING: COPIED`. On a terminal it has a line of its own, without a time before
+    /// it, so that 80 columns do not break it.
+    pub fn offer(&self, heading: &str, copied: &str) {
+        if self.informs_terminal {
+            log::info!(target: FILE_ONLY, "{heading}: {copied}");
+            let mut console = lock(&self.console);
+            console.push(&format_args!("{heading}:"));
+            console.push(&format_args!("    {copied}"));
+        } else {
+            log::info!(target: "main", "{heading}: {copied}");
+        }
+    }
+
+    /// The absolute path of the log file as it was opened, if there is one.
     pub fn path(&self) -> Option<PathBuf> {
         match &lock(&self.file).place {
             Place::File { path, .. } => Some(path.clone()),
@@ -474,7 +494,9 @@ fn open_in(folder: &Path, role: &str) -> io::Result<Place> {
 
 fn placed(file: File, path: &Path) -> Place {
     let is_torn = ends_mid_line(path, &file);
-    Place::File { file, path: path.to_path_buf(), is_torn }
+    // Whoever reads it may be elsewhere. Without a working directory, a path that is relative stays so.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    Place::File { file, path, is_torn }
 }
 
 /// Whether a file that is appended to ends in the middle of a line, as one does whose writer had no more room for it.
@@ -611,7 +633,8 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).expect("a FIFO");
         let reader = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path);
         let file = append(&path, false).expect("it has a reader");
-        let logs = Logs { file: Sink::shared(placed(file, &path)), console: Sink::shared(Place::Nowhere) };
+        let (file, console) = (Sink::shared(placed(file, &path)), Sink::shared(Place::Nowhere));
+        let logs = Logs { file, console, informs_terminal: false };
         let long = "x".repeat(999);
         (0..100).for_each(|_| lock(&logs.file).push(&format_args!("{long}")));
         logs.flush();

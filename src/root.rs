@@ -91,10 +91,10 @@ impl Shared {
         }
     }
 
-    /// In words, as what is shared.
-    pub fn described(&self) -> String {
+    /// In words, as what is shared, with this real path.
+    pub fn described(&self, real: &Path) -> String {
         let what = if self.only.is_some() { "the file" } else { "the directory" };
-        format!("{what} {}", text::path(&self.real_path()))
+        format!("{what} {}", text::path(real))
     }
 }
 
@@ -156,7 +156,7 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
             Errno::ACCESS => io::Error::other(
-                "permission denied: the user of the server cannot enter a directory above it; give that directory x permission (chmod +x)",
+                "permission denied: the user of the server has no x permission on a directory above it; share a directory that this user can enter",
             ),
             error => error.into(),
         })?;
@@ -168,7 +168,7 @@ impl Root {
                 io::Error::other("a seccomp filter of a container or a systemd unit forbids the system call openat2")
             }
             Errno::ACCESS => io::Error::other(
-                "permission denied: the user of the server cannot enter it; give it x permission (chmod +x)",
+                "permission denied: the user of the server has no x permission on it; share a directory that this user can enter",
             ),
             error => error.into(),
         })?;

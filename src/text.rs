@@ -140,6 +140,18 @@ pub fn speed(bytes: u64, seconds: f64) -> String {
     format!("{}/s", size(per_second as u64))
 }
 
+/// A time in the two largest units that it has: `38 s`, `11 min 38 s`, `3 h 11 min`, `2 d 3 h`.
+pub fn duration(time: std::time::Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
 /// A count with its noun: `1 reply`, `2 replies`.
 pub fn count(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
@@ -207,6 +219,13 @@ mod tests {
         assert_eq!(shown, format!("{}... (3696 bytes more)", "x".repeat(400)));
         assert_eq!(escaped(&[b'x'; 400]), "x".repeat(400));
         assert!(escaped(&[0xff; 4096]).ends_with("(3696 bytes more)"));
+    }
+
+    #[test]
+    fn a_time_has_two_units_at_most() {
+        let shown = |seconds| duration(std::time::Duration::from_secs(seconds));
+        assert_eq!([0, 59, 60, 698].map(shown), ["0 s", "59 s", "1 min 0 s", "11 min 38 s"]);
+        assert_eq!([3600, 86_399, 86_400, 187_200].map(shown), ["1 h 0 min", "23 h 59 min", "1 d 0 h", "2 d 4 h"]);
     }
 
     #[test]

@@ -38,17 +38,26 @@ fn interface_name(number: u32) -> Option<String> {
     rustix::net::netdevice::index_to_name(&socket, number).ok()
 }
 
-/// What to type on another machine, or, where there is no other, on this one: lines for the log. `name` is what to ask for;
-/// `None` is any name.
-pub fn lines_to_paste(listening: SocketAddr, name: Option<&OsStr>) -> Vec<String> {
-    let ip = listening.ip();
-    let others = if ip.is_unspecified() { own_addresses() } else { vec![ip] };
-    let name = name.map_or_else(|| String::from("NAME"), |name| percent_encode(name.as_bytes(), PLAIN).to_string());
-    lines(listening, &others, &name)
+/// A command to type elsewhere, or more to know about those before it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// What the command is for, and the command.
+    Command(String, String),
+    /// A sentence.
+    Note(String),
 }
 
-/// The lines for a server that listens on one address, or on all of `own`, the best of which comes first.
-fn lines(listening: SocketAddr, own: &[IpAddr], name: &str) -> Vec<String> {
+/// What to type on another machine, or, where there is no other, on this one. `name` is what to ask for; `None` is any name.
+pub fn hints(listening: SocketAddr, name: Option<&OsStr>) -> Vec<Hint> {
+    let ip = listening.ip();
+    let others = if ip.is_unspecified() { own_addresses() } else { vec![ip] };
+    let name = name.map(|name| percent_encode(name.as_bytes(), PLAIN).to_string());
+    hints_for(listening, &others, name.as_deref())
+}
+
+/// The hints of a server that listens on one address, or on all of `own`, the best of which comes first.
+fn hints_for(listening: SocketAddr, own: &[IpAddr], name: Option<&str>) -> Vec<Hint> {
+    let (name, replacing) = name.map_or(("NAME", ", replacing NAME"), |name| (name, ""));
     let command = |ip: &IpAddr| command(&host(ip, ""), listening.port(), name);
     let (on_link, own): (Vec<IpAddr>, Vec<IpAddr>) = own
         .iter()
@@ -56,24 +65,30 @@ fn lines(listening: SocketAddr, own: &[IpAddr], name: &str) -> Vec<String> {
         .partition(|ip| is_unicast_link_local(ip) && ip.is_ipv6());
     match (own.split_first(), on_link.first()) {
         (Some((best, others)), _) => {
-            let mut lines = vec![format!("to fetch from another machine: {}", command(best))];
+            let mut hints = vec![Hint::Command(format!("to fetch from another machine{replacing}"), command(best))];
             let shown = others.iter().take(OTHERS_MAX);
-            lines.extend(shown.map(|ip| format!("or, by another address of this machine: {}", command(ip))));
+            let other = || String::from("or, by another address of this machine");
+            hints.extend(shown.map(|ip| Hint::Command(other(), command(ip))));
             match others.len().saturating_sub(OTHERS_MAX) {
                 0 => {}
-                more => lines
-                    .push(format!("this machine has {}", text::count(more as u64, "more address", "more addresses"))),
+                more => hints.push(Hint::Note(format!(
+                    "this machine has {}",
+                    text::count(more as u64, "more address", "more addresses")
+                ))),
             }
-            lines
+            hints
         }
-        (None, Some(ip)) => vec![format!(
-            "to fetch from another machine on the same link: {} (INTERFACE is the interface of that machine, such as \
-             eth0; 'ip link' lists them)",
-            self::command(&host(ip, "%25INTERFACE"), listening.port(), name)
+        (None, Some(ip)) => vec![Hint::Command(
+            format!(
+                "to fetch from another machine on the same link{replacing}{} INTERFACE by the interface of that machine, \
+                 such as eth0 ('ip link' lists them)",
+                if replacing.is_empty() { ", replacing" } else { " and" }
+            ),
+            self::command(&host(ip, "%25INTERFACE"), listening.port(), name),
         )],
         (None, None) => {
             let ip = if listening.ip().is_loopback() { listening.ip() } else { Ipv4Addr::LOCALHOST.into() };
-            vec![format!("to fetch on this machine: {}", command(&ip))]
+            vec![Hint::Command(format!("to fetch on this machine{replacing}"), command(&ip))]
         }
     }
 }
@@ -134,7 +149,12 @@ mod tests {
 
     fn lines_of(listening: &str, own: &[&str]) -> String {
         let own: Vec<IpAddr> = own.iter().map(|ip| ip.parse().expect("an address")).collect();
-        lines(listening.parse().expect("an address and port"), &own, "NAME").join("\n")
+        let hints = hints_for(listening.parse().expect("an address and port"), &own, None);
+        let shown = hints.into_iter().map(|hint| match hint {
+            Hint::Command(heading, command) => format!("{heading}: {command}"),
+            Hint::Note(note) => note,
+        });
+        shown.collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -142,14 +162,14 @@ mod tests {
         let wired = ["192.168.1.5", "fd00::2", "10.0.0.3", "fe80::1", "127.0.0.1", "::1"];
         assert_eq!(
             lines_of("[::]:9999", &wired),
-            "to fetch from another machine: xfer get xfer://192.168.1.5/NAME\n\
+            "to fetch from another machine, replacing NAME: xfer get xfer://192.168.1.5/NAME\n\
              or, by another address of this machine: xfer get 'xfer://[fd00::2]/NAME'\n\
              or, by another address of this machine: xfer get xfer://10.0.0.3/NAME"
         );
         // A machine without IPv6.
         assert_eq!(
             lines_of("0.0.0.0:8080", &wired),
-            "to fetch from another machine: xfer get xfer://192.168.1.5:8080/NAME\n\
+            "to fetch from another machine, replacing NAME: xfer get xfer://192.168.1.5:8080/NAME\n\
              or, by another address of this machine: xfer get xfer://10.0.0.3:8080/NAME"
         );
         let many = ["10.0.0.1", "10.0.1.1", "10.0.2.1", "10.0.3.1", "10.0.4.1", "10.0.5.1"];
@@ -160,22 +180,33 @@ mod tests {
     #[test]
     fn a_cable_between_two_machines_is_enough() {
         let cable = ["169.254.7.7", "fe80::1", "127.0.0.1", "::1"];
-        assert_eq!(lines_of("[::]:9999", &cable), "to fetch from another machine: xfer get xfer://169.254.7.7/NAME");
-        assert!(lines_of("[::]:9999", &cable[1..]).starts_with(
-            "to fetch from another machine on the same link: xfer get 'xfer://[fe80::1%25INTERFACE]/NAME' (INTERFACE is"
-        ));
-        assert!(lines_of("[fe80::1%2]:1", &["fe80::1"]).contains(" 'xfer://[fe80::1%25INTERFACE]:1/NAME' "));
+        assert_eq!(
+            lines_of("[::]:9999", &cable),
+            "to fetch from another machine, replacing NAME: xfer get xfer://169.254.7.7/NAME"
+        );
+        assert_eq!(
+            lines_of("[::]:9999", &cable[1..]),
+            "to fetch from another machine on the same link, replacing NAME and INTERFACE by the interface of that \
+             machine, such as eth0 ('ip link' lists them): xfer get 'xfer://[fe80::1%25INTERFACE]/NAME'"
+        );
+        assert!(lines_of("[fe80::1%2]:1", &["fe80::1"]).ends_with(" 'xfer://[fe80::1%25INTERFACE]:1/NAME'"));
     }
 
     #[test]
     fn without_another_machine_it_is_this_one() {
         for own in [&["127.0.0.1", "::1"][..], &[]] {
-            assert_eq!(lines_of("[::]:9999", own), "to fetch on this machine: xfer get xfer://127.0.0.1/NAME");
+            assert_eq!(
+                lines_of("[::]:9999", own),
+                "to fetch on this machine, replacing NAME: xfer get xfer://127.0.0.1/NAME"
+            );
         }
-        assert_eq!(lines_of("[::1]:9999", &["::1"]), "to fetch on this machine: xfer get 'xfer://[::1]/NAME'");
+        assert_eq!(
+            lines_of("[::1]:9999", &["::1"]),
+            "to fetch on this machine, replacing NAME: xfer get 'xfer://[::1]/NAME'"
+        );
         // No IPv4 is listened for, and IPv6 is all that there is.
         let only_v6 = lines_of("0.0.0.0:9999", &["fd00::2"]);
-        assert_eq!(only_v6, "to fetch on this machine: xfer get xfer://127.0.0.1/NAME");
+        assert_eq!(only_v6, "to fetch on this machine, replacing NAME: xfer get xfer://127.0.0.1/NAME");
     }
 
     #[test]

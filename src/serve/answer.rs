@@ -20,6 +20,16 @@ pub enum Brings {
     Size,
 }
 
+impl Brings {
+    /// Bytes of a file of this size that it brings.
+    pub fn bytes(self, size: u64) -> u64 {
+        match self {
+            Brings::Bytes { from } => size.saturating_sub(from),
+            Brings::Digest | Brings::Size => 0,
+        }
+    }
+}
+
 /// What a reply answers, for the log. It costs no memory of its own, so that a reply that fails later still has its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -36,6 +46,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Bytes of the file that it brings.
+    pub fn bytes(&self) -> u64 {
+        self.brings.bytes(self.size)
+    }
+
     /// How long it has taken so far.
     pub fn seconds(&self, now: Instant) -> f64 {
         now.duration_since(self.asked).as_secs_f64()

@@ -30,6 +30,7 @@
 //! A state is consumed by the function that is named after it, and falls through to the next one as long as it can.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -88,6 +89,11 @@ pub const GATHERED_MAX: u64 = 16 * 1024;
 /// Gathered bytes from which on they are sent: enough to make the system call cheap beside the copying. With one piece
 /// of [`GATHERED_MAX`] behind them they are what a connection whose peer stops reading holds at most.
 const GATHERED_ENOUGH: usize = 32 * 1024;
+
+/// Bytes from which on a reply has its lines about progress whatever time it takes. A smaller one has them once it has
+/// taken [`PROGRESS_AFTER`]: until then they would come within a millisecond, and tell nobody anything.
+const PROGRESS_FROM: u64 = 1024 * 1024;
+const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// What fills a frame whose file has become too short for it.
 static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
@@ -149,8 +155,8 @@ pub struct Conn<T> {
     pub bytes: u64,
     /// What the first byte has announced, once it is there.
     dialect: Option<Dialect>,
-    /// Whether its address has as many connections as one may have: whatever it asks for, it is told so.
-    is_one_too_many: bool,
+    /// If its address has as many connections as one may have: how many that is. Whatever it asks for, it is told so.
+    over_limit: Option<NonZeroU32>,
     /// Whether it was refused in version 1, where nothing else follows.
     is_refused: bool,
     /// What has arrived and is not answered; at most [`INPUT_MAX`] bytes. While a reply of version 2 is under way
@@ -321,7 +327,7 @@ impl<T: Transport> Conn<T> {
             replies: 0,
             bytes: 0,
             dialect: None,
-            is_one_too_many: false,
+            over_limit: None,
             is_refused: false,
             input,
             unsent,
@@ -332,10 +338,10 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// One that is to be told that its address has as many connections as one may have. It has the time of a request to
-    /// ask, since only a first byte tells in which protocol it understands a refusal.
-    pub fn one_too_many(transport: T, peer: SocketAddr, number: u64, now: Instant) -> Conn<T> {
-        Conn { is_one_too_many: true, ..Conn::new(transport, peer, number, now) }
+    /// One that is to be told that its address has as many connections as one may have, which are `most`. It has the time
+    /// of a request to ask, since only a first byte tells in which protocol it understands a refusal.
+    pub fn one_too_many(transport: T, peer: SocketAddr, number: u64, now: Instant, most: NonZeroU32) -> Conn<T> {
+        Conn { over_limit: Some(most), ..Conn::new(transport, peer, number, now) }
     }
 
     /// Its address.
@@ -506,7 +512,12 @@ impl<T: Transport> Conn<T> {
         self.replies += 1;
         if let Some(answer) = answer.filter(|answer| answer.has_line) {
             let seconds = answer.seconds(cx.now);
-            log::info!(target: &self.label, "sent {answer} to {} in {seconds:.3} s", Shown(self.peer));
+            let speed = match answer.bytes() {
+                0 => String::new(),
+                // As a reader would reckon it, from what is shown.
+                bytes => format!(", {}", text::speed(bytes, seconds.max(0.001))),
+            };
+            log::info!(target: &self.label, "sent {answer} to {} in {seconds:.3} s{speed}", Shown(self.peer));
         }
     }
 
@@ -585,6 +596,16 @@ impl<T: Transport> Conn<T> {
         }
     }
 
+    /// When the file that it sends or hashes was asked for, if it does one of these.
+    pub fn asked(&self) -> Option<Instant> {
+        match &self.state {
+            State::SendingHeader(SendingHeader { reply, .. })
+            | State::Streaming(Streaming { reply, .. })
+            | State::AwaitingDigest(reply) => Some(reply.asked),
+            _ => self.outbox.replies().next().map(|(answer, _)| answer.asked),
+        }
+    }
+
     /// Logs which file it sends or hashes, how far, how fast and for how long; nothing where it does neither.
     pub fn log_activity(&self, digests: &Digests, me: Waiter, now: Instant) {
         let (answer, at, since) = match &self.state {
@@ -607,14 +628,15 @@ impl<T: Transport> Conn<T> {
         };
         let percent = parts(at, size, 100);
         let speed = since.map_or(String::new(), |(from, began)| {
-            format!(", {}", text::speed(at.saturating_sub(from), now.saturating_duration_since(began).as_secs_f64()))
+            let seconds = now.saturating_duration_since(began).as_secs_f64();
+            format!(", {} on average", text::speed(at.saturating_sub(from), seconds))
         });
         let seconds = answer.seconds(now);
         log::info!(target: &self.label, "{what} {name} {to} {peer}: {percent}% ({at}/{size} bytes){speed}, {seconds:.1} s");
     }
 
     /// Logs every reply that the peer did not get to its end; whether there was one.
-    fn log_cuts(&mut self, reason: Reason, log_limit: &mut LogLimit, now: Instant) -> bool {
+    fn log_cuts(&mut self, reason: Reason, limits: &Limits, log_limit: &mut LogLimit, now: Instant) -> bool {
         let unsent: Vec<Cut> = self
             .outbox
             .replies()
@@ -623,8 +645,9 @@ impl<T: Transport> Conn<T> {
         let state = std::mem::replace(&mut self.state, State::Closed(Ended::of(reason)));
         let last = state.cut().map(|cut| Cut { at: cut.at.saturating_sub(self.outbox.last_file_bytes()), ..cut });
         let mut is_cut = false;
-        for cut in unsent.into_iter().chain(last) {
+        for mut cut in unsent.into_iter().chain(last) {
             is_cut = true;
+            cut.why = cut.why.or_else(|| reason.limit(limits));
             self.log_cut(&cut, reason, log_limit, now);
         }
         is_cut
@@ -632,7 +655,15 @@ impl<T: Transport> Conn<T> {
 
     /// Writes the closing line, if the log knows of it, and lets go of everything. What the kernel would keep sending after
     /// that is beyond every limit, so that it is dropped.
-    pub fn close(mut self, reason: Reason, digests: &mut Digests, log_limit: &mut LogLimit, me: Waiter, now: Instant) {
+    pub fn close(
+        mut self,
+        reason: Reason,
+        limits: &Limits,
+        digests: &mut Digests,
+        log_limit: &mut LogLimit,
+        me: Waiter,
+        now: Instant,
+    ) {
         digests.leave(me);
         let is_flushed = match self.state {
             State::Closed(_) => !matches!(reason, Reason::IdleTimeout | Reason::TooSlow),
@@ -643,10 +674,14 @@ impl<T: Transport> Conn<T> {
         if !is_flushed {
             self.transport.abort();
         }
-        let is_cut = self.log_cuts(reason, log_limit, now);
-        if !self.is_announced {
-            return;
+        let is_cut = self.log_cuts(reason, limits, log_limit, now);
+        if self.is_announced {
+            self.log_end(reason, is_cut, now);
         }
+    }
+
+    /// Writes the closing line.
+    fn log_end(&self, reason: Reason, is_cut: bool, now: Instant) {
         // The line about the file has said so already.
         let level = if reason.is_limit() && !is_cut { Level::Warn } else { Level::Info };
         let without_lines = |count: u64, one, many| match count {
@@ -655,10 +690,12 @@ impl<T: Transport> Conn<T> {
         };
         let unlogged = without_lines(self.refusals.unlogged_replies.into(), "reply", "replies")
             + &without_lines(self.refusals.unlogged, "refusal", "refusals");
+        // Its operator may look for clients to be updated.
+        let version = if self.dialect == Some(Dialect::V1) { ", version 1" } else { "" };
         log::log!(
             target: &self.label,
             level,
-            "closed {}: {}, {} bytes, {:.3} s{unlogged}, reason: {reason}",
+            "closed {}: {}, {} bytes, {:.3} s{version}{unlogged}, reason: {reason}",
             Shown(self.peer),
             text::count(self.replies, "reply", "replies"),
             self.bytes,
@@ -734,16 +771,23 @@ impl<T: Transport> Conn<T> {
         match *self.dialect.get_or_insert_with(|| Dialect::of(first)) {
             Dialect::V2 => match v2::parse_asked(input) {
                 Ok(None) => None,
-                Ok(Some(_)) if self.is_one_too_many => Some((input.len(), self.refuse_one_too_many(cx))),
-                Ok(Some((used, asked))) => Some((used, self.answer_frame(asked, cx))),
+                Ok(Some((used, asked))) => match (self.over_limit, asked) {
+                    (None, asked) => Some((used, self.answer_frame(asked, cx))),
+                    (Some(most), Asked::Get(request)) => {
+                        Some((input.len(), self.refuse_one_too_many(Some(request.name), most, cx)))
+                    }
+                    (Some(most), _) => Some((input.len(), self.refuse_one_too_many(None, most, cx))),
+                },
                 Err(malformed) => Some((input.len(), self.refuse_bad(malformed, cx))),
             },
             // It has asked for nothing in time.
             _ if cx.stopping => Some((0, Step::Close(Ended::of(Reason::Shutdown)))),
             Dialect::V1 => match v1::parse_request(input) {
                 Ok(None) => None,
-                Ok(Some(_)) if self.is_one_too_many => Some((input.len(), self.refuse_one_too_many(cx))),
-                Ok(Some((_, request))) => Some((input.len(), self.answer(request, cx))),
+                Ok(Some((_, request))) => match self.over_limit {
+                    None => Some((input.len(), self.answer(request, cx))),
+                    Some(most) => Some((input.len(), self.refuse_one_too_many(Some(request.name), most, cx))),
+                },
                 Err(malformed) => Some((input.len(), self.refuse_bad(malformed, cx))),
             },
             Dialect::Unknown => {
@@ -808,8 +852,15 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// Its closing line says all that the log needs of it.
-    fn refuse_one_too_many(&mut self, cx: &mut Context<'_>) -> Step {
+    fn refuse_one_too_many(&mut self, name: Option<&[u8]>, most: NonZeroU32, cx: &mut Context<'_>) -> Step {
+        if self.logs_refusal(cx.log_limit, cx.now) {
+            let peer = Shown(self.peer);
+            let what = name.map_or_else(
+                || format!("a request from {peer}"),
+                |name| format!("{} to {peer}", text::in_quotes(name)),
+            );
+            log::warn!(target: &self.label, "refused {what}: too many connections: an address can have at most {most} (--max-conns-per-ip)");
+        }
         let message = "Too many connections from your address, try again later";
         self.refuse(ErrorCode::Busy, message, Then::End(Reason::TooMany), cx)
     }
@@ -928,7 +979,7 @@ impl<T: Transport> Conn<T> {
 
     /// Ends a reply of version 1 that has no digest. Behind `OK` there is no room for a reason.
     fn fail_v1(&mut self, reply: &Reply, pieces: &Pieces, failure: &Failure, cx: &mut Context<'_>) -> Step {
-        let (reason, why) = cause(failure);
+        let (reason, why) = cause(failure, &reply.file);
         if reason == Reason::ReadError && pieces.is_unsent() {
             self.log_failed(reply, 0, reason, &why, cx);
             return self.refuse(ErrorCode::ReadError, &unreadable(&why), Then::End(reason), cx);
@@ -979,7 +1030,8 @@ impl<T: Transport> Conn<T> {
             None if self.speaks_v2() => Step::Next(State::AwaitingDigest(state.reply)),
             // The digest is out, and cannot be taken back; but nobody is told that all went well.
             None if !state.reply.file.is_unchanged() => {
-                self.fail(&state.reply, state.offset, Reason::FileChanged, WRITTEN_TO, cx)
+                let why = state.reply.file.change(WRITTEN_TO);
+                self.fail(&state.reply, state.offset, Reason::FileChanged, &why, cx)
             }
             None => self.complete(&state.reply, cx),
             Some(Stop::Fail(reason, why)) => self.fail(&state.reply, state.offset, reason, &why, cx),
@@ -995,7 +1047,7 @@ impl<T: Transport> Conn<T> {
     /// Whether another window may be opened.
     fn may_go_on(state: &Streaming, cx: &Context<'_>) -> Result<(), Stop> {
         if let Awaited::Failed(failure) = &state.reply.digest {
-            let (reason, why) = cause(failure);
+            let (reason, why) = cause(failure, &state.reply.file);
             return Err(Stop::Fail(reason, why));
         }
         match cx.budget {
@@ -1011,7 +1063,7 @@ impl<T: Transport> Conn<T> {
         let ready = state.probe(len_max);
         let len = self.found(state, ready, cx)?;
         if !state.reply.file.is_unchanged() {
-            return Err(was_written_to());
+            return Err(has_changed(&state.reply));
         }
         // Only the probe has told whether reading may wait for the disk.
         cx.budget = cx.budget.min(state.reply.file.turn_budget(TURN_BUDGET));
@@ -1032,7 +1084,7 @@ impl<T: Transport> Conn<T> {
         }
         // Behind the last one comes the digest, and the same is asked before that.
         if state.frame_max() < state.left() && !state.reply.file.is_unchanged() {
-            return Err(was_written_to());
+            return Err(has_changed(&state.reply));
         }
         let room = usize::try_from(state.frame_max()).unwrap_or(usize::MAX).min(cx.scratch.len());
         let (file, offset) = (&state.reply.file, state.offset);
@@ -1042,7 +1094,7 @@ impl<T: Transport> Conn<T> {
         cx.gathered.extend_from_slice(&cx.scratch[..len]);
         state.offset += len as u64;
         cx.spend(len);
-        let line = self.progress_line(state);
+        let line = self.progress_line(state, cx.now);
         self.outbox.push(cx.gathered.len(), Piece::File(len, line));
         Ok(())
     }
@@ -1088,7 +1140,7 @@ impl<T: Transport> Conn<T> {
                 self.count_bytes(n as u64);
                 state.offset += n as u64;
                 cx.spend(n);
-                if let Some(line) = self.progress_line(state) {
+                if let Some(line) = self.progress_line(state, cx.now) {
                     log::info!(target: &self.label, "{line}");
                 }
             }
@@ -1143,14 +1195,15 @@ impl<T: Transport> Conn<T> {
         let size = reply.file.stamp.size;
         match &reply.digest {
             Awaited::Known(_) if !reply.file.is_unchanged() => {
-                self.fail(&reply, size, Reason::FileChanged, WRITTEN_TO, cx)
+                let why = reply.file.change(WRITTEN_TO);
+                self.fail(&reply, size, Reason::FileChanged, &why, cx)
             }
             Awaited::Known(digest) => {
                 v2::encode_digest(digest, cx.gathered);
                 self.complete(&reply, cx)
             }
             Awaited::Failed(failure) => {
-                let (reason, why) = cause(failure);
+                let (reason, why) = cause(failure, &reply.file);
                 self.fail(&reply, size, reason, &why, cx)
             }
             Awaited::Pending => {
@@ -1201,11 +1254,12 @@ impl<T: Transport> Conn<T> {
         }
     }
 
-    /// A line for the highest tenth of the file passed by now; none for what one window holds.
-    fn progress_line(&self, state: &mut Streaming) -> Option<String> {
+    /// A line for the highest tenth of the file passed by now; none for a small file that goes fast.
+    fn progress_line(&self, state: &mut Streaming, now: Instant) -> Option<String> {
         let size = state.reply.file.stamp.size;
         let tenths = parts(state.offset, size, 10);
-        if tenths <= state.tenths || size.saturating_sub(state.from) <= WINDOW {
+        let is_slow = || now.saturating_duration_since(state.reply.asked) >= PROGRESS_AFTER;
+        if tenths <= state.tenths || size.saturating_sub(state.from) < PROGRESS_FROM && !is_slow() {
             return None;
         }
         state.tenths = tenths;
@@ -1268,8 +1322,8 @@ impl<T: Transport> Conn<T> {
 /// What is said of a file that is not what was announced any more.
 const WRITTEN_TO: &str = "it was written to";
 
-fn was_written_to() -> Stop {
-    Stop::Fail(Reason::FileChanged, String::from(WRITTEN_TO))
+fn has_changed(reply: &Reply) -> Stop {
+    Stop::Fail(Reason::FileChanged, reply.file.change(WRITTEN_TO))
 }
 
 /// The file has ended before the last byte that was announced: it has changed, which a retry may find settled, or it
@@ -1277,7 +1331,7 @@ fn was_written_to() -> Stop {
 fn ended_early(reply: &Reply) -> Stop {
     match reply.file.untrue_size("fewer") {
         Some(why) => Stop::Fail(Reason::ReadError, why),
-        None => Stop::Fail(Reason::FileChanged, String::from("it became shorter")),
+        None => has_changed(reply),
     }
 }
 

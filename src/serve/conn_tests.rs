@@ -384,7 +384,8 @@ fn a_peer_whose_address_has_too_many_is_told_so_in_its_protocol() {
     let rows = [(v1::encode_request("a"), v1::encode_error(message)), (ask.repeat(3), expected)];
     for (asked, expected) in rows {
         let mut peer = Peer { input: [asked[..3].to_vec(), vec![]].into(), room: usize::MAX, ..Peer::default() };
-        let mut conn = Conn::one_too_many(&mut peer, SocketAddr::from(([127, 0, 0, 1], 1)), 1, world.now);
+        let mut conn =
+            Conn::one_too_many(&mut peer, SocketAddr::from(([127, 0, 0, 1], 1)), 1, world.now, NonZeroU32::MIN);
         // It has the time of a request, and nothing else is done for it.
         assert_eq!(world.turn(&mut conn), Turn::Wait(world.start + world.limits.request_timeout));
         conn.transport.input.push_back(asked[3..].to_vec());
@@ -435,7 +436,7 @@ fn a_reset_while_waiting_for_the_digest_frees_the_job() {
     world.turn(&mut conn);
     conn.transport.reset = true;
     assert_eq!(world.turn(&mut conn), Turn::Close(Reason::ResetByPeer));
-    conn.close(Reason::ResetByPeer, &mut world.digests, &mut world.log_limit, Waiter(1), world.now);
+    conn.close(Reason::ResetByPeer, &world.limits, &mut world.digests, &mut world.log_limit, Waiter(1), world.now);
     let finished = world.digests.run(Duration::from_secs(10), Instant::now);
     assert!(finished.iter().all(|finished| finished.waiters.is_empty()), "{finished:?}");
 }
@@ -505,7 +506,7 @@ fn a_refusal_that_is_not_taken_is_waited_for_as_long_as_a_request() {
         world.at(12.0);
         assert_eq!(world.turn(&mut conn), Turn::Close(Reason::IdleTimeout));
         assert_eq!((conn.replies, conn.transport.finished), (replies, false));
-        conn.close(Reason::IdleTimeout, &mut world.digests, &mut world.log_limit, Waiter(1), world.now);
+        conn.close(Reason::IdleTimeout, &world.limits, &mut world.digests, &mut world.log_limit, Waiter(1), world.now);
         assert!(peer.aborted);
     }
 }

@@ -584,7 +584,7 @@ fn a_connection_is_kept_only_so_long_and_a_request_has_its_time() {
     assert_eq!(world.settle(&mut conn), world.idle_at(131.9));
     world.at(131.9);
     assert_eq!(world.settle(&mut conn), Turn::Close(Reason::KeepAliveTimeout));
-    conn.close(Reason::KeepAliveTimeout, &mut world.digests, &mut world.log_limit, Waiter(1), world.now);
+    conn.close(Reason::KeepAliveTimeout, &world.limits, &mut world.digests, &mut world.log_limit, Waiter(1), world.now);
     assert!(!peer.aborted);
     // Half of the first one, and half of a later one.
     for before in [0, 1] {

@@ -8,12 +8,14 @@ pub(crate) mod digests;
 pub(crate) mod foreign;
 mod header;
 pub(crate) mod log_limit;
+mod options;
 mod outbox;
 pub(crate) mod peers;
 mod reactor;
 pub(crate) mod reason;
 mod reply;
 mod sandbox;
+mod status;
 mod timers;
 mod turns;
 
@@ -35,6 +37,7 @@ use crate::logging::{LogTarget, Logs, OnConsole, Verbosity};
 use crate::net;
 use crate::root::{PrivateLog, Root, Shared};
 use crate::{signals, stdio, text};
+use addresses::Hint;
 pub use bind::Bind;
 use reactor::Reactor;
 use sandbox::Sandbox;
@@ -141,14 +144,12 @@ pub enum End {
 
 /// Runs a server until a signal ends it.
 pub fn run(config: ServeConfig) -> Result<ExitCode, Error> {
-    if config.makes_dir {
-        make_dir(&config.path)?;
-    }
+    let is_new = config.makes_dir && make_dir(&config.path)?;
     // Before anything is made or taken: a wrong name should leave no log and not even begin to listen.
     let shared = Shared::at(&config.path).map_err(|error| cannot_serve(&config, &error))?;
-    open_root(&config, &shared, None, &Rc::new(()))?;
+    open_root(&config, &shared, None, &Rc::new(())).map_err(|error| cannot_serve(&config, &error))?;
     let logs = Logs::start("server", &config.log, config.verbosity, OnConsole::All).map_err(as_failure)?;
-    let result = serve(&config, &shared, &logs);
+    let result = serve(&config, &shared, &logs, is_new);
     if let Err(error) = &result {
         log::error!(target: "main", "{error}");
     }
@@ -165,17 +166,29 @@ fn as_failure(error: Error) -> Error {
     Error::new(ExitCode::Refused, error.to_string())
 }
 
-fn serve(config: &ServeConfig, shared: &Shared, logs: &Logs) -> Result<End, Error> {
+fn serve(config: &ServeConfig, shared: &Shared, logs: &Logs, is_new: bool) -> Result<End, Error> {
     let descriptors = raise_descriptor_limit().saturating_sub(inherited_descriptors());
     let listener = listen(config)?;
     let address = listener.local_addr().map_err(|error| failure("cannot listen", &error))?;
-    let reactor = Reactor::new(config, shared, logs, listener, descriptors)?;
     let address = net::canonical(address);
-    announce(shared, logs, address);
+    let reactor = Reactor::new(config, shared, logs, listener, address, descriptors)?;
+    announce(config, shared, logs, address);
+    // Looked for now: a sandbox may forbid the sockets that tell the addresses of this machine.
+    let hints = addresses::hints(address, shared.only.as_deref());
     let sandbox = match config.sandbox {
         true => Sandbox::enter(&shared.dir, logs.path().as_deref()),
         false => Sandbox::none(),
     };
+    if is_new {
+        log::info!(target: "main", "{} is new and empty: put files into it", text::path(&config.path));
+    }
+    // Last, so that they stay on the screen.
+    for hint in hints {
+        match hint {
+            Hint::Command(heading, command) => logs.offer(&heading, &command),
+            Hint::Note(note) => log::info!(target: "main", "{note}"),
+        }
+    }
     say_ready(logs, address)?;
     reactor.run(sandbox)
 }
@@ -184,34 +197,34 @@ fn failure(what: &str, error: &io::Error) -> Error {
     Error::new(ExitCode::Refused, format!("{what}: {}", reason(error)))
 }
 
-/// Makes the default directory, in which there is nothing to serve yet.
-fn make_dir(dir: &Path) -> Result<(), Error> {
+/// Makes the default directory, in which there is nothing to serve yet; whether it was missing.
+fn make_dir(dir: &Path) -> Result<bool, Error> {
     match std::fs::create_dir(dir) {
+        Ok(()) => Ok(true),
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             let why = io::Error::other(format!("{}; name a directory or a file to share", reason(&error)));
             Err(failure(&format!("cannot create the directory {}", text::path(dir)), &why))
         }
-        _ => Ok(()),
+        Err(_) => Ok(false),
     }
 }
 
 /// Opens what is shared, at the start and after SIGHUP.
-fn open_root(
-    config: &ServeConfig,
-    shared: &Shared,
-    log: Option<PrivateLog>,
-    open_files: &Rc<()>,
-) -> Result<Root, Error> {
-    let root = Root::open(&shared.dir, config.hidden, log, open_files);
-    let root = root.and_then(|root| match &shared.only {
+fn open_root(config: &ServeConfig, shared: &Shared, log: Option<PrivateLog>, open_files: &Rc<()>) -> io::Result<Root> {
+    let root = Root::open(&shared.dir, config.hidden, log, open_files)?;
+    match &shared.only {
         Some(name) => root.with_only(name),
         None => Ok(root),
-    });
-    root.map_err(|error| cannot_serve(config, &error))
+    }
 }
 
+/// A server that cannot start with this directory or file.
 fn cannot_serve(config: &ServeConfig, error: &io::Error) -> Error {
-    failure(&format!("cannot share {}", text::path(&config.path)), error)
+    let advice = match error.kind() {
+        io::ErrorKind::NotFound => "; check the path, or create the directory",
+        _ => "",
+    };
+    failure(&format!("cannot share {}", text::path(&config.path)), error).with(advice)
 }
 
 /// What the server must not give out of its own.
@@ -267,19 +280,27 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> Error {
     )
 }
 
-/// Says where the server listens, who can read what, and what to type on another machine.
-fn announce(shared: &Shared, logs: &Logs, address: SocketAddr) {
-    let (version, what, on) = (env!("CARGO_PKG_VERSION"), shared.described(), addresses::Shown(address));
+/// `xfer VERSION (process PID) sharing the directory DIR on ADDR`; `up` is how long the server has run, if it has.
+fn identity(up: Option<Duration>, shared: &str, address: SocketAddr) -> String {
+    let (version, pid, on) = (env!("CARGO_PKG_VERSION"), std::process::id(), addresses::Shown(address));
+    let up = up.map_or(String::new(), |up| format!(", up {}", text::duration(up)));
+    format!("xfer {version} (process {pid}{up}) sharing {shared} on {on}")
+}
+
+/// Says who can read what, how that differs from the defaults, and where the log is.
+fn announce(config: &ServeConfig, shared: &Shared, logs: &Logs, address: SocketAddr) {
+    let identity = identity(None, &shared.described(&shared.real_path()), address);
     let who = match address.ip().is_loopback() {
         true => "only this machine can reach it",
         false => "anyone who can reach this port can read it; nothing is encrypted",
     };
-    log::info!(target: "main", "xfer {version} sharing {what} on {on}: {who}");
+    log::info!(target: "main", "{identity}: {who}");
+    let options = options::changed(config);
+    if !options.is_empty() {
+        log::info!(target: "main", "options: {options}");
+    }
     if let Some(path) = logs.path() {
         log::info!(target: "main", "log file {}", text::path(&path));
-    }
-    for line in addresses::lines_to_paste(address, shared.only.as_deref()) {
-        log::info!(target: "main", "{line}");
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, IsTerminal};
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -14,15 +16,16 @@ use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 
 use super::addresses::Shown;
-use super::conn::{Activity, Conn, Context, TURN_BUDGET, Turn};
+use super::conn::{Conn, Context, TURN_BUDGET, Turn};
 use super::digests::{Digests, Waiter};
 use super::log_limit::{LogLimit, Shared};
 use super::peers::{Admission, Noted, Peers, Source};
 use super::reason::Reason;
 use super::sandbox::Sandbox;
+use super::status::Status;
 use super::timers::Timers;
 use super::turns::Turns;
-use super::{End, ServeConfig, cannot_serve, open_root, private_log};
+use super::{End, ServeConfig, cannot_serve, identity, open_root, private_log};
 use crate::error::{Error, ExitCode, reason};
 use crate::logging::Logs;
 use crate::net::{self, Transport};
@@ -89,10 +92,6 @@ const GONE_PAUSE: Duration = Duration::from_millis(10);
 /// thousands of times a second.
 const RESTS_PAUSE: Duration = Duration::from_secs(10);
 
-/// Transfers that have a line each after SIGUSR1; the others are counted. They fit a screen or two, and with 10,000
-/// connections all of it takes some 1.5 ms, most of that for a look at each.
-const SHOWN_TRANSFERS_MAX: usize = 100;
-
 /// Bytes read from a peer at a time.
 const SCRATCH_LEN: usize = 16 * 1024;
 
@@ -100,6 +99,10 @@ const SCRATCH_LEN: usize = 16 * 1024;
 pub struct Reactor<'a> {
     config: &'a ServeConfig,
     shared: &'a SharedPath,
+    /// The real path of what is shared, when it was opened last.
+    real_path: PathBuf,
+    /// Where it listens, or has listened.
+    address: SocketAddr,
     logs: &'a Logs,
     poll: Poll,
     signals: Signals,
@@ -189,6 +192,7 @@ impl<'a> Reactor<'a> {
         shared: &'a SharedPath,
         logs: &'a Logs,
         mut socket: TcpListener,
+        address: SocketAddr,
         descriptors: usize,
     ) -> Result<Reactor<'a>, Error> {
         let failed = |error: io::Error| {
@@ -199,13 +203,16 @@ impl<'a> Reactor<'a> {
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(failed)?;
         poll.registry().register(&mut socket, LISTENER, Interest::READABLE).map_err(failed)?;
         let open_files = Rc::new(());
-        let root = open_root(config, shared, private_log(config, logs), &open_files)?;
+        let root = open_root(config, shared, private_log(config, logs), &open_files)
+            .map_err(|error| cannot_serve(config, &error))?;
         let now = Instant::now();
         let descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS.min(descriptors / 4));
         let max_conns = config.limits.max_conns.min(descriptors / 2);
         Ok(Reactor {
             config,
             shared,
+            real_path: shared.real_path(),
+            address,
             logs,
             poll,
             signals,
@@ -407,7 +414,8 @@ impl<'a> Reactor<'a> {
                 false => self.unlogged.add(conn.peer(), self.now),
             }
         }
-        conn.close(reason, &mut self.digests, &mut self.log_limit, Waiter(token.0), self.now);
+        let limits = &self.config.limits;
+        conn.close(reason, limits, &mut self.digests, &mut self.log_limit, Waiter(token.0), self.now);
         self.sweep_timers();
         if let Some(listener) = &mut self.listener {
             listener.resting_until = None;
@@ -594,7 +602,11 @@ impl<'a> Reactor<'a> {
         net::prepare(&stream);
         let mut conn = match is_served {
             true => Conn::new(stream, peer, self.accepted, self.now),
-            false => Conn::one_too_many(stream, peer, self.accepted, self.now),
+            false => {
+                // A limit is above 0, and one beyond a u32 is never reached.
+                let most = u32::try_from(self.peers.most()).ok().and_then(NonZeroU32::new);
+                Conn::one_too_many(stream, peer, self.accepted, self.now, most.unwrap_or(NonZeroU32::MAX))
+            }
         };
         if self.log_limit.take(self.now) {
             conn.announce();
@@ -621,64 +633,75 @@ impl<'a> Reactor<'a> {
         }
     }
 
+    /// How long the server has run.
+    fn up(&self) -> Duration {
+        self.now.duration_since(self.totals.since)
+    }
+
     /// Logs what the server does as a whole, and then each transfer, as far as there are few.
     fn log_status(&self) {
-        let (mut sending, mut hashing, mut idle, mut closing, mut bytes) = (0, 0, 0, 0, self.totals.bytes);
-        let mut shown = Vec::new();
-        for (_, entry) in &self.conns {
-            bytes += entry.conn.bytes;
-            match entry.conn.activity() {
-                Activity::Sending => sending += 1,
-                Activity::Hashing => hashing += 1,
-                Activity::Idle => idle += 1,
-                Activity::Closing => closing += 1,
-            }
-            if sending + hashing > shown.len() && shown.len() < SHOWN_TRANSFERS_MAX {
-                shown.push(entry);
-            }
-        }
+        let mut status = Status::of_none(self.totals.bytes);
+        self.conns.iter().for_each(|(key, entry)| status.add(key, &entry.conn));
         log::info!(
             target: "main",
-            "status: {} ({sending} sending, {hashing} hashing, {idle} idle, {closing} closing), {} sent, {}, up {:.0} s",
+            "status: {} ({}), {} sent, {}, up {}, sharing {}",
             text::count(self.conns.len() as u64, "connection", "connections"),
-            text::size(bytes),
+            status.activities(),
+            text::size(status.bytes),
             text::count(self.digests.len() as u64, "digest job", "digest jobs"),
-            self.now.duration_since(self.totals.since).as_secs_f64(),
+            text::duration(self.up()),
+            self.shared.described(&self.real_path),
         );
-        for entry in &shown {
+        let (shown, more) = status.transfers(|key| Some(self.conns.get(key)?.conn.peer().ip()));
+        for entry in shown.into_iter().filter_map(|key| self.conns.get(key)) {
             entry.conn.log_activity(&self.digests, Waiter(entry.token.0), self.now);
         }
-        let more = sending + hashing - shown.len();
-        if more > 0 {
-            log::info!(target: "main", "and {more} more");
+        if let Some(more) = more {
+            log::info!(target: "main", "{more}");
         }
     }
 
+    /// Opens the log file and what is shared again. The first line of the new log says what the server is, like that of a
+    /// start: the other one is in a log that was rotated away.
     fn reload(&mut self) {
         // What is opened again may need their descriptors.
         self.root.close_kept();
-        match self.logs.reopen() {
+        let log = self.logs.reopen();
+        let now = self.shared.real_path();
+        let lets_in = self.sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.lets_in(&self.shared.dir));
+        let root = lets_in
+            .and_then(|()| open_root(self.config, self.shared, private_log(self.config, self.logs), &self.open_files));
+        let is_elsewhere = now != self.real_path;
+        let root = root.map(|root| {
+            self.root = root;
+            self.real_path.clone_from(&now);
+        });
+        let shared = self.shared.described(&self.real_path);
+        log::info!(target: "main", "{}", identity(Some(self.up()), &shared, self.address));
+        self.log_reopened(log);
+        match root {
+            Ok(()) => log::info!(target: "main", "reopened {shared}"),
+            Err(error) => {
+                let now = if is_elsewhere { format!(" (now {})", text::path(&now)) } else { String::new() };
+                let (path, why) = (text::path(&self.config.path), reason(&error));
+                log::error!(target: "main", "cannot share {path}{now}: {why}; still sharing {shared}");
+            }
+        }
+    }
+
+    fn log_reopened(&self, outcome: Result<(), Error>) {
+        let path = self.logs.path();
+        match outcome {
             Ok(()) => {
-                if let Some(path) = self.logs.path() {
+                if let Some(path) = path {
                     log::info!(target: "main", "reopened the log file {}", text::path(&path));
                 }
             }
             Err(error) => {
-                let log = self.logs.path().unwrap_or_default();
+                let log = path.unwrap_or_default();
                 let advice = self.sandbox.as_ref().map_or("", |sandbox| sandbox.advice_for_log(&log));
                 log::error!(target: "main", "{error}{advice}; continuing with the old one");
             }
-        }
-        let lets_in = self.sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.lets_in(&self.shared.dir));
-        let root = lets_in.map_err(|error| cannot_serve(self.config, &error));
-        match root
-            .and_then(|()| open_root(self.config, self.shared, private_log(self.config, self.logs), &self.open_files))
-        {
-            Ok(root) => {
-                self.root = root;
-                log::info!(target: "main", "reopened {}", self.shared.described());
-            }
-            Err(error) => log::error!(target: "main", "{error}; continuing with the old one"),
         }
     }
 
@@ -734,11 +757,11 @@ impl<'a> Reactor<'a> {
         self.log_counts(turned_away, unlogged);
         log::info!(
             target: "main",
-            "stopped: {}, {}, {} bytes, {:.1} s",
+            "stopped: {}, {}, {} sent, up {}",
             text::count(self.accepted, "connection", "connections"),
             text::count(self.totals.replies, "reply", "replies"),
-            self.totals.bytes,
-            self.now.duration_since(self.totals.since).as_secs_f64(),
+            text::size(self.totals.bytes),
+            text::duration(self.up()),
         );
         Some(end)
     }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use log::Level;
 
+use super::Limits;
+
 /// Why a connection ended: one of these stands in its closing line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -52,10 +54,21 @@ impl Reason {
         }
     }
 
-    /// Whether the peer, or its reply, ran into a limit: the operator may want to change that.
+    /// Whether the peer, or its reply, ran into a limit: the operator may want to change that. (What is refused because of
+    /// one has a line that says so.)
     pub fn is_limit(self) -> bool {
-        use Reason::{DrainTimeout, IdleTimeout, RequestTimeout, TooMany, TooSlow};
-        matches!(self, DrainTimeout | IdleTimeout | RequestTimeout | TooMany | TooSlow)
+        use Reason::{DrainTimeout, IdleTimeout, RequestTimeout, TooSlow};
+        matches!(self, DrainTimeout | IdleTimeout | RequestTimeout | TooSlow)
+    }
+
+    /// What the limit was that cut a reply.
+    pub fn limit(self, limits: &Limits) -> Option<String> {
+        match self {
+            Reason::IdleTimeout => Some(format!("no byte taken for {} s", limits.idle_timeout.as_secs_f64())),
+            Reason::TooSlow => Some(format!("less than {} bytes/s over two minutes", limits.min_rate)),
+            Reason::DrainTimeout => Some(format!("not finished within {} s", limits.drain.as_secs_f64())),
+            _ => None,
+        }
     }
 }
 

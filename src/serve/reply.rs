@@ -41,10 +41,7 @@ pub struct Reply {
 impl Reply {
     /// Bytes of the file that it brings.
     pub fn bytes(&self) -> u64 {
-        match self.brings {
-            Brings::Bytes { from } => self.file.stamp.size.saturating_sub(from),
-            Brings::Digest | Brings::Size => 0,
-        }
+        self.brings.bytes(self.file.stamp.size)
     }
 }
 
@@ -153,10 +150,10 @@ fn ask(file: &Rc<ServedFile>, algorithm: Algorithm, trust: Trust, cx: &mut Conte
     }
 }
 
-/// The reason for the log when there is no digest, and what has caused it.
-pub fn cause(failure: &Failure) -> (Reason, String) {
+/// The reason for the log when there is no digest of this file, and what has caused it.
+pub fn cause(failure: &Failure, file: &ServedFile) -> (Reason, String) {
     match failure {
-        Failure::Changed => (Reason::FileChanged, String::from("it changed while it was hashed")),
+        Failure::Changed => (Reason::FileChanged, file.change("it changed while it was hashed")),
         Failure::Unreadable(why) => (Reason::ReadError, why.clone()),
     }
 }

@@ -68,7 +68,10 @@ impl Sandbox {
         });
         let allowed = match outcome {
             Ok((allowed, LandlockStatus::Available { effective_abi, .. })) => {
-                log::info!(target: "main", "sandbox: Landlock: {}{}", allowed.described(), left_open(effective_abi));
+                log::info!(target: "main", "sandbox: Landlock: {}", allowed.described());
+                if let Some(open) = left_open(effective_abi) {
+                    log::debug!(target: "main", "sandbox: not restricted by this kernel: {open}");
+                }
                 Some(allowed)
             }
             Ok((_, LandlockStatus::NotEnabled)) => {
@@ -187,10 +190,10 @@ impl Place {
     }
 }
 
-/// What this kernel does not forbid, as the end of a sentence.
-fn left_open(abi: ABI) -> String {
+/// What this kernel does not forbid.
+fn left_open(abi: ABI) -> Option<String> {
     let parts: Vec<&str> = LEFT_OPEN.iter().filter(|(since, _)| abi < *since).map(|(_, what)| *what).collect();
-    if parts.is_empty() { String::new() } else { format!("; not restricted by this kernel: {}", parts.join(", ")) }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Where a log is written and made again.

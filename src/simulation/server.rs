@@ -226,7 +226,7 @@ impl Server {
             peer.model.closed(reason, &end);
             peer.model.counted(entry.conn.replies, entry.conn.bytes);
         }
-        entry.conn.close(reason, &mut self.digests, &mut self.log_limit, Waiter(number), self.now);
+        entry.conn.close(reason, &self.limits, &mut self.digests, &mut self.log_limit, Waiter(number), self.now);
         let peer = entry.peer.borrow();
         let keeps = !peer.was_aborted && !peer.was_reset && peer.held > 0;
         assert!(!keeps, "conn-{number} is closed as {reason:?}, and the kernel keeps {} bytes", peer.held);

@@ -56,6 +56,7 @@ mod screen;
 mod serve_file;
 mod serve_signals;
 mod server_log;
+mod server_start;
 mod shared_folders;
 mod small_files;
 mod special_files;

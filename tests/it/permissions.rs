@@ -78,9 +78,13 @@ fn a_file_that_may_not_be_read_is_not_found() {
 #[test]
 fn a_folder_that_may_not_be_entered_is_refused_at_the_start() {
     for (bits, what, why) in [
-        (READ | WRITE, "files", "the user of the server cannot enter it; give it x permission"),
-        (0, "files", "the user of the server cannot enter it; give it x permission"),
-        (READ, "", "the user of the server cannot enter a directory above it"),
+        (
+            READ | WRITE,
+            "files",
+            "the user of the server has no x permission on it; share a directory that this user can enter",
+        ),
+        (0, "files", "the user of the server has no x permission on it; share a directory that this user can enter"),
+        (READ, "", "the user of the server has no x permission on a directory above it"),
     ] {
         let scratch = Scratch::for_everybody();
         // The binary and the log lie elsewhere: the folder above may be closed.

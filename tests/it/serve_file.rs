@@ -96,14 +96,15 @@ fn sighup_shares_the_file_again_and_never_a_directory() {
     fs::remove_file(&file).unwrap();
     scratch.share("a/secret", b"secret");
     server.signal(Signal::HUP);
-    let complaint = format!(" - ERROR - cannot share {}: a directory; continuing with the old one\n", file.display());
+    let complaint =
+        format!(" - ERROR - cannot share {}: a directory; still sharing the file {}\n", file.display(), real.display());
     server.wait_for_log(&complaint);
     for name in ["a/secret", "secret", "a"] {
         assert_not_found(&server, name);
     }
     fs::remove_dir_all(&file).unwrap();
     server.signal(Signal::HUP);
-    server.wait_for_log("no such file or directory; continuing with the old one");
+    server.wait_for_log("no such file or directory; still sharing the file ");
     scratch.share("a", b"again");
     assert_served(&server, "a", b"again");
     server.stop();

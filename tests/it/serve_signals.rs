@@ -208,11 +208,11 @@ fn sigusr1_lists_the_transfers() {
     };
     let line = shown(&format!("sending 'big' to {peer}: "));
     assert_eq!((line.level.as_str(), line.origin.as_str()), ("INFO", "conn-1"));
-    // `1% (1048576/100000000 bytes), 3.1 MiB/s, 0.3 s`
+    // `1% (1048576/100000000 bytes), 3.1 MiB/s on average, 0.3 s`
     let (_, rest) = line.message.split_once("% (").unwrap();
     let (at, rest) = rest.split_once(&format!("/{BIG} bytes), ")).unwrap();
     assert!((1_000_000..BIG).contains(&at.parse().unwrap()), "{line:?}");
-    let (speed, seconds) = rest.split_once("/s, ").unwrap();
+    let (speed, seconds) = rest.split_once("/s on average, ").unwrap();
     assert!(speed.ends_with("iB") && seconds.strip_suffix(" s").unwrap().parse::<f64>().is_ok(), "{line:?}");
     let line = shown(&format!("hashing 'to be hashed' for {}: ", waits.local_addr().unwrap()));
     assert!(line.message.contains("/8000000000 bytes), "), "{line:?}");
@@ -227,11 +227,20 @@ fn sigusr1_lists_the_transfers() {
     let before = server.log().matches("- main - INFO - and ").count();
     assert_eq!(before, 0, "three transfers are no more than are shown");
     server.signal(Signal::USR1);
-    server.wait_for_log(" - main - INFO - and 21 more\n");
+    server.wait_for_log(" - main - INFO - and 21 more: 21 to 127.0.0.1\n");
     let log = server.log();
     let (_, last) = log.rsplit_once(&status(READERS)).unwrap();
     let lines = last.lines().filter(|line| line.contains(" - sending '") || line.contains(" - hashing '")).count();
     assert_eq!(lines, 100, "{last}");
+    // Those that have run for the longest time, the first one on top.
+    let numbers: Vec<u32> =
+        last.lines().filter_map(|line| line.split(" - conn-").nth(1)?.split(' ').next()?.parse().ok()).collect();
+    assert!(numbers.is_sorted() && numbers.first() == Some(&1), "{last}");
+    let files = scratch.files().canonicalize().unwrap();
+    assert!(
+        last.lines().next().unwrap().ends_with(&format!(" s, sharing the directory {}", files.display())),
+        "{last}"
+    );
     server.stop();
 }
 
@@ -272,5 +281,7 @@ fn the_end_says_what_was_done() {
     let log = server.stop_content().log;
     let last = logfile::lines(&log).pop().unwrap();
     assert_eq!(last.origin, "main");
-    assert!(last.message.contains("connection") || last.message.contains("bytes"), "{last:?}");
+    let message = &last.message;
+    let is_right = message.starts_with("stopped: 1 connection, 1 reply, 4 bytes sent, up ") && message.ends_with(" s");
+    assert!(is_right, "{last:?}");
 }

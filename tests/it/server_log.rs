@@ -92,7 +92,7 @@ fn a_file_whose_peer_does_not_read_is_named() {
         with_reader(version, &["--idle-timeout", "0.3"], |server, stream, _| {
             server.wait_for_log("reason: idle timeout");
             let log = server.stop().log;
-            assert_cut(&log, "WARN", "big", BIG, stream.local_addr().unwrap(), "idle timeout");
+            assert_cut(&log, "WARN", "big", BIG, stream.local_addr().unwrap(), "idle timeout: no byte taken for 0.3 s");
             log
         });
     }
@@ -103,7 +103,14 @@ fn a_file_that_is_cut_by_a_shutdown_is_named() {
     for version in [1, 2] {
         with_reader(version, &["--drain", "0.2"], |server, stream, _| {
             let log = server.stop().log;
-            assert_cut(&log, "WARN", "big", BIG, stream.local_addr().unwrap(), "drain timeout");
+            assert_cut(
+                &log,
+                "WARN",
+                "big",
+                BIG,
+                stream.local_addr().unwrap(),
+                "drain timeout: not finished within 0.2 s",
+            );
             log
         });
         with_reader(version, &[], |server, stream, _| {
@@ -129,8 +136,8 @@ fn a_file_that_changes_while_it_is_sent_is_named() {
             drop(stream);
             server.wait_for_log("reason: ");
             let log = server.stop().log;
-            let why = if log.contains("it became shorter") { "it became shorter" } else { "it was written to" };
-            assert_cut(&log, "WARN", "big", BIG, peer, &format!("file changed: {why}"));
+            let why = format!("file changed: it became shorter: {} bytes instead of {BIG}", BIG / 2);
+            assert_cut(&log, "WARN", "big", BIG, peer, &why);
             log
         });
     }
@@ -152,7 +159,7 @@ fn a_file_that_is_cut_while_it_is_hashed_is_named() {
     let log = server.stop().log;
     assert!(log.contains(" - main - INFO - stopping: SIGTERM; cutting off 1 transfer\n"), "{log}");
     let log: String = log.lines().filter(|line| !line.contains("hashing ")).map(|line| format!("{line}\n")).collect();
-    assert_cut(&log, "WARN", "long", LONG, peer, "drain timeout");
+    assert_cut(&log, "WARN", "long", LONG, peer, "drain timeout: not finished within 0 s");
 }
 
 /// A comparison brings no byte of the file.
@@ -166,7 +173,11 @@ fn a_digest_that_was_not_sent_is_named() {
     peer.file();
     let log = server.stop().log;
     let to = peer.stream.local_addr().unwrap();
-    let lines = lines_of(&log, "WARN", &format!("failed to send the digest of 'long' to {to}: drain timeout ("));
+    let lines = lines_of(
+        &log,
+        "WARN",
+        &format!("failed to send the digest of 'long' to {to}: drain timeout: not finished within 0 s ("),
+    );
     assert_eq!(lines.len(), 1, "{log}");
 }
 
@@ -182,7 +193,9 @@ fn small_files_that_were_not_taken_are_named() {
     let log = server.stop().log;
     let to = peer.stream.local_addr().unwrap();
     let cut = lines_of(&log, "WARN", "cut 'small' after ");
-    let is_right = |line: &&LogLine| line.message.contains(&format!("/10000 bytes to {to}: idle timeout ("));
+    let is_right = |line: &&LogLine| {
+        line.message.contains(&format!("/10000 bytes to {to}: idle timeout: no byte taken for 0.3 s ("))
+    };
     assert!(!cut.is_empty() && cut.len() <= 10 && cut.iter().filter(is_right).count() == cut.len(), "{cut:#?}");
     let sent = lines_of(&log, "INFO", "sent 'small' (10000 bytes) to ").len();
     let closing = log.lines().find(|line| line.contains("reason: ")).unwrap();
@@ -226,7 +239,7 @@ fn every_line_has_the_level_of_its_kind() {
     peer.say(&Get::of("a").bytes()[..9]);
     wait_for("half a request", || {
         let mut second = Peer::dial(server.addr);
-        second.ask(&Get::of("a"));
+        second.ask(&Get::of("one too many"));
         second.frame();
         server.log().contains("reason: too many connections")
     });
@@ -237,6 +250,7 @@ fn every_line_has_the_level_of_its_kind() {
         ("WARN", "refused 'none' to "),
         ("WARN", "refused '.hidden' to "),
         ("WARN", "refused a request from "),
+        ("WARN", "refused 'one too many' to "),
         ("INFO", "closed "),
         ("WARN", "closed "),
         ("INFO", "connection from "),
@@ -248,9 +262,11 @@ fn every_line_has_the_level_of_its_kind() {
     }
     for line in logfile::lines(&log) {
         let Some(reason) = line.reason() else { continue };
-        let is_limit = matches!(reason, "request timeout" | "too many connections");
-        assert_eq!(line.level, if is_limit { "WARN" } else { "INFO" }, "{line:?}");
+        // Another line has said that it was one too many, as with all that is refused.
+        assert_eq!(line.level, if reason == "request timeout" { "WARN" } else { "INFO" }, "{line:?}");
     }
+    let told = " too many connections: an address can have at most 1 (--max-conns-per-ip)";
+    assert!(log.lines().any(|line| line.contains(" - refused 'one too many' to ") && line.ends_with(told)), "{log}");
 }
 
 /// Which program, what it shares, where, and who can read that.
@@ -260,7 +276,8 @@ fn the_start_names_the_version_and_what_is_shared() {
     let server = Server::of(&scratch);
     let (version, dir) = (env!("CARGO_PKG_VERSION"), scratch.files().canonicalize().unwrap());
     let line = format!(
-        " - main - INFO - xfer {version} sharing the directory {} on {}: only this machine can reach it\n",
+        " - main - INFO - xfer {version} (process {}) sharing the directory {} on {}: only this machine can reach it\n",
+        server.pid(),
         dir.display(),
         server.addr
     );
@@ -282,7 +299,74 @@ fn after_sighup_the_log_says_what_is_shared_now() {
     server.signal(Signal::HUP);
     let now = scratch.path("releases/42").canonicalize().unwrap();
     server.wait_for_log(&format!(" - main - INFO - reopened the directory {}\n", now.display()));
-    server.wait_for_log(&format!(" - main - INFO - reopened the log file {}\n", scratch.path("server.log").display()));
+    let log_file = scratch.path("server.log");
+    server.wait_for_log(&format!(" - main - INFO - reopened the log file {}\n", log_file.display()));
     assert!(ask(server.addr, b"a").ends_with(b"42"));
     server.stop_content();
+}
+
+/// A log that was rotated begins with what every log begins with: which program, which process, what and where.
+#[test]
+fn a_rotated_log_begins_like_any_other() {
+    let scratch = Scratch::new();
+    let server = Server::of(&scratch);
+    std::fs::rename(scratch.path("server.log"), scratch.path("server.log.1")).unwrap();
+    server.signal(Signal::HUP);
+    wait_for("both lines of the new log", || {
+        scratch.path("server.log").exists() && server.log().contains("reopened the directory ")
+    });
+    let log = server.log();
+    let first = logfile::lines(&log).remove(0).message;
+    let (version, dir) = (env!("CARGO_PKG_VERSION"), scratch.files().canonicalize().unwrap());
+    let begin = format!("xfer {version} (process {}, up ", server.pid());
+    let end = format!(" s) sharing the directory {} on {}", dir.display(), server.addr);
+    assert!(first.starts_with(&begin) && first.ends_with(&end), "{log}");
+    server.stop_content();
+}
+
+/// How fast, in the units of all that a person reads; and which clients still speak version 1.
+#[test]
+fn a_sent_file_has_its_speed_and_an_old_client_its_version() {
+    let scratch = Scratch::new();
+    scratch.share("a", &[b'x'; 5000]);
+    scratch.share("empty", b"");
+    let server = Server::of(&scratch);
+    ask(server.addr, b"a");
+    let mut peer = Peer::dial(server.addr);
+    peer.get(&Get::of("a")).assert_brings(&[b'x'; 5000]);
+    peer.get(&Get::of("empty")).assert_brings(b"");
+    drop(peer);
+    wait_for("both to be closed", || server.log().matches("reason: ").count() == 2);
+    let log = server.stop_content().log;
+    let sent = lines_of(&log, "INFO", "sent 'a' (5000 bytes) to ");
+    let has_speed = |line: &LogLine| line.message.ends_with("iB/s") && line.message.contains(" s, ");
+    assert!(sent.len() == 2 && sent.iter().all(has_speed), "{sent:#?}");
+    assert!(lines_of(&log, "INFO", "sent 'empty' (0 bytes) to ")[0].message.ends_with(" s"), "{log}");
+    let closed: Vec<bool> =
+        lines_of(&log, "INFO", "closed ").iter().map(|line| line.message.contains(" s, version 1, reason: ")).collect();
+    assert_eq!(closed, [true, false], "{log}");
+}
+
+/// Ten lines within a millisecond say no more than one.
+#[test]
+fn a_small_file_that_goes_fast_logs_no_progress() {
+    let scratch = Scratch::new();
+    scratch.share_sparse("small", 1_000_000);
+    scratch.share_sparse("large", 10_000_000);
+    let server = Server::of(&scratch);
+    for name in ["small", "large"] {
+        let mut peer = Peer::dial(server.addr);
+        peer.ask(&Get::of(name));
+        peer.finish_asking();
+        crate::harness::wire::drain(&mut peer.stream);
+    }
+    wait_for("both to be closed", || server.log().matches("reason: ").count() == 2);
+    let log = server.stop_content().log;
+    assert_eq!(lines_of(&log, "INFO", "progress of 'large' to ").len(), 10, "{log}");
+    // On a machine that is very busy it may take a second.
+    let took = |line: &LogLine| -> f64 {
+        line.message.split(" in ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+    };
+    let was_fast = took(&lines_of(&log, "INFO", "sent 'small' ")[0]) < 1.0;
+    assert!(!was_fast || lines_of(&log, "INFO", "progress of 'small' to ").is_empty(), "{log}");
 }

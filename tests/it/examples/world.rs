@@ -195,7 +195,7 @@ impl World {
     /// Ends these servers, the last one first, and tells what each has printed.
     pub fn stop_servers(&mut self) -> Vec<Done> {
         let outcomes: Vec<Outcome> = self.servers.drain(1..).map(Server::stop).collect();
-        outcomes.iter().map(|outcome| self.done(outcome)).collect()
+        outcomes.iter().map(|outcome| self.done(outcome)).map(as_on_a_terminal).collect()
     }
 
     /// `xfer get`, ended by Ctrl-C in the middle of the transfer.
@@ -238,6 +238,19 @@ impl World {
         let lines = outcome.stderr.lines().chain(stdout.lines()).map(|line| self.told(line)).collect();
         Done { success: outcome.status.success(), lines, report: outcome.report() }
     }
+}
+
+/// With the commands to paste on lines of their own, too, as a terminal has them and a page shows them.
+fn as_on_a_terminal(mut done: Done) -> Done {
+    let command = |line: &String| {
+        line.split_once(" - INFO - ")?
+            .1
+            .split_once(": xfer get ")
+            .map(|(before, words)| [format!("{before}:"), format!("    xfer get {words}")])
+    };
+    let more: Vec<String> = done.lines.iter().filter_map(command).flatten().collect();
+    done.lines.extend(more);
+    done
 }
 
 /// Replaces a word, and not a part of a longer one.
