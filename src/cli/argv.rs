@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs, Optionality};
 
 use super::help::Page;
+use super::host::parse_port;
 use super::words::{Given, decode, encode};
 use super::{unknown, usage, version};
 use crate::error::{Error, lower_case};
@@ -25,15 +26,15 @@ pub enum Typed<T> {
 /// Reads the words of one command.
 pub fn typed<T: FromArgs + ArgsInfo>(page: &Page, args: &[OsString]) -> Result<Typed<T>, Error> {
     let info = T::get_args_info();
-    let words = match sort(page.command, info.flags, args).map_err(usage)? {
+    let words = match sort(page.command, info.flags, args, true).map_err(usage)? {
         Sorted::Version => return Ok(Typed::Print(version())),
         Sorted::Help => return Ok(Typed::Print(page.text(&info))),
         Sorted::Words(words) => words,
     };
     let takes = info.positionals;
     let is_bounded = !takes.iter().any(|it| matches!(it.optionality, Optionality::Repeating | Optionality::Greedy));
-    if let (true, Some(extra)) = (is_bounded, words.others.get(takes.len())) {
-        return Err(usage(unknown::argument(page.command, takes.last().map_or("", |last| last.name), extra)));
+    if is_bounded && words.others.len() > takes.len() {
+        return Err(usage(unknown::argument(&words.others, &words.options)));
     }
     match T::from_args(&["xfer", page.command], &words.spelled_out()) {
         Ok(args) => Ok(Typed::Args(args, words.options)),
@@ -86,11 +87,17 @@ impl Words {
 
 /// Tells options, values and other words apart. The word behind an option that takes a value is its value, whatever it
 /// looks like.
-fn sort(command: &'static str, flags: &'static [FlagInfo<'static>], args: &[OsString]) -> Result<Sorted, String> {
-    let table = Table { command, flags };
+fn sort(
+    command: &'static str,
+    flags: &'static [FlagInfo<'static>],
+    args: &[OsString],
+    is_told: bool,
+) -> Result<Sorted, String> {
     let mut words = Words::default();
+    let all = args;
     let mut args = args.iter().map(|arg| encode(arg));
     while let Some(arg) = args.next() {
+        let table = Table { command, flags, args: all, at: all.len() - args.len() - 1, is_told };
         if arg == "--" {
             words.others.extend(args);
             break;
@@ -111,13 +118,45 @@ fn sort(command: &'static str, flags: &'static [FlagInfo<'static>], args: &[OsSt
     Ok(Sorted::Words(words))
 }
 
-/// The options of one command.
-struct Table {
-    command: &'static str,
-    flags: &'static [FlagInfo<'static>],
+/// Whether each option of a command is one of its own and has its value, and there is what the command needs besides.
+pub fn is_taken(command: &'static str, flags: &'static [FlagInfo<'static>], args: &[OsString]) -> bool {
+    let is_list = |given: &Given| given.flag.long == "--from-file";
+    // A number is checked where it is cheap to tell `-P 9999`, the port, from `-P DIR`.
+    let is_good = |given: &Given| match &given.value {
+        Some(value) if given.flag.long == "--port" => parse_port(value).is_ok(),
+        _ => true,
+    };
+    match sort(command, flags, args, false) {
+        Ok(Sorted::Words(words)) if command == "get" => {
+            (!words.others.is_empty() || words.options.iter().any(is_list)) && words.options.iter().all(is_good)
+        }
+        Ok(Sorted::Words(words)) => words.others.len() <= 1 && words.options.iter().all(is_good),
+        Ok(Sorted::Help | Sorted::Version) => true,
+        Err(_) => false,
+    }
 }
 
-impl Table {
+/// The options of one command, and its words.
+struct Table<'a> {
+    command: &'static str,
+    flags: &'static [FlagInfo<'static>],
+    args: &'a [OsString],
+    /// Which word is read.
+    at: usize,
+    /// Whether a message about an unknown option is wanted.
+    is_told: bool,
+}
+
+impl Table<'_> {
+    fn unknown(&self, word: &str, name: &str) -> String {
+        let Table { command, flags, args, at, is_told } = *self;
+        // What it would show tries other commands, each of which could have unknown options of its own.
+        if !is_told {
+            return String::new();
+        }
+        unknown::option(unknown::Context { command, flags, args, at }, word, name)
+    }
+
     /// `--option`, `--option value` or `--option=value`.
     fn take_long(
         &self,
@@ -145,7 +184,7 @@ impl Table {
                 let value = value.or_else(|| more.next()).ok_or_else(|| self.needs_value(name, arg_name))?;
                 words.give(flag, name.to_string(), Some(value));
             }
-            (None, None, _) => return Err(unknown::option(self.command, self.flags, arg, name)),
+            (None, None, _) => return Err(self.unknown(arg, name)),
         }
         Ok(None)
     }
@@ -161,7 +200,7 @@ impl Table {
         // getopt(3) would save into the directory `ir`, or print the help for a host.
         let long = |flag: &FlagInfo<'_>| flag.long.strip_prefix("--") == Some(letters) && letters != "help";
         if letters.len() > 1 && self.flags.iter().any(long) {
-            return Err(unknown::option(self.command, self.flags, &word, &word));
+            return Err(self.unknown(&word, &word));
         }
         let mut rest = letters.chars();
         while let Some(letter) = rest.next() {
@@ -172,7 +211,7 @@ impl Table {
                 _ => {}
             }
             let Some(flag) = self.flags.iter().find(|flag| flag.short == Some(letter)) else {
-                return Err(unknown::option(self.command, self.flags, &word, &name));
+                return Err(self.unknown(&word, &name));
             };
             match (&flag.kind, rest.as_str()) {
                 (FlagInfoKind::Switch, rest) if rest.starts_with('=') => {

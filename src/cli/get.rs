@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use argh::{ArgsInfo, FromArgs};
+use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs};
 
 use super::argv::{Typed, typed};
 use super::environment::env_path;
@@ -14,8 +14,8 @@ use super::help::Page;
 use super::server::Asked;
 use super::url::is_url;
 use super::values::{parse_checksum, parse_count, parse_progress, parse_seconds, parse_server_port};
-use super::words::decode;
-use super::{Command, habits, log_target, names, printed, usage, verbosity};
+use super::words::{Given, decode, shown};
+use super::{Command, habits, log_target, names, paste, printed, usage, verbosity};
 use crate::error::Error;
 use crate::get::{Existing, GetConfig, Output, ProgressMode};
 use crate::proto::digest::Algorithm;
@@ -137,11 +137,13 @@ pub fn get(args: &[OsString]) -> Result<Command, Error> {
         return Err(usage("-0 works only with --from-file LIST"));
     }
     let words = files.len();
+    check_values(&options, words)?;
     for list in &args.from_file {
         files.extend(names::read(&decode(list), args.null)?);
     }
     let has_host = args.host.is_some() || env_path("XFER_HOST").is_some();
-    if !has_host && !files.iter().any(|file| is_url(file)) {
+    let is_host_named = has_host || files.iter().any(|file| is_url(file));
+    if !is_host_named {
         match args.from_file.is_empty() {
             true => habits::check(&files, &options)?,
             false => habits::check_list(&files[words..])?,
@@ -150,18 +152,22 @@ pub fn get(args: &[OsString]) -> Result<Command, Error> {
     if args.v1 && args.checksum == Some(Algorithm::Blake3) {
         return Err(usage("--v1 and --checksum blake3 cannot be combined: version 1 of the protocol has only md5"));
     }
+    let again = Some(&files[..words]).filter(|_| args.output.as_deref() != Some("-"));
+    let again = again.and_then(|typed| paste::again(&typed.iter().map(Vec::as_slice).collect::<Vec<_>>(), &options));
     let asked = Asked { host: args.host.as_deref(), port: args.port, options: &options, words };
     let (host, port, files) = asked.server(files)?;
     if files.is_empty() {
         return Err(usage(match args.from_file.last() {
+            None if args.host.is_some() => no_file(&options),
             Some(list) => format!("no file named: the list {} contains no names", names::shown(&decode(list))),
-            None => "no file named; type: xfer get FILE -H HOST; see xfer get --help".to_string(),
+            None => "no file named; see xfer get --help; type: xfer get FILE -H HOST".to_string(),
         }));
     }
     Ok(Command::Get(GetConfig {
         host,
+        is_host_named,
         port,
-        output: output(args.dir, args.output, files.len())?,
+        output: output(args.dir, args.output, files.len(), again)?,
         files,
         attempts: NonZeroU32::new(args.retries.unwrap_or(5)),
         timeout: args.timeout.unwrap_or(Duration::from_secs(10)),
@@ -182,14 +188,49 @@ pub fn get(args: &[OsString]) -> Result<Command, Error> {
     }))
 }
 
-fn output(dir: Option<String>, path: Option<String>, files: usize) -> Result<Output, Error> {
+/// What to say where every word is an option or its value.
+fn no_file(options: &[Given]) -> String {
+    let host = options.iter().find(|given| given.flag.long == "--host").and_then(|given| given.value.as_deref());
+    let shown = shown(host.unwrap_or_default());
+    let command = paste::again(&[b"FILE"], options).map(|command| format!("; type: {command}")).unwrap_or_default();
+    format!("no file named: {shown} is the host{command}")
+}
+
+/// A value that is the name of an option, where the next word shows that a value was forgotten.
+fn check_values(options: &[Given], words: usize) -> Result<(), Error> {
+    let flags = GetArgs::get_args_info().flags;
+    for given in options {
+        let value = given.value.as_deref().unwrap_or_default();
+        let is_it = |flag: &&FlagInfo<'_>| flag.long == value || flag.short.is_some_and(|c| value == format!("-{c}"));
+        let named = flags.iter().find(is_it).filter(|flag| matches!(flag.kind, FlagInfoKind::Option { .. }));
+        let is_missing = |flag: &&FlagInfo<'_>| !options.iter().any(|other| other.flag.long == flag.long);
+        let FlagInfoKind::Option { arg_name } = given.flag.kind else { continue };
+        if words > 1 && named.filter(is_missing).is_some() {
+            let name = &given.name;
+            return Err(usage(format!(
+                "{name} took {value} as its value; after {name}, give {arg_name} (a path that begins with '-': \
+                 ./{value}); see xfer get --help"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn output(dir: Option<String>, path: Option<String>, files: usize, again: Option<String>) -> Result<Output, Error> {
+    let right = again.map(|command| format!("; type: {command}")).unwrap_or_default();
     match (path.map(|path| decode(&path)), dir) {
         (Some(_), Some(_)) => Err(usage("-o and -d cannot be combined; use one of them")),
-        (Some(_), None) if files != 1 => Err(usage(format!("-o saves one file, but {files} are named; use -d DIR"))),
-        (Some(path), None) if path == "-" => Ok(Output::Stdout),
-        (Some(path), None) if path.is_empty() || path.as_bytes().ends_with(b"/") => {
-            Err(usage(format!("-o {} names no file; to save into a directory, use -d", text::quoted(path.as_bytes()))))
+        (Some(path), None) if path == "-" && files == 1 => Ok(Output::Stdout),
+        (Some(path), None) if path.is_empty() => {
+            Err(usage("-o '' names no file; to save into a directory, use -d DIR"))
         }
+        (Some(_), None) if files != 1 => {
+            Err(usage(format!("-o saves one file, but {files} are named; to save into a directory, use -d DIR{right}")))
+        }
+        (Some(path), None) if paste::is_directory(&path) => Err(usage(format!(
+            "-o {} is a directory; to save into a directory, use -d DIR{right}",
+            text::quoted(path.as_bytes())
+        ))),
         (None, Some(dir)) if dir.is_empty() => {
             Err(usage("-d '' names no directory; for the current directory, use -d ."))
         }

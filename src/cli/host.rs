@@ -43,6 +43,14 @@ pub fn same_host(one: &str, other: &str) -> bool {
     }
 }
 
+/// A port that a server can have.
+pub fn parse_real_port(text: &str) -> Result<u16, String> {
+    parse_port(text).and_then(|port| match port {
+        0 => Err(String::from("bad port '0': give a number from 1 to 65535")),
+        port => Ok(port),
+    })
+}
+
 /// A port, 0 too.
 pub fn parse_port(text: &str) -> Result<u16, String> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

@@ -104,7 +104,7 @@ fn help(words: &[OsString]) -> Result<Command, Error> {
         Some(b"get") => get::get(&["--help".into()]),
         Some(b"version") => Ok(printed(version())),
         Some(other) => {
-            Err(usage(format!("no help for {}; type: xfer help get, or: xfer help serve", text::quoted(other))))
+            Err(usage(format!("no help for {}; the commands are serve and get; type: xfer help", text::quoted(other))))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `xfer serve`: its options, and the configuration that they mean.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -12,9 +12,9 @@ use super::argv::{Typed, typed};
 use super::environment::env_port;
 use super::help::Page;
 use super::host::parse_port;
-use super::values::{parse_bind, parse_count, parse_drain, parse_own_port, parse_positive, parse_seconds};
-use super::words::decode;
-use super::{Command, log_target, usage, verbosity};
+use super::values::{parse_bind, parse_count, parse_drain, parse_own_port, parse_positive, parse_seconds, split_host};
+use super::words::{Given, decode};
+use super::{Command, log_target, paste, usage, verbosity};
 use crate::error::{Error, ExitCode};
 use crate::serve::{Bind, Limits, PerAddress, ServeConfig};
 use crate::text;
@@ -32,8 +32,8 @@ pub struct ServeArgs {
     #[argh(option, short = 'p', arg_name = "PORT", from_str_fn(parse_own_port))]
     port: Option<u16>,
     /// address of this machine to listen on, or localhost (default: all addresses, IPv6 and IPv4)
-    #[argh(option, short = 'b', arg_name = "ADDR", from_str_fn(parse_bind))]
-    bind: Option<Bind>,
+    #[argh(option, short = 'b', arg_name = "ADDR")]
+    bind: Option<String>,
     /// share hidden files, too (names that begin with a dot)
     #[argh(switch)]
     hidden: bool,
@@ -109,17 +109,17 @@ Manual page: xfer-serve(8)
 
 /// What `xfer serve` with these words means.
 pub fn serve(args: &[OsString]) -> Result<Command, Error> {
-    let args: ServeArgs = match typed(&PAGE, args)? {
-        Typed::Args(args, _) => args,
+    let (args, options): (ServeArgs, _) = match typed(&PAGE, args)? {
+        Typed::Args(args, options) => (args, options),
         Typed::Print(text) => return Ok(Command::Print { text, failure: ExitCode::Refused }),
     };
     let defaults = Limits::default();
-    let named = served_path(args.path.as_deref())?;
+    let named = served_path(args.path.as_deref(), &options)?;
     Ok(Command::Serve(ServeConfig {
         makes_dir: named.is_none(),
         path: named.unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)),
         port: args.port.map_or_else(|| env_port(0), Ok)?,
-        bind: args.bind.unwrap_or(Bind::All),
+        bind: bind(args.bind.as_deref(), args.path.as_deref(), &options)?,
         hidden: args.hidden,
         sandbox: !args.no_sandbox,
         limits: Limits {
@@ -140,17 +140,60 @@ pub fn serve(args: &[OsString]) -> Result<Command, Error> {
 }
 
 /// What to share, if it was named.
-fn served_path(named: Option<&str>) -> Result<Option<PathBuf>, Error> {
+fn served_path(named: Option<&str>, options: &[Given]) -> Result<Option<PathBuf>, Error> {
     let Some(named) = named else { return Ok(None) };
     if named.is_empty() {
         return Err(usage("'' names no directory or file; to share the current directory, type: xfer serve ."));
     }
     let path = PathBuf::from(decode(named));
-    if !path.exists() && parse_port(named).is_ok() {
-        return Err(usage(format!(
-            "no file or directory {} exists; to share {DEFAULT_ROOT} on port {named}, type: xfer serve -p {named}",
-            text::quoted(path.as_os_str().as_bytes())
-        )));
+    if path.exists() {
+        return Ok(Some(path));
     }
-    Ok(Some(path))
+    let missing = format!("no file or directory {} exists", text::quoted(path.as_os_str().as_bytes()));
+    if named == "help" {
+        return Err(usage(format!("{missing}; for help, type: xfer help serve")));
+    }
+    let (address, port) = match parse_port(named) {
+        Ok(_) => (None, named),
+        Err(_) => match address_and_port(named) {
+            Some(("", port)) => (None, port),
+            Some((address, port)) => (Some(address), port),
+            None => return Ok(Some(path)),
+        },
+    };
+    let added: Vec<(&str, &str)> = address.map(|address| ("-b", address)).into_iter().chain([("-p", port)]).collect();
+    let after =
+        if address.is_some() { "the address goes after -b, the port after -p" } else { "the port goes after -p" };
+    let command = paste::serve(OsStr::new("."), &added, options).unwrap_or_default();
+    Err(usage(format!("{missing}; {after}; to share the current directory, type: {command}")))
+}
+
+/// The address to listen on.
+fn bind(typed: Option<&str>, path: Option<&str>, options: &[Given]) -> Result<Bind, Error> {
+    let Some(typed) = typed else { return Ok(Bind::All) };
+    parse_bind(typed).map_err(|message| {
+        let path = path.map_or_else(|| OsString::from(DEFAULT_ROOT), decode);
+        let command = match address_and_port(typed) {
+            Some((address, port)) if !address.is_empty() => {
+                paste::serve(&path, &[("-b", address), ("-p", port)], options)
+            }
+            Some((_, port)) => {
+                let others: Vec<Given> = options.iter().filter(|given| given.flag.long != "--bind").cloned().collect();
+                paste::serve(&path, &[("-p", port)], &others)
+            }
+            None => None,
+        };
+        let right = command.map(|command| format!("; the port goes after -p; type: {command}")).unwrap_or_default();
+        usage(format!("-b: {message}{right}"))
+    })
+}
+
+/// `localhost:9999`, `0.0.0.0:9999`, `[::]:9999`, and `:9999`, whose address is empty.
+fn address_and_port(text: &str) -> Option<(&str, &str)> {
+    let (address, port) = match text.strip_prefix(':') {
+        Some(port) => ("", port),
+        None => split_host(text).and_then(|(address, port)| Some((address, port?)))?,
+    };
+    let is_address = address.is_empty() || parse_bind(address).is_ok();
+    (is_address && parse_port(port).is_ok()).then_some((address, port))
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::environment::{env_host, env_port};
-use super::host::{Server, parse_port, same_host};
+use super::host::{Server, parse_real_port, same_host};
 use super::paste;
 use super::url::{self, Url, is_url};
 use super::usage;
@@ -73,11 +73,13 @@ impl Asked<'_> {
                 Some(name) if names.is_empty() => vec![name.as_slice()],
                 _ => names,
             };
-            let commands: Vec<String> =
-                mistake.meant.iter().map(|server| paste::get(&names, server, self.options)).collect();
-            let right = match commands.is_empty() {
-                true => String::new(),
-                false => format!("; type: {}", commands.join("; or: ")),
+            let command = |server: &Server| format!("type: {}", paste::get(&names, server, self.options));
+            let right = match mistake.meant.as_slice() {
+                [] => String::new(),
+                [one] => format!("; {}", command(one)),
+                [with_port, alone, ..] => {
+                    format!("; for the address alone, use -H '{}'; for both, {}", alone.typed(), command(with_port))
+                }
             };
             let shown = text::quoted(decode(typed).as_encoded_bytes());
             return Err(usage(format!("bad host {shown}: {}{right}", mistake.why)));
@@ -85,7 +87,7 @@ impl Asked<'_> {
         // Every text without a mistake splits.
         let (host, port) = split_host(&text).unwrap_or((&text, None));
         let bad = |message| usage(format!("-H {}: {message}", text::quoted(text.as_bytes())));
-        Ok(Server::new(host, port.map(parse_port).transpose().map_err(bad)?))
+        Ok(Server::new(host, port.map(parse_real_port).transpose().map_err(bad)?))
     }
 
     /// All URLs name one server, and no option says anything else.
@@ -97,7 +99,7 @@ impl Asked<'_> {
                 names.push(file.clone());
                 continue;
             }
-            let url = url::parse(file)?;
+            let url = self.url(file)?;
             names.push(url.name);
             if !servers.iter().any(|known| is_same(known, &url.server)) {
                 servers.push(url.server);
@@ -121,22 +123,30 @@ impl Asked<'_> {
         Ok((server.clone(), names))
     }
 
-    /// One command has one server: shows a command for each.
+    /// A URL without a port has the one that is typed for its host, or 9999: no port comes from the environment, so that
+    /// a URL that is pasted means the same everywhere.
+    fn url(&self, file: &[u8]) -> Result<Url, Error> {
+        let url = url::parse(file)?;
+        let typed = self.host.map(|host| self.typed_host(host, &[])).transpose()?;
+        let is_meant = typed.as_ref().is_none_or(|typed| same_host(&typed.host, &url.server.host));
+        let port = self.port.or(typed.and_then(|typed| typed.port)).filter(|_| is_meant);
+        let port = url.server.port.or(port).or(Some(DEFAULT_PORT));
+        Ok(Url { server: Server { port, ..url.server }, ..url })
+    }
+
+    /// One command has one server: shows the one for the first.
     fn several_servers(&self, files: &[Vec<u8>], servers: &[Server]) -> Error {
-        let shown: Vec<String> = servers.iter().take(2).map(Server::typed).collect();
-        let what =
-            format!("the URLs name different servers, {}, but a command can fetch from only one", shown.join(" and "));
-        if files.len() > self.words {
-            return usage(format!("{what}; put the names of each server into a list of its own"));
-        }
-        let urls = || files.iter().filter_map(|file| url::parse(file).ok());
-        let command = |server: &Server| {
-            let own: Vec<Url> = urls().filter(|url| is_same(&url.server, server)).collect();
-            let names: Vec<&[u8]> = own.iter().map(|url| url.name.as_slice()).collect();
-            paste::get_urls(&names, server, self.options.iter())
+        let shown: Vec<String> = servers.iter().map(Server::typed).collect();
+        let what = format!("the URLs name {}", several(&shown));
+        let (Some(first), true) = (servers.first(), files.len() == self.words) else {
+            return usage(format!("{what}: put the names of each server into a list of its own"));
         };
-        let commands: Vec<String> = servers.iter().map(command).collect();
-        usage(format!("{what}; type: {}", commands.join("; ")))
+        let own: Vec<Url> = files.iter().filter_map(|file| self.url(file).ok()).collect();
+        let own = own.iter().filter(|url| is_same(&url.server, first));
+        let names: Vec<&[u8]> = own.map(|url| url.name.as_slice()).collect();
+        let options = paste::into_directory(self.options, names.len());
+        let command = paste::get_urls(&names, first, options.iter());
+        usage(format!("{what}; for {}, type: {command}", text::escaped(first.typed().as_bytes())))
     }
 
     /// `-H` and `-p` may repeat what the URL says.
@@ -150,11 +160,23 @@ impl Asked<'_> {
             _ => "-H",
         };
         let shown = text::escaped(server.typed().as_bytes());
-        let meant = Server { host: typed.host, port };
-        let (one, other) =
-            (paste::get_urls(names, server, self.options.iter()), paste::get(names, &meant, self.options));
-        Err(usage(format!("the URL names the server {shown}, but {option} says otherwise; type: {one}; or: {other}")))
+        let other = match (option, port) {
+            ("-p", Some(port)) => port.to_string(),
+            _ => text::escaped(Server { host: typed.host, port }.typed().as_bytes()),
+        };
+        let options = paste::into_directory(self.options, names.len());
+        let command = paste::get_urls(names, server, options.iter());
+        Err(usage(format!(
+            "the URL names the server {shown}, but {option} says {other}; to fetch from {shown}, type: {command}"
+        )))
     }
+}
+
+/// What to say of names on several servers.
+pub fn several(servers: &[String]) -> String {
+    let shown: Vec<String> = servers.iter().take(3).map(|server| text::escaped(server.as_bytes())).collect();
+    let more = if servers.len() > shown.len() { " and others" } else { "" };
+    format!("different servers ({}{more}), and each needs a command of its own", shown.join(", "))
 }
 
 fn is_same(one: &Server, other: &Server) -> bool {

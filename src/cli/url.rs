@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
-use super::host::{Server, is_host, parse_port};
+use super::host::{Server, is_host, parse_real_port};
 use super::usage;
 use crate::error::Error;
 use crate::proto::DEFAULT_PORT;
@@ -19,7 +19,7 @@ const ENCODED: &AsciiSet =
 /// What one of these URLs names.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Url {
-    /// The server, its port always given.
+    /// The server, its port only if the URL says one.
     pub server: Server,
     /// The name on the server, decoded.
     pub name: Vec<u8>,
@@ -43,7 +43,7 @@ pub fn of(server: &Server, name: &[u8]) -> String {
     format!("xfer://{}/{}", host.typed(), percent_encode(name, ENCODED))
 }
 
-/// Reads a URL. Its port is 9999 unless it says another one: a URL that is pasted means the same in every environment.
+/// Reads a URL.
 pub fn parse(word: &[u8]) -> Result<Url, Error> {
     let shown = text::quoted(word);
     let bad = |why: String| usage(format!("bad URL {shown}: {why}"));
@@ -68,7 +68,7 @@ pub fn parse(word: &[u8]) -> Result<Url, Error> {
     if name.is_empty() {
         return Err(bad(format!("it names no file; type: {}", right())));
     }
-    Ok(Url { server: Server { port: server.port.or(Some(DEFAULT_PORT)), ..server }, name })
+    Ok(Url { server, name })
 }
 
 /// Authority and path of what follows a scheme.
@@ -101,11 +101,7 @@ pub fn parse_authority(text: &str) -> Result<Server, String> {
     if !is_host(&host) {
         return Err(format!("{} is not a host name", text::quoted(host.as_bytes())));
     }
-    let port = port.map(parse_port).transpose()?;
-    match port {
-        Some(0) => Err("bad port '0': give a number from 1 to 65535".into()),
-        port => Ok(Server::new(host, port)),
-    }
+    Ok(Server::new(host, port.map(parse_real_port).transpose()?))
 }
 
 /// What stands in brackets: an IPv6 address, its zone behind `%25`, or behind `%` as people copy it from elsewhere.

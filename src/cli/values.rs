@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::host::{Server, is_host, parse_port};
+use super::host::{Server, is_host, parse_port, parse_real_port};
 use super::url::{decode, parse_authority};
 use super::words::shown;
 use crate::get::ProgressMode;
@@ -96,7 +96,7 @@ pub fn split_host(text: &str) -> Option<(&str, Option<&str>)> {
 
 /// The value of `-p` of `xfer get`.
 pub fn parse_server_port(text: &str) -> Result<u16, String> {
-    parse_port(text).map_err(|message| match split_host(text) {
+    parse_real_port(text).map_err(|message| match split_host(text) {
         Some((host, port)) if is_host(host) && text.contains(|c: char| c.is_alphabetic() || c == '.') => {
             let what = if port.is_some() { "a host and a port" } else { "a host" };
             format!("{message}; for {what}, use -H {}", shown(text))
@@ -112,15 +112,7 @@ pub fn parse_own_port(text: &str) -> Result<u16, String> {
 
 /// An address of this machine, of which an IPv6 one may have the zone that it is in, or `localhost`.
 pub fn parse_bind(text: &str) -> Result<Bind, String> {
-    let bad = || {
-        let port = match split_host(text) {
-            Some((ip, Some(port))) if ip.parse::<IpAddr>().is_ok() && parse_port(port).is_ok() => {
-                format!("; for an address and a port: -b {ip} -p {port}")
-            }
-            _ => String::new(),
-        };
-        format!("bad address {}: give an IPv4 or IPv6 address of this machine, or localhost{port}", shown(text))
-    };
+    let bad = || format!("bad address {}: give an IPv4 or IPv6 address of this machine, or localhost", shown(text));
     if text.eq_ignore_ascii_case("localhost") {
         return Ok(Bind::Localhost);
     }

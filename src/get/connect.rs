@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::Interest;
 use mio::net::TcpStream;
 
+use super::GetConfig;
 use super::clock;
 use super::race::{Race, Step};
 use super::wait::{SOCKET, Stop, Waits};
@@ -69,29 +70,23 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Connects to the first address of a host that answers; `server` is how error lines name it.
-pub fn connect(
-    (host, port): (&str, u16),
-    server: &str,
-    timeout: Duration,
-    last: &mut LastAddress,
-    waits: &mut Waits,
-) -> Result<TcpStream, Stop> {
-    let deadline = clock::now() + timeout;
-    let addresses = last.order(addresses(host, port, deadline, *last, waits)?);
+/// Connects to the first address of the server that answers; `server` is how error lines name it.
+pub fn connect(config: &GetConfig, server: &str, last: &mut LastAddress, waits: &mut Waits) -> Result<TcpStream, Stop> {
+    let deadline = clock::now() + config.timeout;
+    let addresses = last.order(addresses(&config.host, config.port, deadline, *last, waits)?);
     match first_to_answer(&addresses, deadline, waits)? {
         Ok((address, stream)) => {
             log::debug!(target: "main", "connected to {address}");
             *last = LastAddress::Connected(address);
             Ok(stream)
         }
-        Err(failures) => Err(cannot_connect(host, server, &failures)),
+        Err(failures) => Err(cannot_connect(config, server, *last, &failures)),
     }
 }
 
-/// The failure of an attempt without a connection.
-pub fn cannot_connect(host: &str, server: &str, failures: &[Failure]) -> Stop {
-    let hint = failures.first().and_then(|(_, error)| hint(error, host));
+/// The failure of an attempt without a connection; `last` is the address of an earlier one in this run.
+pub fn cannot_connect(config: &GetConfig, server: &str, last: LastAddress, failures: &[Failure]) -> Stop {
+    let hint = failures.first().and_then(|(_, error)| hint(error, config, last));
     Stop::Again { why: format!("cannot connect to {server}: {}", why(failures)), hint, connected: false }
 }
 
@@ -252,10 +247,14 @@ fn reason_of(error: &io::Error) -> String {
 }
 
 /// What to check after a failure.
-fn hint(error: &io::Error, host: &str) -> Option<&'static str> {
+fn hint(error: &io::Error, config: &GetConfig, last: LastAddress) -> Option<&'static str> {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused if host == "localhost" => {
+        io::ErrorKind::ConnectionRefused if last != LastAddress::Unknown => Some("has the server stopped?"),
+        io::ErrorKind::ConnectionRefused if !config.is_host_named => {
             Some("is 'xfer serve' running on this machine, on this port? use -H to name another machine")
+        }
+        io::ErrorKind::ConnectionRefused if config.host.eq_ignore_ascii_case("localhost") => {
+            Some("is 'xfer serve' running on this machine, on this port?")
         }
         io::ErrorKind::ConnectionRefused => Some("is 'xfer serve' running there, on this port?"),
         io::ErrorKind::TimedOut => Some("check the address, and any firewall on the way"),

@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 

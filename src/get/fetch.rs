@@ -500,7 +500,7 @@ impl<'a> Fetcher<'a> {
             let why = format!("cannot fetch {}: {why}{}", text::quoted(item.name), item.backoff.gave_up());
             return Err(Stop::Again { why, hint: None, connected });
         };
-        let line = format!("{why}; {} in {} s", item.backoff.label(), pause.as_secs_f64());
+        let line = format!("{why}; retrying in {} s ({})", pause.as_secs_f64(), item.backoff.label());
         self.tools.progress.retry(item.name, pause, &line);
         Ok(clock::now() + pause)
     }

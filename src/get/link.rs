@@ -64,13 +64,11 @@ impl Stream {
             tools.waits.wait(Some(deadline))?;
             let failed = |error| {
                 let address = std::net::SocketAddr::from(([127, 0, 0, 1], config.port));
-                connect::cannot_connect(&config.host, &tools.server, &[(address, error)])
+                connect::cannot_connect(config, &tools.server, tools.last_address, &[(address, error)])
             };
             return machine::connect(deadline).map(Stream::Simulated).map_err(failed);
         }
-        let host = (config.host.as_str(), config.port);
-        connect::connect(host, &tools.server, config.timeout, &mut tools.last_address, &mut tools.waits)
-            .map(Stream::Real)
+        connect::connect(config, &tools.server, &mut tools.last_address, &mut tools.waits).map(Stream::Real)
     }
 
     /// Reads what has come, into one room after the other.

@@ -63,6 +63,8 @@ use wait::Waits;
 pub struct GetConfig {
     /// The server's name or address.
     pub host: String,
+    /// Whether the host was typed or is of the environment, and not the default.
+    pub is_host_named: bool,
     /// Its port, never 0.
     pub port: u16,
     /// Names on the server, as typed; at least one.

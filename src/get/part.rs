@@ -490,6 +490,13 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
     let shown = text::path(target);
     Stop::local(match Errno::from_io_error(error) {
         Some(Errno::LOOP) => format!("cannot save {shown}: {} is a symbolic link; remove it", text::path(part)),
+        // A file system that makes its files up, such as /proc.
+        Some(Errno::NOENT) if disk::stat_behind_links(folder_of(target)).is_ok_and(|stat| stat.is_dir) => {
+            format!(
+                "cannot save {shown}: the directory {} takes no new files; save elsewhere with -d",
+                text::path(folder_of(target))
+            )
+        }
         Some(Errno::NOENT) => {
             format!(
                 "cannot save {shown}: the directory {} does not exist; create it, or use -d",

@@ -638,7 +638,7 @@ impl View {
                 Pause::Asking => format!("waiting for {} to answer", self.server),
                 Pause::Until(until, None) => format!("waiting {}", seconds_until(*until, now)),
                 Pause::Until(until, Some((attempt, name))) => {
-                    format!("{attempt} in {}: {}", seconds_until(*until, now), text::quoted(name))
+                    format!("retrying in {} ({attempt}): {}", seconds_until(*until, now), text::quoted(name))
                 }
                 Pause::Saving => String::from("saving"),
             });

@@ -18,9 +18,7 @@ pub fn refusal(server: &str, name: &[u8], code: ErrorCode, message: &[u8]) -> St
     let refused = |message: String| Stop::Final(Error::new(ExitCode::Refused, message));
     let why = reason(code, message);
     match code {
-        ErrorCode::NotFound => {
-            refused(format!("{shown} not found on {server}{why}; check the name, or see the server's log"))
-        }
+        ErrorCode::NotFound => refused(format!("{shown} not found on {server}{why}; {}", advice(name))),
         ErrorCode::ReadError => refused(format!("{server} cannot read {shown}{why}; see the server's log")),
         ErrorCode::Unsupported => refused(format!(
             "{server} does not support the request for {shown}{why}; is the server older than this client?"
@@ -32,6 +30,38 @@ pub fn refusal(server: &str, name: &[u8], code: ErrorCode, message: &[u8]) -> St
         ErrorCode::Other(_) if why.is_empty() => refused(format!("{server} refused {shown} and gave no reason")),
         ErrorCode::Other(_) => refused(format!("{server} refused {shown}{why}")),
     }
+}
+
+/// What to do about a name that is not found. The server tells no reason; some are in the name itself.
+fn advice(name: &[u8]) -> String {
+    let log = "or see the server's log";
+    let mut components = name.split(|byte| *byte == b'/');
+    let has = |component: &[u8]| name.split(|byte| *byte == b'/').any(|part| part == component);
+    if let Some(start) = name.strip_prefix(b"/") {
+        let start = start.iter().position(|byte| *byte != b'/').map_or(&b""[..], |at| &start[at..]);
+        let right = if start.is_empty() { String::new() } else { format!(": {}", text::quoted(start)) };
+        return format!("names are relative to the shared directory, without a leading '/'{right}");
+    }
+    if has(b"..") {
+        return String::from("a name cannot contain '..': names are relative to the shared directory");
+    }
+    if name.ends_with(b"/") {
+        return String::from("a name that ends in '/' is a directory, and xfer fetches files");
+    }
+    if has(b"") {
+        return String::from("a name cannot contain '//'");
+    }
+    let decoded: Vec<u8> = percent_encoding::percent_decode(name).collect();
+    if decoded != name && !decoded.contains(&0) {
+        return format!("%XX is decoded only in a URL; did you mean {}?", text::quoted(&decoded));
+    }
+    if name.iter().any(|byte| b"*?[".contains(byte)) {
+        return format!("check the name (xfer does not expand wildcards), {log}");
+    }
+    if components.any(|part| part.starts_with(b".") && part != b".") {
+        return format!("check the name (one that begins with '.' needs 'xfer serve --hidden'), {log}");
+    }
+    format!("check the name (it may be a directory), {log}")
 }
 
 /// A refusal in version 1, which has messages and no codes.
@@ -73,12 +103,12 @@ mod tests {
 
     #[test]
     fn nothing_is_said_twice() {
-        let not_found = "'x' not found on nas:9999; check the name, or see the server's log";
+        let not_found = "'x' not found on nas:9999; check the name (it may be a directory), or see the server's log";
         assert_eq!(line(ErrorCode::NotFound, "File 'x' not found on server"), not_found);
         assert_eq!(line(ErrorCode::NotFound, ""), not_found);
         assert_eq!(
             line(ErrorCode::NotFound, "It was moved to /new"),
-            "'x' not found on nas:9999: it was moved to /new; check the name, or see the server's log"
+            "'x' not found on nas:9999: it was moved to /new; check the name (it may be a directory), or see the server's log"
         );
         assert_eq!(
             line(ErrorCode::ReadError, "The file cannot be read: input/output error"),
@@ -100,6 +130,31 @@ mod tests {
         );
         assert_eq!(line(ErrorCode::Other(99), ""), "nas:9999 refused 'x' and gave no reason");
         assert_eq!(line(ErrorCode::Other(99), "No\u{1b}[2J"), "nas:9999 refused 'x': no\\x1b[2J");
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_found_says_why() {
+        let relative = "names are relative to the shared directory, without a leading '/'";
+        let cases: [(&[u8], &str); 14] = [
+            (b"/srv/f", &format!("{relative}: 'srv/f'")),
+            (b"//f", &format!("{relative}: 'f'")),
+            (b"/", relative),
+            (b"../f", "a name cannot contain '..': names are relative to the shared directory"),
+            (b"a/..", "a name cannot contain '..': names are relative to the shared directory"),
+            (b"a//f", "a name cannot contain '//'"),
+            (b"a/", "a name that ends in '/' is a directory, and xfer fetches files"),
+            (b"*.txt", "check the name (xfer does not expand wildcards), or see the server's log"),
+            (b"a/f[1]", "check the name (xfer does not expand wildcards), or see the server's log"),
+            (b"a%20b\x1b", "%XX is decoded only in a URL; did you mean 'a b\\x1b'?"),
+            (b"100%", "check the name (it may be a directory), or see the server's log"),
+            (b"a/.f", "check the name (one that begins with '.' needs 'xfer serve --hidden'), or see the server's log"),
+            (b"./a..b", "check the name (it may be a directory), or see the server's log"),
+            (b"f%00", "check the name (it may be a directory), or see the server's log"),
+        ];
+        for (name, expected) in cases {
+            let shown = refusal("nas:9999", name, ErrorCode::NotFound, b"").into_error().to_string();
+            assert_eq!(shown, format!("{} not found on nas:9999; {expected}", text::quoted(name)));
+        }
     }
 
     #[test]

@@ -431,7 +431,13 @@ impl FileTarget {
         }
         let folder = folder_of(&self.path);
         disk::make_folder(folder).map_err(|error| {
-            Stop::local(format!("cannot create the directory {}: {}", text::path(folder), why(&error, folder)))
+            let why = match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    String::from("it exists and is not a directory; save elsewhere with -d")
+                }
+                _ => why(&error, folder),
+            };
+            Stop::local(format!("cannot create the directory {}: {why}", text::path(folder)))
         })
     }
 }

@@ -154,6 +154,7 @@ fn random_bytes(dice: &Dice) -> Vec<u8> {
 fn config(setting: &Setting, attempts: u32, existing: Existing) -> GetConfig {
     GetConfig {
         host: String::from("192.0.2.1"),
+        is_host_named: true,
         port: 9999,
         files: setting.names.clone(),
         output: Output::Dir(PathBuf::from(FOLDER)),

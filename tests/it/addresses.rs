@@ -121,7 +121,7 @@ fn a_client_that_is_one_too_many_tries_again() {
         let held = dial(server.addr);
         server.wait_for_log("connection from ");
         let client = get(&scratch, server.addr).args(version).spawn();
-        client.wait_for_stderr(" is busy: too many connections from your address; attempt 2 of 5 in 1 s");
+        client.wait_for_stderr(" is busy: too many connections from your address; retrying in 1 s (attempt 2 of 5)");
         drop(held);
         client.finish().exits(0).stderr_has("verified");
         assert_eq!(scratch.text("out/a"), "body");

@@ -99,7 +99,7 @@ fn five_attempts_take_15_s() {
     for (attempt, wait) in [(1, 0), (2, 1), (3, 2), (4, 4), (5, 8)] {
         outcome.log_has(&format!("attempt {attempt} of 5: 'a' from {}", port.addr));
         if wait > 0 {
-            outcome.log_has(&format!("; attempt {attempt} of 5 in {wait} s"));
+            outcome.log_has(&format!("; retrying in {wait} s (attempt {attempt} of 5)"));
         }
     }
 }

@@ -74,11 +74,10 @@ impl Case {
     }
 }
 
-/// The command behind `type: `, without the one for files of such names.
+/// The command behind `type: `, which is the end of the line.
 fn command_in(outcome: &Outcome) -> &str {
-    let (_, commands) = outcome.stderr.split_once("; type: ").unwrap_or_else(|| panic!("{}", outcome.stderr));
-    let end = commands.rfind("; to fetch ").filter(|end| commands[*end..].contains(" from localhost, type: "));
-    commands[..end.unwrap_or(commands.len())].trim_end().split("; or: ").next().unwrap()
+    let (_, command) = outcome.stderr.split_once("ype: ").unwrap_or_else(|| panic!("{}", outcome.stderr));
+    command.trim_end()
 }
 
 #[test]
@@ -109,21 +108,36 @@ fn a_host_in_a_word_is_answered_with_a_command_that_works() {
     case.sh(command_in(case.xfer(&[b"get", b"127.0.0.1:it's", b"-d", dir]).exits(2)));
     assert_eq!(fs::read(case.scratch.path(OsStr::from_bytes(dir)).join("it's")).unwrap(), b"it's");
     case.fetches(&[b"get", b"127.0.0.1:/dir/two words", b"out/"], name);
+    // What a person pastes or types first: each has failed without an answer, or with a wrong one.
+    let with_port = addr.as_bytes();
+    case.fetches(&[b"get", b"-d", b"out", b"--", b"-x", b"-H", with_port], b"-x");
+    case.fetches(&[b"get", b"--", b"plain.txt", b"-d", b"out", b"-H", with_port], NAMES[0]);
+    case.fetches(&[b"get", b"xfer:/127.0.0.1/dir/two words", b"-d", b"out"], name);
+    case.fetches(&[b"get", b"127.0.0.1/dir/two words", b"-d", b"out"], name);
+    case.fetches(&[b"get", b"localhost/dir/two words", b"-o", b"out/"], name);
+    case.fetches(&[b"get", b"127.0.0.1:~/dir/two words", b"-d", b"out"], name);
+    case.fetches(&[b"get", b"ann@localhost", b"dir/two words", b"-d", b"out"], name);
+    case.fetches(&[b"127.0.0.1:dir/two words", b"out/"], name);
+    case.fetches(&[b"http://127.0.0.1/dir/two words", b"-d", b"out"], name);
+    case.fetches(&[b"get", b"plain.txt", b"-H", with_port, b"-o", b"out/"], NAMES[0]);
+    case.fetches(&[b"get", b"plain.txt", b"127.0.0.1:dir/two words", b"-o", b"out/"], name);
+    fs::remove_file(case.scratch.out().join("plain.txt")).unwrap();
     fs::create_dir(case.scratch.out()).unwrap_or_default();
     case.fetches(&[b"get", b"127.0.0.1:dir/two words", b"out/two words"], name);
     case.server.stop_content();
 }
 
-/// Where the words are names, and the command says so.
+/// Where the words are names, the message says what to add.
 #[test]
 fn files_with_such_names_come_from_localhost() {
     let case = Case::new();
     let names: [&[u8]; 4] = [b"backup-20:10.tar", b"10.0.0.5", b"9999", b"nas:it's"];
     names.iter().for_each(|name| drop(case.scratch.share(OsStr::from_bytes(name), name)));
     for words in [&names[..1], &names[1..3], &names[3..], &[names[0], names[1]][..]] {
-        let outcome = case.xfer(&[&[&b"get"[..]], words, &[b"-d", b"out"]].concat());
-        let (_, command) = outcome.stderr.split_once(" from localhost, type: ").unwrap();
-        case.sh(command.trim_end());
+        let typed = [&[&b"get"[..]], words, &[b"-d", b"out"]].concat();
+        let outcome = case.xfer(&typed);
+        outcome.exits(2).has_one_error_line().stderr_has(" on localhost, add -H localhost)");
+        case.xfer(&[&typed[..], &[b"-H", b"localhost"]].concat()).exits(0);
         for name in words {
             outcome.assert(fs::read(case.scratch.out().join(OsStr::from_bytes(name))).is_ok(), "fetched");
             fs::remove_file(case.scratch.out().join(OsStr::from_bytes(name))).unwrap();
@@ -180,10 +194,17 @@ fn urls_that_disagree_are_answered_with_commands_that_work() {
     let outcome = case.xfer(&[b"get", &one, &other, b"-d", b"out dir"]);
     outcome.exits(2).has_one_error_line().stderr_has("different servers");
     case.sh(command_in(&outcome));
-    assert_eq!(case.scratch.names("out dir"), ["it's", "plain.txt"]);
+    assert_eq!(case.scratch.names("out dir"), ["it's"], "the command is for the first");
     let name: &[u8] = b"it's";
     case.fetches(&[b"get", &one, b"-H", b"localhost", b"-d", b"out"], name);
     case.fetches(&[b"get", &one, b"-p", b"1", b"-d", b"out"], name);
+    // A URL without a port has the one of -p or -H, and not that of the environment.
+    for (host, option, value) in [("localhost", "-p", port.to_string()), ("127.0.0.1", "-H", addr.to_string())] {
+        let url = format!("xfer://{host}/it%27s");
+        let program = Program::xfer(&case.scratch).args(["get", &url, option, &value, "-d", "out", "--no-log"]);
+        program.env("XFER_PORT", "1").run().exits(0);
+        fs::remove_file(case.scratch.out().join("it's")).unwrap();
+    }
     let outcome = case.xfer(&[b"get", &one, b"plain.txt", b"-d", b"out"]);
     outcome.exits(2).stderr_has("'plain.txt' is not a URL");
     case.sh(command_in(&outcome));
@@ -198,6 +219,29 @@ fn urls_that_disagree_are_answered_with_commands_that_work() {
     let host = addr.to_string();
     case.xfer(&[b"get", b"--from-file", b"list", b"-H", host.as_bytes(), b"-d", b"out"]).exits(1);
     case.server.stop();
+}
+
+/// Options of other programs: the message has the command with ours.
+#[test]
+fn unknown_options_are_answered_with_commands_that_work() {
+    let case = Case::new();
+    let addr = case.server.addr.to_string();
+    let port = case.server.addr.port().to_string();
+    for line in [
+        format!("get plain.txt -P {port} -d out"),
+        format!("get plain.txt -H {addr} -P out"),
+        format!("get -O plain.txt -H {addr} -d out"),
+        format!("get plain.txt -H {addr} -d out --retry 3"),
+        String::from("get 127.0.0.1:plain.txt -d out --continue"),
+        format!("get plain.txt --hots={addr} -d out"),
+        format!("get plain.txt --server {addr} -d out"),
+    ] {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        case.fetches(&words, NAMES[0]);
+    }
+    case.scratch.share("-n.txt", b"-n.txt");
+    case.fetches(&[b"get", b"-n.txt", b"-H", addr.as_bytes(), b"-d", b"out"], b"-n.txt");
+    case.server.stop_content();
 }
 
 #[test]

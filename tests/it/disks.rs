@@ -55,7 +55,10 @@ fn an_output_path_that_is_a_directory() {
     let server = Server::of(&scratch);
     let outcome = plain_get(&scratch, server.addr).args(["-o", "dir", "a"]).run();
     outcome.assert(matches!(outcome.status.code(), Some(2 | 5)), "a mistake, or an error of the local disk");
-    outcome.has_one_error_line().stderr_has("dir is a directory");
+    outcome
+        .has_one_error_line()
+        .stderr_has("'dir' is a directory; to save into a directory, use -d DIR; type: xfer get a ")
+        .stderr_has(" -d dir\n");
     assert!(scratch.names("dir").is_empty());
     server.stop();
 }

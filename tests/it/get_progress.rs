@@ -62,7 +62,9 @@ fn between_two_attempts() {
     let (scratch, port) = (Scratch::new(), ClosedPort::new());
     let mut running = quiet_get(&scratch, port.addr).arg("a").spawn();
     running.wait_for_log("attempt 3 of 5");
-    assert_says(&mut running, |line| ["attempt 3 of 5 in 1 s: 'a'", "attempt 3 of 5 in 2 s: 'a'"].contains(&line));
+    assert_says(&mut running, |line| {
+        ["retrying in 1 s (attempt 3 of 5): 'a'", "retrying in 2 s (attempt 3 of 5): 'a'"].contains(&line)
+    });
     running.finish_after(Signal::INT).exits(130);
 }
 

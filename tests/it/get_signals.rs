@@ -168,7 +168,7 @@ fn while_its_output_is_not_read() {
 #[test]
 fn between_two_attempts() {
     let port = ClosedPort::new();
-    assert_ends(port.addr, |running, _| running.wait_for_log("; attempt 3 of 5 in 2 s"));
+    assert_ends(port.addr, |running, _| running.wait_for_log("; retrying in 2 s (attempt 3 of 5)"));
 }
 
 /// The old file stays what it was, and a later run succeeds.

@@ -1,6 +1,7 @@
 //! What the client says of a failure: each fact once, and what to do.
 
 use std::fs;
+use std::net::TcpListener;
 
 use rustix::io::Errno;
 
@@ -23,8 +24,8 @@ fn a_refused_connection_has_its_hint_once() {
     let outcome = get(&scratch, port.addr).args(args).run();
     let refused = format!("xfer: cannot connect to {}: connection refused", port.addr);
     let expected = [
-        format!("{refused} (is 'xfer serve' running there, on this port?); attempt 2 of 3 in 0.1 s"),
-        format!("{refused}; attempt 3 of 3 in 0.1 s"),
+        format!("{refused} (is 'xfer serve' running there, on this port?); retrying in 0.1 s (attempt 2 of 3)"),
+        format!("{refused}; retrying in 0.1 s (attempt 3 of 3)"),
         format!(
             "xfer: cannot fetch 'a': cannot connect to {}: connection refused (gave up after 3 attempts)",
             port.addr
@@ -59,10 +60,51 @@ fn not_found_is_said_once_in_both_versions() {
     let server = Server::of(&scratch);
     for version in [&[][..], &["--v1"]] {
         let outcome = get(&scratch, server.addr).args(version).arg("dir/nöpe").run();
-        let expected =
-            format!("xfer: 'dir/nöpe' not found on {}; check the name, or see the server's log", server.addr);
+        let expected = format!(
+            "xfer: 'dir/nöpe' not found on {}; check the name (it may be a directory), or see the server's log",
+            server.addr
+        );
         outcome.exits(1).assert(error_lines(&outcome) == [&expected], &format!("{expected} expected"));
     }
+}
+
+/// A host that was typed needs no advice to type one, and a server that has answered was there.
+#[test]
+fn the_hint_knows_what_was_typed_and_what_has_answered() {
+    let scratch = Scratch::new();
+    let port = ClosedPort::new();
+    for (args, variable) in [(&["-H", "localhost"][..], ""), (&["xfer://localhost/b"], ""), (&[], "localhost")] {
+        let program = Program::xfer(&scratch).args(["get", "--no-log", "--retries", "1", "-p"]);
+        let program = program.arg(port.addr.port().to_string()).args(args).env("XFER_HOST", variable);
+        let outcome = if args.len() == 1 { program.run() } else { program.arg("a").run() };
+        outcome.exits(3).stderr_has("(is 'xfer serve' running on this machine, on this port?)").stderr_lacks("use -H");
+    }
+    // It takes one connection, and then there is no server.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (connection, _) = listener.accept().unwrap();
+        drop(listener);
+        drop(connection);
+    });
+    let outcome = get(&scratch, addr).args(["--retries", "2", "--max-backoff", "0.1", "a"]).run();
+    server.join().unwrap();
+    outcome.exits(3).stderr_has("connection refused (has the server stopped?)").stderr_lacks("is 'xfer serve'");
+}
+
+/// The directory is there, and no file can be.
+#[test]
+fn a_directory_that_takes_no_files_is_not_called_missing() {
+    let scratch = Scratch::new();
+    scratch.share("a", b"body");
+    let server = Server::of(&scratch);
+    for args in [&["-d", "/proc"][..], &["-o", "/proc/a"]] {
+        let line = "xfer: cannot save /proc/a: the directory /proc takes no new files; save elsewhere with -d";
+        plain_get(&scratch, server.addr).args(args).arg("a").run().exits(5).has_one_error_line().stderr_has(line);
+    }
+    let outcome = plain_get(&scratch, server.addr).args(["-d", "/dev/null", "a"]).run();
+    let line = "xfer: cannot create the directory /dev/null: it exists and is not a directory; save elsewhere with -d";
+    outcome.exits(5).has_one_error_line().stderr_has(line);
 }
 
 /// What the target held before decides what the line says, for small and large files, in both versions.

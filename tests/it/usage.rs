@@ -66,7 +66,7 @@ fn mistakes_are_answered_in_one_line() {
 fn a_number_in_place_of_the_directory_asks_about_the_port() {
     let scratch = Scratch::new();
     let outcome = xfer(&scratch, &["serve", "8080"]);
-    outcome.has_one_error_line().stderr_has("type: xfer serve -p 8080").prints_nothing_on_stdout();
+    outcome.has_one_error_line().stderr_has("type: xfer serve . -p 8080\n").prints_nothing_on_stdout();
     outcome.assert(matches!(outcome.status.code(), Some(1 | 2)), "a mistake");
     // Unless there is such a directory.
     fs::create_dir(scratch.path("8080")).unwrap();
@@ -79,7 +79,7 @@ fn a_second_file_that_looks_like_a_host_or_a_port_asks_about_it() {
     let scratch = Scratch::new();
     for (second, option) in [("1.2.3.4", "-H"), ("localhost", "-H"), ("9999", "-p"), ("192.168.1.5:9999", "-H")] {
         let outcome = xfer(&scratch, &["get", "f", second]);
-        let line = if option == "-H" { format!("; type: xfer get f -H {second}; ") } else { format!(" -p {second}; ") };
+        let line = if option == "-H" { format!("; type: xfer get f -H {second}\n") } else { format!(" -p {second}\n") };
         outcome.exits(2).has_one_error_line().stderr_has(&line);
     }
     assert_eq!(scratch.names(""), ["files"]);
@@ -287,6 +287,31 @@ fn a_log_folder_that_is_set_and_empty_is_no_log() {
     program.run().exits(0);
     server.stop_content();
     assert_eq!(scratch.names(""), ["files", "out"], "no log, and no directory for it");
+}
+
+/// An address and a port in place of the directory, or in one option.
+#[test]
+fn what_serve_does_not_take_is_answered_with_a_command_that_works() {
+    let scratch = Scratch::new();
+    scratch.write("a", b"body");
+    fs::create_dir(scratch.path("srv")).unwrap();
+    ["srv/x", "srv/y"].iter().for_each(|path| drop(scratch.write(path, b"")));
+    let all = |line: &str| {
+        let outcome = xfer(&scratch, &line.split(' ').collect::<Vec<&str>>());
+        outcome.exits(2).has_one_error_line().prints_nothing_on_stdout();
+        let (_, command) = outcome.stderr.split_once("type: xfer ").unwrap_or_else(|| panic!("{}", outcome.stderr));
+        let words: Vec<String> = command.trim_end().split(' ').map(str::to_string).collect();
+        Server::start(Program::xfer(&scratch).args(&words)).stop_content();
+    };
+    all("serve 0 -b 127.0.0.1 --no-log");
+    all("serve :0 -b 127.0.0.1 --no-log");
+    all("serve 127.0.0.1:0 --no-log");
+    all("serve localhost:0 --no-log");
+    all("serve . -b localhost:0 --no-log");
+    all("serve . 0 -b 127.0.0.1 --no-log");
+    all("serve srv/x srv/y -p 0 -b 127.0.0.1 --no-log");
+    all("serve --directory . -p 0 -b 127.0.0.1 --no-log");
+    xfer(&scratch, &["serve", "help"]).exits(2).has_one_error_line().stderr_has("type: xfer help serve\n");
 }
 
 /// Nor an option for a value: as getopt(3) has it.

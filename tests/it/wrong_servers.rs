@@ -157,7 +157,7 @@ fn a_server_that_closes_without_a_word() {
         let program = patient_get(&scratch, server.addr).args(["--retries", "3", "--max-backoff", "0.1"]);
         let outcome = program.args(version).arg("a").run();
         outcome.exits(3).stderr_has(&format!(
-            "xfer: {} closed the connection before replying (is this an xfer server? check the port); attempt 2 of 3",
+            "xfer: {} closed the connection before replying (is this an xfer server? check the port); retrying in",
             server.addr
         ));
         outcome.assert(outcome.stderr.matches("check the port").count() == 1, "the hint once");

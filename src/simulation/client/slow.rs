@@ -290,7 +290,7 @@ fn a_line_that_dies_again_and_again_brings_the_file() {
     each_seed(|dice| {
         let Outcome { exit, took, printed } = fetch_in(dying_machine(dice, 160_000, 8000), 5, false);
         assert!(exit == ExitCode::Done, "{exit:?} after {took:?}: {printed}");
-        assert!(printed.matches("; attempt ").count() >= 19, "{printed}");
+        assert!(printed.matches("; retrying in ").count() >= 19, "{printed}");
     });
 }
 

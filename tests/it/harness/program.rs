@@ -328,7 +328,7 @@ impl Outcome {
     /// One line `xfer: what failed: why`, and nothing else that looks like an error.
     pub fn has_one_error_line(&self) -> &Outcome {
         // A retry has its line too, which says that another attempt follows.
-        let is_final = |line: &&str| line.starts_with("xfer: ") && !line.contains("; attempt ");
+        let is_final = |line: &&str| line.starts_with("xfer: ") && !line.contains("; retrying in ");
         let errors = self.stderr.lines().filter(is_final).count();
         self.assert(errors == 1, "exactly one line `xfer: what failed: why` expected on stderr")
     }
