@@ -1,8 +1,8 @@
 #!/bin/sh
 # Usage: demo.sh XFER
-# Shows xfer on one screen: a server on a free port of this machine, five files, a transfer that is interrupted and
-# resumed, and what the logs say about it. Everything happens in a scratch directory. Ends with "verified" and 0, or says
-# what failed and ends with 1. In both cases nothing keeps running, and no file is left behind.
+# Shows xfer on one screen: a server on a free port of this machine, five files, and a transfer that is interrupted and
+# resumed. Everything happens in a scratch directory. Ends with "verified" and 0, or says what failed and ends with 1. In
+# both cases nothing keeps running, and no file is left behind.
 set -eu
 
 COLUMNS_MAX=100  # longer lines are wrapped
@@ -175,10 +175,8 @@ stop_server || status=$?
 [ "$status" -eq 0 ] || fail "the server ended with $status"
 
 echo
-show "grep disk.img logs/server_*.log | grep -v progress | cut -c 12-"
-grep disk.img logs/server_*.log | grep -v progress | cut -c 12- | wrap
-show "grep -h resuming logs/client_*.log | cut -c 12-"
-grep -h resuming logs/client_*.log | cut -c 12- | wrap
-
+show "ls got"
+ls got
 echo
+echo "next: sudo make install, then the quick start in README.md"
 echo "verified: six files compared byte for byte, one of them resumed; nothing is left behind"

@@ -35,6 +35,9 @@ fn shows_a_resume_on_one_screen() {
     outcome.assert(begins("xfer: stopped by Ctrl-C"), "an interrupted transfer");
     outcome.assert(begins("resuming 'disk.img' at "), "a resumed transfer");
     outcome.assert(lines.last().is_some_and(|line| line.starts_with("verified: ")), "`verified` at the end");
+    let next = "next: sudo make install, then the quick start in README.md";
+    outcome.assert(lines.iter().rev().nth(1) == Some(&next), "what is next, above it");
+    outcome.assert(!stdout.contains(" - INFO - "), "no lines of the log");
     assert_nothing_left(&scratch, &outcome);
 }
 

@@ -189,7 +189,7 @@ fn files_that_wait_for_another_attempt_are_kept_after_a_signal() {
     let server = busy_in_the_middle(1000);
     let names = ["a", "b", "c", "d", "e"];
     let running = get(&scratch, server.addr).args(["--retries", "0"]).args(names).spawn();
-    wait_for("all of them to wait", || running.log().matches(" (attempt 2 ").count() == names.len());
+    wait_for("all of them to wait", || running.log().matches(" (attempt 2").count() == names.len());
     assert_eq!(scratch.names("out").len(), 2 * names.len(), "{:?}", scratch.names("out"));
     let outcome = running.finish_after(Signal::INT);
     outcome.exits(130).took_less_than(Duration::from_secs(1));
