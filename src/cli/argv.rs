@@ -1,50 +1,34 @@
 //! The words of a command line: which are options, which their values, and which stand for themselves.
 //!
 //! Words are read as getopt_long(3) reads them, by one table of what each option takes, which is argh's own declaration
-//! of the command. argh itself takes only what is spelled out, in UTF-8: it gets each option and its value in a word of
-//! their own, and everything else behind `--`.
+//! of the command.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 
-use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs, Optionality};
+use argh::{FlagInfo, FlagInfoKind, Optionality};
 
-use super::help::Page;
 use super::host::parse_port;
-use super::words::{Given, decode, encode};
-use super::{unknown, usage, version};
-use crate::error::{Error, lower_case};
-use crate::text;
+use super::words::{Given, encode};
 
-/// What argh makes of the arguments of one command: its struct, and the options as they were typed; or a text that was
-/// asked for.
-pub enum Typed<T> {
-    Args(T, Vec<Given>),
-    Print(String),
-}
-
-/// Reads the words of one command.
-pub fn typed<T: FromArgs + ArgsInfo>(page: &Page, args: &[OsString]) -> Result<Typed<T>, Error> {
-    let info = T::get_args_info();
-    let words = match sort(page.command, info.flags, args, true).map_err(usage)? {
-        Sorted::Version => return Ok(Typed::Print(version())),
-        Sorted::Help => return Ok(Typed::Print(page.text(&info))),
-        Sorted::Words(words) => words,
-    };
-    let takes = info.positionals;
-    let is_bounded = !takes.iter().any(|it| matches!(it.optionality, Optionality::Repeating | Optionality::Greedy));
-    if is_bounded && words.others.len() > takes.len() {
-        return Err(usage(unknown::argument(&words.others, &words.options)));
-    }
-    match T::from_args(&["xfer", page.command], &words.spelled_out()) {
-        Ok(args) => Ok(Typed::Args(args, words.options)),
-        Err(exit) => Err(usage(format!("{}; see xfer {} --help", words.argh_sentence(&exit.output), page.command))),
-    }
+/// Why words cannot be meant.
+#[derive(Debug)]
+pub enum Mistake {
+    /// An error line.
+    Line(String),
+    /// An option that the command does not have.
+    Unknown {
+        /// Which word it is in.
+        at: usize,
+        /// That word.
+        word: String,
+        /// The option in it: of `-vx` it can be `-x`.
+        name: String,
+    },
 }
 
 /// What the words of a command ask for: help and version at once, whatever else there is.
 #[derive(Debug)]
-enum Sorted {
+pub enum Sorted {
     Help,
     Version,
     Words(Words),
@@ -52,10 +36,11 @@ enum Sorted {
 
 /// The words of a command.
 #[derive(Debug, Default)]
-struct Words {
-    options: Vec<Given>,
+pub struct Words {
+    /// As given last, each with its value.
+    pub options: Vec<Given>,
     /// What is neither an option nor the value of one.
-    others: Vec<String>,
+    pub others: Vec<String>,
 }
 
 impl Words {
@@ -68,36 +53,21 @@ impl Words {
     }
 
     /// All of it in the only form that argh cannot mistake.
-    fn spelled_out(&self) -> Vec<&str> {
+    pub fn spelled_out(&self) -> Vec<&str> {
         let options =
             self.options.iter().flat_map(|given| [Some(given.name.as_str()), given.value.as_deref()]).flatten();
         options.chain(["--"]).chain(self.others.iter().map(String::as_str)).collect()
-    }
-
-    /// What argh has to say about them, as the middle of one of our error lines.
-    fn argh_sentence(&self, output: &str) -> String {
-        // Our own message about a value says the value itself, escaped.
-        let ours = self.options.iter().find_map(|Given { name, value, .. }| {
-            let before = format!("Error parsing option '{name}' with value '{}': ", value.as_deref()?);
-            Some(format!("{name}: {}", output.strip_prefix(&before)?.trim_end()))
-        });
-        ours.unwrap_or_else(|| lower_case(&text::escaped(&decode(output.trim().trim_end_matches('.')).into_vec())))
     }
 }
 
 /// Tells options, values and other words apart. The word behind an option that takes a value is its value, whatever it
 /// looks like.
-fn sort(
-    command: &'static str,
-    flags: &'static [FlagInfo<'static>],
-    args: &[OsString],
-    is_told: bool,
-) -> Result<Sorted, String> {
+pub fn sort(command: &'static str, flags: &'static [FlagInfo<'static>], args: &[OsString]) -> Result<Sorted, Mistake> {
     let mut words = Words::default();
-    let all = args;
+    let count = args.len();
     let mut args = args.iter().map(|arg| encode(arg));
     while let Some(arg) = args.next() {
-        let table = Table { command, flags, args: all, at: all.len() - args.len() - 1, is_told };
+        let table = Table { command, flags, at: count - args.len() - 1 };
         if arg == "--" {
             words.others.extend(args);
             break;
@@ -126,7 +96,7 @@ pub fn is_taken(command: &'static str, flags: &'static [FlagInfo<'static>], args
         Some(value) if given.flag.long == "--port" => parse_port(value).is_ok(),
         _ => true,
     };
-    match sort(command, flags, args, false) {
+    match sort(command, flags, args) {
         Ok(Sorted::Words(words)) if command == "get" => {
             (!words.others.is_empty() || words.options.iter().any(is_list)) && words.options.iter().all(is_good)
         }
@@ -136,25 +106,17 @@ pub fn is_taken(command: &'static str, flags: &'static [FlagInfo<'static>], args
     }
 }
 
-/// The options of one command, and its words.
-struct Table<'a> {
+/// The options of one command.
+struct Table {
     command: &'static str,
     flags: &'static [FlagInfo<'static>],
-    args: &'a [OsString],
     /// Which word is read.
     at: usize,
-    /// Whether a message about an unknown option is wanted.
-    is_told: bool,
 }
 
-impl Table<'_> {
-    fn unknown(&self, word: &str, name: &str) -> String {
-        let Table { command, flags, args, at, is_told } = *self;
-        // What it would show tries other commands, each of which could have unknown options of its own.
-        if !is_told {
-            return String::new();
-        }
-        unknown::option(unknown::Context { command, flags, args, at }, word, name)
+impl Table {
+    fn unknown(&self, word: &str, name: &str) -> Mistake {
+        Mistake::Unknown { at: self.at, word: word.to_string(), name: name.to_string() }
     }
 
     /// `--option`, `--option value` or `--option=value`.
@@ -163,7 +125,7 @@ impl Table<'_> {
         words: &mut Words,
         arg: &str,
         more: &mut impl Iterator<Item = String>,
-    ) -> Result<Option<Sorted>, String> {
+    ) -> Result<Option<Sorted>, Mistake> {
         let (name, value) = match arg.split_once('=') {
             Some((name, value)) => (name, Some(value.to_string())),
             None => (arg, None),
@@ -195,7 +157,7 @@ impl Table<'_> {
         words: &mut Words,
         letters: &str,
         more: &mut impl Iterator<Item = String>,
-    ) -> Result<Option<Sorted>, String> {
+    ) -> Result<Option<Sorted>, Mistake> {
         let word = format!("-{letters}");
         // getopt(3) would save into the directory `ir`, or print the help for a host.
         let long = |flag: &FlagInfo<'_>| flag.long.strip_prefix("--") == Some(letters) && letters != "help";
@@ -225,7 +187,8 @@ impl Table<'_> {
                 // getopt(3) would take the sign for a part of the value, and hardly anybody means that.
                 (FlagInfoKind::Option { arg_name }, rest) if rest.starts_with('=') => {
                     let long = flag.long;
-                    return Err(format!("{name} takes its value without '=': {name} {arg_name}, or {long}={arg_name}"));
+                    let right = format!("{name} {arg_name}, or {long}={arg_name}");
+                    return Err(Mistake::Line(format!("{name} takes its value without '=': {right}")));
                 }
                 (FlagInfoKind::Option { .. }, rest) => {
                     words.give(flag, name, Some(rest.to_string()));
@@ -236,11 +199,11 @@ impl Table<'_> {
         Ok(None)
     }
 
-    fn needs_value(&self, name: &str, arg_name: &str) -> String {
+    fn needs_value(&self, name: &str, arg_name: &str) -> Mistake {
         self.see_help(&format!("{name} needs a value: {name} {arg_name}"))
     }
 
-    fn see_help(&self, what: &str) -> String {
-        format!("{what}; see xfer {} --help", self.command)
+    fn see_help(&self, what: &str) -> Mistake {
+        Mistake::Line(format!("{what}; see xfer {} --help", self.command))
     }
 }

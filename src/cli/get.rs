@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind, FromArgs};
 
-use super::argv::{Typed, typed};
+use super::declared::{Typed, typed};
 use super::environment::env_path;
 use super::help::Page;
 use super::server::Asked;

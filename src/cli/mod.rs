@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod answer_tests;
 mod argv;
+mod declared;
 mod environment;
 mod get;
 mod habits;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::argv::{Typed, typed};
+use super::declared::{Typed, typed};
 use super::environment::env_port;
 use super::help::Page;
 use super::host::parse_port;

@@ -467,10 +467,10 @@ fn a_server_that_does_not_answer() {
     let waiting = format!("large.bin  waiting for {} to answer, TIME\n", server.addr);
     screen.wait_for_picture(&waiting);
     let why = format!("xfer: {} did not reply within TIME (is this an xfer server? check the port)", server.addr);
-    let first = format!("{why}; attempt 2 of 5 in TIME\n");
+    let first = format!("{why}; retrying in TIME (attempt 2 of 5)\n");
     screen.wait_for_picture(&format!("{first}large.bin  attempt 2 of 5 in TIME\n"));
     screen.wait_for_picture(&format!("{first}{waiting}"));
-    let second = format!("{first}xfer: {} did not reply within TIME; attempt 3 of 5 in TIME\n", server.addr);
+    let second = format!("{first}xfer: {} did not reply within TIME; retrying in TIME (attempt 3 of 5)\n", server.addr);
     screen.wait_for_picture(&format!("{second}large.bin  attempt 3 of 5 in TIME\n"));
     let drawn = screen.raw();
     assert!(drawn.contains("large.bin  attempt 3 of 5 in 2 s"), "it counts down: {drawn}");
