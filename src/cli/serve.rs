@@ -55,7 +55,7 @@ pub struct ServeArgs {
     /// close a connection that takes fewer BYTES per second over two minutes; 0: no limit (default: 500)
     #[argh(option, arg_name = "BYTES", from_str_fn(parse_count))]
     min_rate: Option<u32>,
-    /// time that running transfers have to finish at shutdown; 0: none (default: 10)
+    /// at shutdown, wait this long for running transfers to finish; 0: do not wait (default: 10)
     #[argh(option, arg_name = "SECONDS", from_str_fn(parse_drain))]
     drain: Option<Duration>,
     /// directory for log files (default: XFER_LOG_DIR or logs)

@@ -42,25 +42,20 @@ const BOTH: Habits = &[
 const GET: Habits = &[
     (
         &["-O", "--output-document", "--remote-name"],
-        "to save a file under another name, use -o PATH; without it, a file keeps its name",
+        "a file keeps its name by default; to save it under another name, use -o PATH",
         &["-o", ""],
     ),
     (
-        &[
-            "-c",
-            "-C",
-            "--continue",
-            "--continue-at",
-            "--resume",
-            "--partial",
-            "--append",
-            "--append-verify",
-            "--inplace",
-        ],
+        &["-c", "--continue", "--resume", "--partial", "--append", "--append-verify", "--inplace"],
         "to resume an interrupted transfer, run the same command again; no option is needed",
         NOTHING,
     ),
-    (&["-P"], "the port is -p PORT; the directory to save in is -d DIR", &["-p", "-d"]),
+    (
+        &["-C", "--continue-at"],
+        "to resume an interrupted transfer, run the same command again, without an option for it",
+        NONE,
+    ),
+    (&["-P"], "the port is -p PORT (the directory to save in, as with wget -P, is -d DIR)", &["-p", "-d"]),
     (
         &["--output-dir", "--directory-prefix", "--directory", "--target-directory", "--dest", "--destination"],
         "to choose the directory to save in, use -d DIR",
@@ -68,13 +63,15 @@ const GET: Habits = &[
     ),
     (
         &["-r", "-R", "-a", "--recursive", "--archive", "--mirror"],
-        "xfer fetches files, not directories; on the server, in the shared directory, run 'find . -type f > LIST', copy \
-         LIST to this machine, and type: xfer get --from-file LIST -H HOST",
+        "xfer fetches files, not directories, and creates no subdirectories; on the server, in the shared directory, run \
+         'find . -type f > /tmp/LIST', copy that list to this machine, and type: xfer get --from-file LIST -H HOST",
         NONE,
     ),
     (&["-l", "--list", "--list-only"], "xfer does not list directories; see them on the server", NONE),
     (&["-L", "--location"], "xfer has no redirects; no option is needed", NOTHING),
-    (&["-i", "--input-file", "--files-from"], "to read names from a list, use --from-file LIST", &["--from-file"]),
+    (&["--input-file", "--files-from"], "to read names from a list, use --from-file LIST", &["--from-file"]),
+    // The names in a list go to the server: no command is shown that would send it the lines of a private key.
+    (&["-i"], "xfer uses no keys; to read names from a list, use --from-file LIST", NONE),
     (&["-t", "--retry", "--tries", "--attempts"], "to choose the number of attempts, use --retries N", &["--retries"]),
     (
         &["-T", "--max-time", "--connect-timeout", "--read-timeout"],
@@ -104,7 +101,7 @@ const GET: Habits = &[
 const SERVE: Habits = &[
     (
         &["-d", "-r", "--dir", "--directory", "--root", "--path", "--docroot"],
-        "the directory needs no option: xfer serve DIR",
+        "name the directory without an option",
         NOTHING,
     ),
     (

@@ -200,7 +200,9 @@ fn check_names(config: &GetConfig) -> Result<(), Error> {
         }
         let base = base_name(name);
         if matches!(base, b"" | b"." | b"..") {
-            return usage(format!("cannot fetch {shown}: it names a directory; name a file in it"));
+            return usage(format!(
+                "cannot fetch {shown}: it names a directory; name a file in it (to save in a directory, use -d DIR)"
+            ));
         }
         if base.ends_with(b".xfer-part") || base.ends_with(b".xfer-part.state") {
             return usage(format!(

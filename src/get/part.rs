@@ -499,7 +499,7 @@ fn cannot_open(part: &Path, target: &Path, error: &io::Error) -> Stop {
         }
         Some(Errno::NOENT) => {
             format!(
-                "cannot save {shown}: the directory {} does not exist; create it, or use -d",
+                "cannot save {shown}: the directory {} does not exist; create it first (mkdir -p)",
                 text::path(folder_of(target))
             )
         }

@@ -57,7 +57,7 @@ pub fn hints(listening: SocketAddr, name: Option<&OsStr>) -> Vec<Hint> {
 
 /// The hints of a server that listens on one address, or on all of `own`, the best of which comes first.
 fn hints_for(listening: SocketAddr, own: &[IpAddr], name: Option<&str>) -> Vec<Hint> {
-    let (name, replacing) = name.map_or(("NAME", ", replacing NAME"), |name| (name, ""));
+    let (name, replacing) = name.map_or(("NAME", " (replace NAME)"), |name| (name, ""));
     let command = |ip: &IpAddr| command(&host(ip, ""), listening.port(), name);
     let (on_link, own): (Vec<IpAddr>, Vec<IpAddr>) = own
         .iter()
@@ -80,9 +80,9 @@ fn hints_for(listening: SocketAddr, own: &[IpAddr], name: Option<&str>) -> Vec<H
         }
         (None, Some(ip)) => vec![Hint::Command(
             format!(
-                "to fetch from another machine on the same link{replacing}{} INTERFACE by the interface of that machine, \
-                 such as eth0 ('ip link' lists them)",
-                if replacing.is_empty() { ", replacing" } else { " and" }
+                "to fetch from another machine on the same link (replace {}INTERFACE by the interface of that machine, such \
+                 as eth0; 'ip link' lists them)",
+                if replacing.is_empty() { "" } else { "NAME, and " }
             ),
             self::command(&host(ip, "%25INTERFACE"), listening.port(), name),
         )],
@@ -162,14 +162,14 @@ mod tests {
         let wired = ["192.168.1.5", "fd00::2", "10.0.0.3", "fe80::1", "127.0.0.1", "::1"];
         assert_eq!(
             lines_of("[::]:9999", &wired),
-            "to fetch from another machine, replacing NAME: xfer get xfer://192.168.1.5/NAME\n\
+            "to fetch from another machine (replace NAME): xfer get xfer://192.168.1.5/NAME\n\
              or, by another address of this machine: xfer get 'xfer://[fd00::2]/NAME'\n\
              or, by another address of this machine: xfer get xfer://10.0.0.3/NAME"
         );
         // A machine without IPv6.
         assert_eq!(
             lines_of("0.0.0.0:8080", &wired),
-            "to fetch from another machine, replacing NAME: xfer get xfer://192.168.1.5:8080/NAME\n\
+            "to fetch from another machine (replace NAME): xfer get xfer://192.168.1.5:8080/NAME\n\
              or, by another address of this machine: xfer get xfer://10.0.0.3:8080/NAME"
         );
         let many = ["10.0.0.1", "10.0.1.1", "10.0.2.1", "10.0.3.1", "10.0.4.1", "10.0.5.1"];
@@ -182,12 +182,12 @@ mod tests {
         let cable = ["169.254.7.7", "fe80::1", "127.0.0.1", "::1"];
         assert_eq!(
             lines_of("[::]:9999", &cable),
-            "to fetch from another machine, replacing NAME: xfer get xfer://169.254.7.7/NAME"
+            "to fetch from another machine (replace NAME): xfer get xfer://169.254.7.7/NAME"
         );
         assert_eq!(
             lines_of("[::]:9999", &cable[1..]),
-            "to fetch from another machine on the same link, replacing NAME and INTERFACE by the interface of that \
-             machine, such as eth0 ('ip link' lists them): xfer get 'xfer://[fe80::1%25INTERFACE]/NAME'"
+            "to fetch from another machine on the same link (replace NAME, and INTERFACE by the interface of that \
+             machine, such as eth0; 'ip link' lists them): xfer get 'xfer://[fe80::1%25INTERFACE]/NAME'"
         );
         assert!(lines_of("[fe80::1%2]:1", &["fe80::1"]).ends_with(" 'xfer://[fe80::1%25INTERFACE]:1/NAME'"));
     }
@@ -197,16 +197,16 @@ mod tests {
         for own in [&["127.0.0.1", "::1"][..], &[]] {
             assert_eq!(
                 lines_of("[::]:9999", own),
-                "to fetch on this machine, replacing NAME: xfer get xfer://127.0.0.1/NAME"
+                "to fetch on this machine (replace NAME): xfer get xfer://127.0.0.1/NAME"
             );
         }
         assert_eq!(
             lines_of("[::1]:9999", &["::1"]),
-            "to fetch on this machine, replacing NAME: xfer get 'xfer://[::1]/NAME'"
+            "to fetch on this machine (replace NAME): xfer get 'xfer://[::1]/NAME'"
         );
         // No IPv4 is listened for, and IPv6 is all that there is.
         let only_v6 = lines_of("0.0.0.0:9999", &["fd00::2"]);
-        assert_eq!(only_v6, "to fetch on this machine, replacing NAME: xfer get xfer://127.0.0.1/NAME");
+        assert_eq!(only_v6, "to fetch on this machine (replace NAME): xfer get xfer://127.0.0.1/NAME");
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn an_address_of_the_cable_is_the_one_to_paste() {
     let server = serve_on_a_cable(&scratch, &[]);
     let port = server.addr.port();
     server.wait_for_stderr(&format!(
-        "to fetch from another machine, replacing NAME: xfer get xfer://169.254.7.7:{port}/NAME\n"
+        "to fetch from another machine (replace NAME): xfer get xfer://169.254.7.7:{port}/NAME\n"
     ));
     server.wait_for_stderr(": anyone who can reach this port can read it; nothing is encrypted\n");
     server.stop_content();
@@ -62,8 +62,8 @@ fn an_address_of_one_link_is_listened_on_with_its_zone() {
         let shown = format!("[fe80::7%lo]:{port}");
         server.wait_for_stderr(&format!(" on {shown}: anyone who can reach this port can read it"));
         let command = format!("xfer get 'xfer://[fe80::7%25INTERFACE]:{port}/NAME'");
-        server.wait_for_stderr("to fetch from another machine on the same link, replacing NAME and INTERFACE by ");
-        server.wait_for_stderr(&format!("('ip link' lists them): {command}\n"));
+        server.wait_for_stderr("to fetch from another machine on the same link (replace NAME, and INTERFACE by ");
+        server.wait_for_stderr(&format!("'ip link' lists them): {command}\n"));
         let outcome = server.stop_content();
         assert_eq!(String::from_utf8_lossy(&outcome.stdout), format!("listening on {shown}\n"));
     }
@@ -79,7 +79,7 @@ fn localhost_is_this_machine_alone() {
     server.wait_for_stderr(": only this machine can reach it\n");
     let port = server.addr.port();
     server
-        .wait_for_stderr(&format!("to fetch on this machine, replacing NAME: xfer get xfer://127.0.0.1:{port}/NAME\n"));
+        .wait_for_stderr(&format!("to fetch on this machine (replace NAME): xfer get xfer://127.0.0.1:{port}/NAME\n"));
     get(&scratch, server.addr).arg("a").run().exits(0);
     let port = server.addr.port().to_string();
     Program::xfer(&scratch).args(["get", "a", "--force", "--no-log", "-H", "localhost", "-p", &port]).run().exits(0);

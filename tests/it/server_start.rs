@@ -68,8 +68,8 @@ fn on_a_terminal_the_command_has_a_line_of_its_own() {
     let screen = Screen::new(80);
     let server = Server::start(serve(&scratch).stderr(screen.terminal()));
     let command = format!("xfer get xfer://127.0.0.1:{}/NAME", server.addr.port());
-    screen.wait_for(&format!("to fetch on this machine, replacing NAME:\n    {command}\n"));
-    server.wait_for_log(&format!(" - main - INFO - to fetch on this machine, replacing NAME: {command}\n"));
+    screen.wait_for(&format!("to fetch on this machine (replace NAME):\n    {command}\n"));
+    server.wait_for_log(&format!(" - main - INFO - to fetch on this machine (replace NAME): {command}\n"));
     server.into_running().finish_after(rustix::process::Signal::TERM).exits(0);
     // Whoever wants to see no more than warnings sees none of it.
     let screen = Screen::new(80);

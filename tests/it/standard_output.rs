@@ -111,7 +111,7 @@ fn a_server_whose_standard_output_nobody_reads_runs() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let running = serve(&scratch).stdout(writer).spawn();
-    running.wait_for_stderr("to fetch on this machine, replacing NAME: ");
+    running.wait_for_stderr("to fetch on this machine (replace NAME): ");
     let stderr = running.stderr();
     let addr = stderr.split(" on ").find_map(|rest| rest.split(": ").next()?.parse::<SocketAddr>().ok());
     get(&scratch, addr.expect("an address")).arg("a").run().exits(0);

@@ -125,8 +125,6 @@ impl Totals {
         if self.received > 0 {
             let (size, speed) = (text::size(self.received), text::speed(self.received, seconds));
             line.push_str(&format!(": {size}, {seconds:.1} s, {speed}"));
-        } else if self.files_done() > 0 {
-            line.push_str(&format!(": {seconds:.1} s"));
         }
         if self.failed > 0 {
             let names: Vec<String> = self.failed_names.iter().map(|name| text::quoted(name)).collect();
@@ -168,7 +166,7 @@ mod tests {
         let second_ago = || Instant::now() - std::time::Duration::from_secs(1);
         let mut totals = Totals::new(3, second_ago());
         (0..3).for_each(|_| totals.add(b"a", Saved::UpToDate, Some(1)));
-        assert_eq!(totals.summary(), "3 of 3 saved (3 already up to date): 1.0 s");
+        assert_eq!(totals.summary(), "3 of 3 saved (3 already up to date)");
         let mut totals = Totals { replaced: 4, new: 3, kept: 1, received: 5 << 20, ..Totals::new(13, second_ago()) };
         [&b"a"[..], b"b", b"c\n"].iter().for_each(|name| totals.fail(name));
         let begin = "8 of 13 saved (4 replaced, 1 kept): 5.0 MiB, 1.0 s, ";
