@@ -222,7 +222,6 @@ impl Progress {
             view.rate = Rate::new(now);
         }
         view.rate.begin(now);
-        view.name = name.to_vec();
         view.task = Some(Task { activity, name: name.to_vec(), total, base: done, done, since: now, check: None });
         if let (Mode::Json, Activity::Receiving, 0) = (&view.mode, activity, done) {
             view.tell("start");
@@ -273,12 +272,12 @@ impl Progress {
 
     /// All bytes of the file are here and verified.
     pub fn complete(&self) {
-        let mut view = self.view();
+        let mut guard = self.view();
+        let view = &mut *guard;
         let Some(task) = &mut view.task else { return };
         task.activity = Activity::Saving;
         task.done = task.total;
-        let (name, total) = (task.name.clone(), task.total);
-        view.totals.put(&name, total, total);
+        view.totals.put(&task.name, task.total, task.total);
         view.draw_again(clock::now());
     }
 
@@ -416,6 +415,7 @@ impl View {
         if task.activity == Activity::Receiving {
             self.totals.put(&task.name, task.done, task.total);
         }
+        self.name = task.name;
     }
 
     fn remove_bar(&mut self) {
@@ -563,7 +563,7 @@ impl View {
     }
 
     fn fields(&self, now: Instant) -> Fields {
-        let name = self.bar_name(&self.name);
+        let name = self.bar_name(self.task.as_ref().map_or(&self.name, |task| &task.name));
         let activity = self.activity(now);
         let pace = activity.is_none().then(|| self.pace(now));
         let (done, total) = self.task.as_ref().map_or((0, 0), |task| (task.done, task.total));
